@@ -1,0 +1,48 @@
+# Everything runs in .venv, which scripts/setup.sh makes from the lock.
+PYTHON := .venv/bin/python
+STAMP := .venv/.complete
+
+.PHONY: demo test serve ionq-emulator check unit setup lock format bench corpus clean
+
+demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop everything
+	$(PYTHON) -m cluster.cli demo
+
+test: check  ## set up, lint, types, import rules, all tests
+	$(PYTHON) -m pytest
+
+serve: $(STAMP)  ## the cluster, left running until Ctrl-C
+	$(PYTHON) -m cluster.cli serve --config configs/local.yaml
+
+ionq-emulator: $(STAMP)  ## the IonQ emulator on port 8888; its key is in IONQ_EMULATOR_TOKEN
+	$(PYTHON) -m quantum_db.ionq.emulator --port 8888
+
+check: $(STAMP)
+	$(PYTHON) -m ruff check .
+	$(PYTHON) -m ruff format --check .
+	$(PYTHON) -m mypy
+	.venv/bin/lint-imports
+
+unit: $(STAMP)  ## the tests that need no server and no Ray: seconds
+	$(PYTHON) -m pytest tests/unit
+
+bench: $(STAMP)  ## the measured comparisons of benchmarks/
+	$(PYTHON) -m benchmarks.retrieval
+	$(PYTHON) -m benchmarks.overlap
+	$(PYTHON) -m benchmarks.tunneling
+	$(PYTHON) -m benchmarks.latency
+
+format: $(STAMP)
+	$(PYTHON) -m ruff check --fix .
+	$(PYTHON) -m ruff format .
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml scripts/setup.sh
+	bash scripts/setup.sh
+
+lock: $(STAMP)  ## choose versions anew
+	.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
+		--python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv .data .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
