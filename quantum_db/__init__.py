@@ -1,0 +1,1 @@
+"""A vector database whose last ranking stage runs as quantum circuits. Pure Python: nothing here imports Ray."""
