@@ -1,0 +1,133 @@
+"""The one error tree. Each class is one HTTP problem type (RFC 9457), and every error survives pickling."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class FieldError:
+    """What is wrong with one field of a request: where (``vectors[3].contexts[0].weight``), and what would be right."""
+
+    path: str
+    message: str
+
+
+class QuantumDBError(Exception):
+    """Base of all errors a caller can meet. ``slug``, ``status`` and ``title`` are fixed for a class."""
+
+    slug: ClassVar[str] = "internal"
+    status: ClassVar[int] = 500
+    title: ClassVar[str] = "The server failed"
+
+    def __init__(self, detail: str, *, errors: Sequence[FieldError] = (), retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
+
+    def __reduce__(self) -> tuple[Callable[..., QuantumDBError], tuple[Any, ...]]:
+        return _rebuild, (type(self), self.detail, self.errors, self.retry_after_s)
+
+    def problem(self) -> dict[str, Any]:
+        """Return the RFC 9457 body, without the members that only the HTTP layer knows (instance, request id)."""
+        body: dict[str, Any] = {
+            "type": f"urn:quantum-db:problem:{self.slug}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.errors:
+            body["errors"] = [{"path": error.path, "message": error.message} for error in self.errors]
+        return body
+
+
+def _rebuild(
+    kind: type[QuantumDBError], detail: str, errors: tuple[FieldError, ...], retry_after_s: float | None
+) -> QuantumDBError:
+    return kind(detail, errors=errors, retry_after_s=retry_after_s)
+
+
+class InvalidRequest(QuantumDBError):
+    """The request is malformed; nothing was written or run."""
+
+    slug, status, title = "invalid-request", 422, "The request is not valid"
+
+    @classmethod
+    def at(cls, path: str, message: str) -> InvalidRequest:
+        """Return the error for one wrong field."""
+        return cls(f"{path}: {message}", errors=[FieldError(path, message)])
+
+
+class UnknownContext(InvalidRequest):
+    """No entity has the asked context."""
+
+    slug, status, title = "unknown-context", 422, "No entity has this context"
+
+
+class NotFound(QuantumDBError):
+    """Nothing is stored under this id, or the caller may not know that it is."""
+
+    slug, status, title = "not-found", 404, "Not found"
+
+
+class BodyTooLarge(QuantumDBError):
+    """The request body is above the limit."""
+
+    slug, status, title = "body-too-large", 413, "The request body is too large"
+
+
+class Conflict(QuantumDBError):
+    """The request contradicts what is stored; nothing was written."""
+
+    slug, status, title = "conflict", 409, "The request contradicts what is stored"
+
+
+class IllegalTransition(QuantumDBError):
+    """A state was asked to make a step that its lifecycle does not have."""
+
+    slug, status, title = "illegal-transition", 409, "The state cannot make this step"
+
+
+class Overloaded(QuantumDBError):
+    """A queue is full; the same request may succeed after ``retry_after_s``."""
+
+    slug, status, title = "overloaded", 503, "Too much work is waiting"
+
+
+class Unavailable(QuantumDBError):
+    """A part of the cluster (store, actor, backend) does not answer."""
+
+    slug, status, title = "unavailable", 503, "A part of the cluster does not answer"
+
+
+class DeadlineExceeded(QuantumDBError):
+    """The work did not end within the caller's ``timeout_ms``."""
+
+    slug, status, title = "deadline-exceeded", 504, "The deadline passed"
+
+
+class JobFailed(QuantumDBError):
+    """The quantum provider refused the job or failed while running it."""
+
+    slug, status, title = "job-failed", 502, "The quantum job failed"
+
+
+class InvalidCircuit(QuantumDBError):
+    """A circuit cannot run on the chosen backend (qubits, gates, shots, angles)."""
+
+    slug, status, title = "invalid-circuit", 422, "The circuit cannot run on this backend"
+
+
+class InvalidSettings(QuantumDBError):
+    """The configuration cannot be used; the message names the key and what would be right."""
+
+    slug, status, title = "invalid-settings", 500, "The configuration is not valid"
+
+
+class CorruptData(QuantumDBError):
+    """Stored data cannot be read back; refused instead of being treated as empty."""
+
+    slug, status, title = "corrupt-data", 500, "Stored data cannot be read"

@@ -1,0 +1,302 @@
+"""Request bodies, as they come in as JSON, and their way into the model. Nothing unchecked gets past this module.
+
+Each wrong field is told by its path, with what would be right. A vector is checked as one array, never float by float.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+import numpy as np
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, PydanticCustomError
+
+from quantum_db.errors import FieldError, InvalidRequest
+from quantum_db.filters import Filter
+from quantum_db.model import DEFAULT_COHERENCE_TIME_MS, Context, EntanglementGroup, Entity, Query, Vector
+from quantum_db.modes import DEFAULT_MODE, MODES
+from quantum_db.near import near_name
+
+MAX_DIMENSION = 4_096
+MAX_BATCH = 1_000
+MAX_CONTEXTS = 64
+MAX_TOP_K = 100
+MAX_GROUP = 1_000
+MAX_SHOTS = 1_000_000
+MAX_TIMEOUT_MS = 60_000
+MAX_METADATA_BYTES = 65_536
+YEAR_MS = 365.0 * 86_400_000.0
+
+BodyType = TypeVar("BodyType", bound="Body")
+
+
+def _unit_vector(value: object) -> Vector:
+    """Return the value as a float32 unit vector."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        _refuse("must be a list of numbers")
+    try:
+        array = np.asarray(value)
+    except ValueError:
+        array = np.empty(0, dtype=object)
+    if array.size == 0 and array.ndim <= 1 and array.dtype.kind != "O":
+        _refuse("is empty; it needs at least one number")
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
+        _refuse("must be a flat list of numbers")
+    if array.size > MAX_DIMENSION:
+        _refuse(f"has {array.size} numbers; the limit is {MAX_DIMENSION}")
+    wide = array.astype(np.float64)
+    finite = np.isfinite(wide)
+    if not finite.all():
+        _refuse(f"holds a value that is not finite at position {int(np.argmin(finite))}; every value must be a number")
+    largest = np.abs(wide).max()
+    if largest == 0.0:
+        _refuse("is the zero vector, which has no direction")
+    wide /= largest  # before squaring, so that no norm overflows or vanishes
+    return np.asarray(wide / np.linalg.norm(wide), dtype=np.float32)
+
+
+def _refuse(message: str, at: str = "") -> NoReturn:
+    """Refuse the value under check, or its field ``at``."""
+    raise PydanticCustomError("refused", "{message}", {"message": message, "at": at})
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        _refuse("must be a finite number")
+    return value
+
+
+def _known_mode(value: object) -> object:
+    if value not in MODES:
+        _refuse(f"must be one of {', '.join(MODES)}, not {value!r:.60}{near_name(str(value), MODES)}")
+    return value
+
+
+VectorField = Annotated[
+    Vector,
+    PlainValidator(_unit_vector),
+    WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": MAX_DIMENSION}),
+]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+EntityId = Annotated[str, Field(min_length=1, max_length=512)]
+Finite = Annotated[float, BeforeValidator(lambda value: _finite(value) if isinstance(value, float) else value)]
+
+
+class Body(BaseModel):
+    """Base of all bodies: unknown fields are refused, and numbers are not read out of strings."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, arbitrary_types_allowed=True)
+
+
+class ContextBody(Body):
+    """One context of an entity."""
+
+    name: Name
+    weight: Annotated[Finite, Field(ge=0.0)]
+    vector: VectorField | None = None
+
+
+class EntityBody(Body):
+    """An entity to write. Weights need not sum to 1; they are normalised."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "id": "doc_123",
+                "vector": [0.1, 0.2],
+                "contexts": [{"name": "technical", "weight": 0.7}, {"name": "general", "weight": 0.3}],
+                "coherence_time_ms": 1000,
+                "metadata": {"source": "arxiv"},
+            }
+        }
+    )
+
+    id: EntityId
+    vector: VectorField | None = None
+    contexts: Annotated[list[ContextBody], Field(max_length=MAX_CONTEXTS)] = []
+    coherence_time_ms: Annotated[Finite, Field(gt=0.0, le=YEAR_MS)] = DEFAULT_COHERENCE_TIME_MS
+    metadata: dict[str, Any] = {}
+
+    @field_validator("contexts")
+    @classmethod
+    def _contexts_make_a_state(cls, contexts: list[ContextBody]) -> list[ContextBody]:
+        seen: set[str] = set()
+        for context in contexts:
+            if context.name in seen:
+                _refuse(f"names the context {context.name!r} twice; each name may stand once")
+            seen.add(context.name)
+        if contexts and sum(context.weight for context in contexts) <= 0.0:
+            _refuse("all weights are zero; at least one must be positive")
+        return contexts
+
+    @field_validator("metadata")
+    @classmethod
+    def _metadata_is_small(cls, metadata: dict[str, Any]) -> dict[str, Any]:
+        size = len(repr(metadata))
+        if size > MAX_METADATA_BYTES:
+            _refuse(f"is {size} characters long; the limit is {MAX_METADATA_BYTES}")
+        return metadata
+
+    @model_validator(mode="after")
+    def _every_context_has_a_vector(self) -> EntityBody:
+        missing = [context.name for context in self.contexts if context.vector is None]
+        if self.vector is None and (missing or not self.contexts):
+            what = f"the context {missing[0]!r} has none of its own" if missing else "there are no contexts"
+            _refuse(f"is missing, and {what}", at="vector")
+        sizes = {v.size for v in (self.vector, *(c.vector for c in self.contexts)) if v is not None}
+        if len(sizes) > 1:
+            _refuse(
+                f"have different dimensions ({', '.join(map(str, sorted(sizes)))}); all must be equal", at="vectors"
+            )
+        return self
+
+    def to_entity(self) -> Entity:
+        """Return the entity with normalised weights."""
+        largest = max((c.weight for c in self.contexts), default=1.0)  # divided first: a sum could overflow
+        total = sum(context.weight / largest for context in self.contexts)
+        return Entity(
+            id=self.id,
+            vector=self.vector,
+            contexts=tuple(Context(c.name, c.weight / largest / total, c.vector) for c in self.contexts),
+            coherence_time_ms=self.coherence_time_ms,
+            metadata=self.metadata,
+        )
+
+
+class BatchBody(Body):
+    """Several entities to write."""
+
+    vectors: Annotated[list[EntityBody], Field(min_length=1, max_length=MAX_BATCH)]
+    transaction: bool = False
+
+    @field_validator("vectors")
+    @classmethod
+    def _one_id_once_and_one_dimension(cls, bodies: list[EntityBody]) -> list[EntityBody]:
+        first: dict[str, int] = {}
+        for position, body in enumerate(bodies):
+            if body.id in first:
+                _refuse(f"has the id {body.id!r} at positions {first[body.id]} and {position}; ids must differ")
+            first[body.id] = position
+        return bodies
+
+
+class QueryBody(Body):
+    """A vector query."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "vector": [0.1, 0.2],
+                "context": "technical",
+                "mode": "balanced",
+                "enable_tunneling": True,
+                "top_k": 10,
+                "timeout_ms": 5000,
+            }
+        }
+    )
+
+    vector: VectorField
+    context: Name | None = None
+    mode: Annotated[str, BeforeValidator(_known_mode), WithJsonSchema({"enum": list(MODES)})] = DEFAULT_MODE
+    top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 10
+    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = 5_000
+    filter: Filter | None = None
+    weighting: Literal["conditional", "joint"] = "conditional"
+    no_context_rule: Literal["soft", "best", "traced"] = "soft"
+    backend: Name | None = None
+    shots: Annotated[int, Field(ge=1, le=MAX_SHOTS)] | None = None
+    enable_tunneling: bool = False
+    explain: bool = False
+
+    def to_query(self) -> Query:
+        """Return the query with times in seconds."""
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "timeout_ms"}
+        return Query(timeout_s=self.timeout_ms / 1000.0, **fields)
+
+
+class GroupBody(Body):
+    """Entities to entangle."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "group_id": "related_docs",
+                "entity_ids": ["doc_1", "doc_2", "doc_3"],
+                "correlation_strength": 0.85,
+            }
+        }
+    )
+
+    group_id: EntityId
+    entity_ids: Annotated[list[EntityId], Field(min_length=2, max_length=MAX_GROUP)]
+    correlation_strength: Annotated[Finite, Field(ge=0.0, le=1.0)]
+
+    @field_validator("entity_ids")
+    @classmethod
+    def _members_differ(cls, ids: list[str]) -> list[str]:
+        if len(set(ids)) < len(ids):
+            twice = next(member for member in ids if ids.count(member) > 1)
+            _refuse(f"names {twice!r} twice; each member may stand once")
+        return ids
+
+    def to_group(self) -> EntanglementGroup:
+        """Return the group in its first version."""
+        return EntanglementGroup(self.group_id, tuple(self.entity_ids), self.correlation_strength)
+
+
+def parse(kind: type[BodyType], raw: object) -> BodyType:
+    """Check a decoded JSON value.
+
+    Raises:
+        InvalidRequest: it is not a valid body; each wrong field has its path.
+    """
+    try:
+        return kind.model_validate(raw)
+    except ValidationError as error:
+        raise invalid_request(error, kind) from None
+
+
+def invalid_request(error: ValidationError, kind: type[BaseModel]) -> InvalidRequest:
+    """Return the error that tells each wrong field of ``kind`` by path, at most 20 of them."""
+    details = error.errors(include_url=False)
+    errors = [FieldError(_path(item), _message(item, kind)) for item in details[:20]]
+    shown = "; ".join(f"{item.path}: {item.message}" if item.path else item.message for item in errors[:3])
+    more = f" (and {len(details) - 3} more)" if len(details) > 3 else ""
+    return InvalidRequest(f"{shown}{more}", errors=errors)
+
+
+def _path(item: ErrorDetails) -> str:
+    path = ""
+    at = str(item.get("ctx", {}).get("at", ""))
+    for part in (*item["loc"], *([at] if at else [])):
+        if str(part).startswith("#"):  # the name of a branch of a union, not of a field
+            continue
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else part
+    return path
+
+
+def _message(item: ErrorDetails, kind: type[BaseModel]) -> str:
+    if item["type"] == "missing":
+        return "is missing"
+    if item["type"] == "extra_forbidden":
+        return f"is not a known field{near_name(str(item['loc'][-1]), kind.model_fields)}"
+    if item["type"] == "refused":
+        return item["msg"]
+    given = repr(item["input"])
+    shown = f", not {given[:60]}" if not isinstance(item["input"], dict | list) else ""
+    return (
+        item["msg"].removeprefix("Value error, ").replace("Input should be", "must be").replace("String should", "must")
+        + shown
+    )
