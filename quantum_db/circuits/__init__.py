@@ -1,0 +1,1 @@
+"""Encoding, overlap circuits, their exact simulation, and the statistics of shots."""

@@ -1,0 +1,186 @@
+"""What the database needs from outside, as protocols. Adapters: ``stores``, ``journals``, ``ionq``, ``actors``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from quantum_db.circuits.template import CircuitBatch, Template
+from quantum_db.lifecycle import StateEvent
+from quantum_db.model import Candidates, EntanglementGroup, Entity, Provenance, Search
+
+
+class VectorStore(Protocol):
+    """Entities with their vectors, contexts and metadata, durable when a write returns.
+
+    The dimension is set by the first entity ever written and stays. All methods raise ``Unavailable`` when the
+    store does not answer.
+    """
+
+    async def dimension(self) -> int | None:
+        """Return the length of the stored vectors, or None before the first write."""
+
+    async def upsert(self, entities: Sequence[Entity]) -> None:
+        """Write the entities, replacing those with the same id as a whole. Idempotent.
+
+        Ids within one call are distinct. Raises InvalidRequest when a dimension is wrong; nothing is written then.
+        """
+
+    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
+        """Return the entities in the order of ``ids``, None for each unknown one."""
+
+    async def delete(self, ids: Sequence[str]) -> list[bool]:
+        """Delete the entities; return for each id whether it was there. Idempotent in effect."""
+
+    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
+        """Answer several searches in one call. A store without data answers with no candidates."""
+
+    async def context_names(self) -> list[str]:
+        """Return the names of all contexts that some entity has. Slow: for error messages."""
+
+    async def count(self) -> int:
+        """Return the number of entities."""
+
+    async def optimize(self) -> None:
+        """Build what makes searches fast. Optional after a bulk load; may take minutes."""
+
+    async def close(self) -> None:
+        """Flush and release. Idempotent."""
+
+
+@dataclass(frozen=True, slots=True)
+class BackendLimits:
+    """What a backend accepts in one job."""
+
+    max_qubits: int
+    max_circuits: int
+    max_gates: int
+    max_shots: int
+
+
+@dataclass(frozen=True, slots=True)
+class BackendResult:
+    """The counts of one job.
+
+    Attributes:
+        counts: for each circuit, outcome -> number of shots; an outcome is an integer, qubit 0 its lowest bit.
+        cost_usd: by the provider's published price model; 0 for simulators.
+    """
+
+    counts: tuple[Mapping[int, int], ...]
+    provenance: Provenance
+    backend: str
+    cost_usd: float
+    provider_job_id: str | None = None
+
+
+class QuantumBackend(Protocol):
+    """Runs circuits. Synchronous: the job pool calls it from worker threads."""
+
+    @property
+    def name(self) -> str:
+        """The name that queries choose it by."""
+
+    @property
+    def limits(self) -> BackendLimits:
+        """What one job may hold."""
+
+    def run(self, batch: CircuitBatch, shots: int, *, job_key: str, timeout_s: float) -> BackendResult:
+        """Run every circuit of the batch with ``shots`` shots each, as one job.
+
+        Args:
+            job_key: identifies the work to the provider; two calls with the same key are the same work.
+
+        Raises:
+            InvalidCircuit: the batch is outside the limits; nothing was submitted.
+            DeadlineExceeded: no result within ``timeout_s``; the job was cancelled if that was possible.
+            Unavailable: the provider does not answer, or answers with a transient error.
+            JobFailed: the provider refused or failed the job.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """One piece of quantum work: a batch of circuits that a backend runs as one job.
+
+    Attributes:
+        key: identifies the work; unique for each new piece of it.
+        priority: ``interactive`` work starts before ``batch`` work.
+    """
+
+    key: str
+    backend: str
+    batch: CircuitBatch
+    shots: int
+    timeout_s: float
+    priority: Literal["interactive", "batch"] = "interactive"
+
+
+class JobPool(Protocol):
+    """Runs quantum jobs within the limits of each backend."""
+
+    async def limits(self, backend: str) -> BackendLimits:
+        """Return what a backend accepts.
+
+        Raises InvalidRequest when there is no such backend, Unavailable when it does not tell.
+        """
+
+    async def run(self, request: JobRequest) -> BackendResult:
+        """Run a job and return its counts.
+
+        Raises what ``QuantumBackend.run`` raises, and Overloaded when too many jobs wait.
+        """
+
+
+class Templates(Protocol):
+    """Circuit structures, built once and shared."""
+
+    async def overlap(self, num_qubits: int) -> Template:
+        """Return ``overlap_template(num_qubits)``."""
+
+
+class StateLog(Protocol):
+    """Takes note of what happens to states. Does not wait, and a lost note changes no answer."""
+
+    def record(self, events: Sequence[StateEvent]) -> None:
+        """Note the events, in order."""
+
+
+class Groups(Protocol):
+    """Entanglement groups, durable when a write returns."""
+
+    async def create(self, group: EntanglementGroup) -> EntanglementGroup:
+        """Write a group; return it with its version. Idempotent; Conflict if the id stands for another group."""
+
+    async def get(self, group_id: str) -> EntanglementGroup:
+        """Return a group. Raises NotFound."""
+
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        """Return the groups that an entity is in, by id."""
+
+
+class Journal(Protocol):
+    """An append-only record of facts, in named streams; durable when ``append`` returns. Synchronous."""
+
+    def append(self, stream: str, records: Sequence[Mapping[str, Any]]) -> int:
+        """Append JSON records, all or none; return the sequence number of the last one."""
+
+    def read(self, stream: str, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (sequence number, record) in order, for numbers above ``after``.
+
+        Raises CorruptData when a record cannot be read.
+        """
+
+    def close(self) -> None:
+        """Release the journal. Idempotent."""
+
+
+class Clock(Protocol):
+    """Time, so that tests can hold it still."""
+
+    def now_s(self) -> float:
+        """Seconds since the epoch, for records and ages."""
+
+    def monotonic_s(self) -> float:
+        """Seconds that never go back, for deadlines and durations."""
