@@ -1,0 +1,61 @@
+"""From a backend's description in the settings to the backend."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from quantum_db.circuits.simulator import SimulatorBackend
+from quantum_db.clock import SystemClock
+from quantum_db.errors import InvalidSettings
+from quantum_db.ionq.pricing import PRICE_MODELS
+from quantum_db.ports import QuantumBackend
+
+
+@dataclass(frozen=True, slots=True)
+class BackendSpec:
+    """How to build a backend.
+
+    Attributes:
+        kind: ``simulator`` runs in the worker; ``ionq`` speaks IonQ's API to ``url``.
+        max_qubits: of the simulator.
+        token_env: the environment variable that holds the API key. The key itself is in no settings and no message.
+        target: IonQ's name of the machine, like ``simulator`` or ``qpu.forte-1``.
+        price_model: which published prices count; see ``quantum_db.ionq.pricing``.
+    """
+
+    kind: Literal["simulator", "ionq"]
+    max_qubits: int = 12
+    url: str = ""
+    token_env: str = "IONQ_API_KEY"  # noqa: S105 - the name of a variable, not a secret
+    target: str = "simulator"
+    price_model: str = "free"
+
+
+def build_backend(name: str, spec: BackendSpec, rng: np.random.Generator) -> QuantumBackend:
+    """Return the backend.
+
+    Raises:
+        InvalidSettings: the key is missing from the environment, or the price model is unknown.
+    """
+    if spec.kind == "simulator":
+        return SimulatorBackend(rng, spec.max_qubits)
+    token = os.environ.get(spec.token_env)
+    if not token:
+        raise InvalidSettings(f"backend {name}: the environment variable {spec.token_env} holds no API key")
+    from quantum_db.ionq.backend import IonQBackend  # noqa: PLC0415 - qiskit takes seconds to import
+
+    if spec.price_model not in PRICE_MODELS:
+        raise InvalidSettings(f"backend {name}: price_model must be one of {', '.join(PRICE_MODELS)}")
+    return IonQBackend(
+        name,
+        url=spec.url,
+        token=token,
+        target=spec.target,
+        price_model=PRICE_MODELS[spec.price_model],
+        clock=SystemClock(),
+        rng=rng,
+    )

@@ -1,0 +1,1 @@
+"""Journals: append-only records that survive a crash."""
