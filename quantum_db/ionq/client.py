@@ -1,0 +1,315 @@
+"""qiskit-ionq's REST client with every wait bounded and every submission sent once.
+
+What is wrong with the original, as of qiskit-ionq 1.1.1: a submission is sent up to five times when the answer is a
+504, though the first may have been accepted; reads are repeated for ever; there is no pooling; ``Retry-After`` is
+ignored. Here all reads go through one overridden method that never lets the original's decorators see a retriable
+error, and the submission is an undecorated method of its own. Nothing is patched: other users of qiskit-ionq in the
+process are not affected.
+"""
+
+from __future__ import annotations
+
+import copy
+import io
+import math
+import time
+from collections.abc import Callable, Mapping
+from email.utils import parsedate_to_datetime
+from http import HTTPStatus
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Final
+
+import requests
+import urllib3
+from qiskit_ionq.helpers import qiskit_to_ionq
+from qiskit_ionq.ionq_client import IonQClient
+from requests.adapters import HTTPAdapter
+
+from quantum_db.errors import DeadlineExceeded, Unavailable
+from quantum_db.ports import Clock
+
+FIRST_PAUSE_S: Final = 0.05
+LONGEST_PAUSE_S: Final = 2.0
+MAX_BODY_BYTES: Final = 256 * 1024 * 1024
+_CHUNK_BYTES: Final = 256 * 1024
+_QUOTED_CHARS: Final = 300
+
+_TRANSIENT: Final = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
+
+
+class RefusedError(Exception):
+    """The provider's answer is a final no."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+
+
+class UnclearError(Exception):
+    """A submission may or may not have been accepted."""
+
+    def __init__(self, detail: str, retry_after_s: float | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.retry_after_s = retry_after_s
+
+
+class BoundedClient(IonQClient):
+    """An ``IonQClient`` that may be shared by threads. Calls are made on what ``until`` returns."""
+
+    def __init__(
+        self,
+        token: str,
+        url: str,
+        *,
+        clock: Clock,
+        sleep: Callable[[float], None] = time.sleep,
+        call_timeout_s: float = 30.0,
+        connections: int = 16,
+    ) -> None:
+        """Open no connection yet.
+
+        Args:
+            token: the API key.
+            url: the API's base, with its version.
+            clock: for deadlines.
+            sleep: waits between attempts.
+            call_timeout_s: the longest that one HTTP call may take.
+            connections: how many are kept open; one for each thread is enough.
+        """
+        super().__init__(token, url)
+        self._clock = clock
+        self._sleep = sleep
+        self._call_timeout_s = call_timeout_s
+        self._deadline_s = float("-inf")
+        self._session = requests.Session()
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))  # a cookie jar is not thread-safe
+        for scheme in ("http://", "https://"):
+            self._session.mount(scheme, HTTPAdapter(pool_connections=2, pool_maxsize=connections, max_retries=0))
+
+    def __repr__(self) -> str:
+        return f"BoundedClient({self._url!r})"
+
+    def until(self, deadline_s: float) -> BoundedClient:
+        """Return this client, with the same connections, bound to a deadline on the monotonic clock."""
+        bound = copy.copy(self)
+        bound._deadline_s = deadline_s
+        return bound
+
+    @property
+    def deadline_s(self) -> float:
+        """The deadline on the monotonic clock."""
+        return self._deadline_s
+
+    @property
+    def left_s(self) -> float:
+        """Seconds to the deadline; negative after it."""
+        return self._deadline_s - self._clock.monotonic_s()
+
+    def pause(self, longest_s: float) -> None:
+        """Wait, but at most for half of the time that is left, so that there is time to act on what comes after."""
+        self._sleep(max(0.0, min(longest_s, self.left_s / 2.0)))
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._session.close()
+
+    def submit_job(self, job: Any) -> dict[str, Any]:
+        """Send a submission exactly once.
+
+        Raises:
+            DeadlineExceeded: no time was left; nothing was sent.
+            Unavailable: it was certainly not accepted, and may be later.
+            RefusedError: it was refused.
+            UnclearError: it may have been accepted.
+        """
+        body = qiskit_to_ionq(job.circuit, job.backend(), job._passed_args, job.extra_query_params, job.extra_metadata)
+        try:
+            response = self._send("POST", self.make_path("jobs"), data=body)
+        except requests.RequestException as error:
+            if _never_sent(error):
+                raise Unavailable(f"no connection to the provider: {self.clean(error)}") from error
+            raise UnclearError(self.clean(error)) from error
+        status = response.status_code
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            raise Unavailable(
+                f"the provider takes no more submissions now: {self._reason(response)}",
+                retry_after_s=self._retry_after_s(response),
+            )
+        if status in _TRANSIENT or status >= 500:
+            raise UnclearError(self._reason(response), self._retry_after_s(response))
+        if status >= 300:
+            raise RefusedError(status, self._reason(response))
+        try:
+            accepted = response.json()
+        except requests.JSONDecodeError as error:
+            raise UnclearError("the answer is not JSON") from error
+        if not isinstance(accepted, dict) or not isinstance(accepted.get("id"), str):
+            raise UnclearError("the answer names no job")
+        return accepted
+
+    def get_with_retry(
+        self,
+        req_path: str,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,  # noqa: ARG002
+        timeout: float = 30,  # noqa: ARG002
+    ) -> requests.Response:
+        """Read, and repeat what may pass until the deadline. All reads of the original come through here.
+
+        Raises:
+            DeadlineExceeded: no time was left for a first attempt.
+            Unavailable: the provider did not answer, or not well, up to the deadline.
+            RefusedError: the answer is a final no.
+        """
+        return self._repeat("GET", req_path, params=params)
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job. Idempotent. Raises what ``get_with_retry`` raises; RefusedError 409 when the job has ended."""
+        return self._json(self._repeat("PUT", self.make_path("jobs", job_id, "status", "cancel")))
+
+    def delete_job(self, job_id: str) -> dict[str, Any]:
+        """Delete a job. Idempotent. Raises what ``get_with_retry`` raises."""
+        return self._json(self._repeat("DELETE", self.make_path("jobs", job_id)))
+
+    def put(self, *path_parts: str, json_body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Put a body. Idempotent. Raises what ``get_with_retry`` raises."""
+        return self._json(self._repeat("PUT", self.make_path(*path_parts), json=json_body))
+
+    def post(self, *path_parts: str, json_body: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Post a body once. Raises Unavailable or RefusedError."""
+        try:
+            response = self._send("POST", self.make_path(*path_parts), json=json_body)
+        except requests.RequestException as error:
+            raise Unavailable(f"the provider does not answer: {self.clean(error)}") from error
+        if response.status_code in _TRANSIENT or response.status_code >= 500:
+            raise Unavailable(self._reason(response), retry_after_s=self._retry_after_s(response))
+        if response.status_code >= 300:
+            raise RefusedError(response.status_code, self._reason(response))
+        return self._json(response)
+
+    def backend(self, target: str) -> dict[str, Any]:
+        """Return a backend. Raises what ``get_with_retry`` raises."""
+        return self._json(self.get_with_retry(self.make_path("backends", target)))
+
+    def list_jobs(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a page of jobs. Raises what ``get_with_retry`` raises."""
+        return self._json(self.get_with_retry(self.make_path("jobs"), params=params))
+
+    def clean(self, text: object) -> str:
+        """Return a text that came from outside, short and without the API key."""
+        return str(text).replace(str(self._token), "***")[:_QUOTED_CHARS]
+
+    def _repeat(self, method: str, url: str, **options: Any) -> requests.Response:
+        pause_s = FIRST_PAUSE_S
+        while True:
+            wait_s = pause_s
+            retry_after_s = None
+            try:
+                response = self._send(method, url, **options)
+            except requests.RequestException as error:
+                problem = self.clean(error)
+            else:
+                status = response.status_code
+                if status < 300:
+                    return response
+                # Cloudflare, which stands before the API, answers 409 to a read when it cannot resolve a name.
+                if not (status in _TRANSIENT or status >= 500 or (method == "GET" and status == HTTPStatus.CONFLICT)):
+                    raise RefusedError(status, self._reason(response))
+                problem = self._reason(response)
+                retry_after_s = self._retry_after_s(response)
+                wait_s = max(pause_s, retry_after_s or 0.0)
+            if self.left_s <= wait_s:
+                raise Unavailable(f"the provider does not answer: {problem}", retry_after_s=retry_after_s)
+            self._sleep(wait_s)
+            pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
+
+    def _send(self, method: str, url: str, **options: Any) -> requests.Response:
+        """Make one call within the deadline and read its whole body."""
+        left_s = min(self.left_s, self._call_timeout_s)
+        if left_s <= 0.0:
+            raise DeadlineExceeded("the deadline passed before a call to the provider")
+        end_s = self._clock.monotonic_s() + left_s
+        response = self._session.request(
+            method,
+            url,
+            headers=self.api_headers,
+            auth=_as_it_is,
+            timeout=left_s,
+            stream=True,
+            allow_redirects=False,  # the key goes to the configured host and nowhere else
+            **options,
+        )
+        try:
+            body = self._read(response, end_s)
+        except urllib3.exceptions.HTTPError as error:
+            response.close()
+            raise requests.ConnectionError(f"the answer broke off: {type(error).__name__}") from error
+        except requests.RequestException:
+            response.close()
+            raise
+        response.raw.release_conn()
+        response.raw = io.BytesIO(body)
+        return response
+
+    def _read(self, response: requests.Response, end_s: float) -> bytes:
+        """Return the body. The timeout of requests is for each packet; this one is for all of them."""
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            left_s = end_s - self._clock.monotonic_s()
+            if left_s <= 0.0:
+                raise requests.ReadTimeout("the answer did not end in time")
+            connection = response.raw.connection
+            if connection is not None and connection.sock is not None:  # else the whole body is here, or close follows
+                connection.sock.settimeout(left_s)
+            chunk = response.raw.read1(_CHUNK_BYTES, decode_content=True)
+            if not chunk:
+                return b"".join(chunks)
+            chunks.append(chunk)
+            size += len(chunk)
+            if size > MAX_BODY_BYTES:
+                raise requests.ConnectionError(f"the answer is larger than {MAX_BODY_BYTES} bytes")
+
+    def _json(self, response: requests.Response) -> dict[str, Any]:
+        try:
+            body = response.json()
+        except requests.JSONDecodeError as error:
+            raise Unavailable("the provider's answer is not JSON") from error
+        if not isinstance(body, dict):
+            raise Unavailable("the provider's answer is not a JSON object")
+        return body
+
+    def _reason(self, response: requests.Response) -> str:
+        try:
+            body = response.json()
+        except requests.JSONDecodeError:
+            body = None
+        message = body.get("message") if isinstance(body, dict) else None
+        return self.clean(f"HTTP {response.status_code}: {message or response.reason}")
+
+    def _retry_after_s(self, response: requests.Response) -> float | None:
+        """Return the header in seconds from now; it may be a number or a date."""
+        value = response.headers.get("Retry-After", "")
+        try:
+            seconds = float(value)
+        except ValueError:
+            try:
+                seconds = parsedate_to_datetime(value).timestamp() - self._clock.now_s()
+            except ValueError:
+                return None
+        return max(0.0, seconds) if math.isfinite(seconds) else None
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Authorize nothing: the header is set. Without this, an entry in ~/.netrc would replace it."""
+    return request
+
+
+def _never_sent(error: requests.RequestException) -> bool:
+    """Whether the connection was never made."""
+    reason = getattr(error.args[0], "reason", None) if error.args else None
+    return isinstance(error, requests.ConnectTimeout) or isinstance(
+        reason, urllib3.exceptions.NewConnectionError | urllib3.exceptions.NameResolutionError
+    )
