@@ -1,0 +1,65 @@
+"""The calls of the API on decoded JSON: the same for HTTP, for Ray handles and in process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from quantum_db.database import Database
+from quantum_db.requests import BatchBody, EntityBody, GroupBody, QueryBody, parse
+from quantum_db.views import answer_view, entity_view, group_view
+
+Json = dict[str, Any]
+
+
+class Api:
+    """JSON in, JSON out. Every method raises ``QuantumDBError``s only for what the caller can mend or must know."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def insert(self, raw: object) -> Json:
+        """Write one entity (``EntityBody``), replacing one with the same id. Idempotent."""
+        entity = parse(EntityBody, raw).to_entity()
+        await self._database.insert([entity])
+        return {"id": entity.id, "dimension": entity.dimension, "contexts": [c.name for c in entity.contexts]}
+
+    async def insert_batch(self, raw: object) -> Json:
+        """Write entities (``BatchBody``): all of them, or none if one is wrong. Idempotent."""
+        body = parse(BatchBody, raw)
+        await self._database.insert([vector.to_entity() for vector in body.vectors])
+        return {"written": len(body.vectors), "transaction": body.transaction}
+
+    async def fetch(self, entity_id: str) -> Json:
+        """Return an entity."""
+        return entity_view(await self._database.fetch(entity_id))
+
+    async def delete(self, entity_id: str) -> Json:
+        """Delete an entity."""
+        await self._database.delete(entity_id)
+        return {"id": entity_id, "deleted": True}
+
+    async def query(self, raw: object) -> Json:
+        """Answer a query (``QueryBody``)."""
+        start = time.perf_counter()
+        body = parse(QueryBody, raw)
+        query = body.to_query()
+        answer = await self._database.query(query, parse_ms=(time.perf_counter() - start) * 1000.0)
+        return answer_view(answer, query.explain)
+
+    async def create_group(self, raw: object) -> Json:
+        """Write an entanglement group (``GroupBody``). Idempotent."""
+        return group_view(await self._database.create_group(parse(GroupBody, raw).to_group()))
+
+    async def group(self, group_id: str) -> Json:
+        """Return an entanglement group."""
+        return group_view(await self._database.group(group_id))
+
+
+BODIES: Mapping[str, type[EntityBody] | type[BatchBody] | type[QueryBody] | type[GroupBody]] = {
+    "insert": EntityBody,
+    "insert_batch": BatchBody,
+    "query": QueryBody,
+    "create_group": GroupBody,
+}

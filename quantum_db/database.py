@@ -1,0 +1,279 @@
+"""The database: writes, reads and the way of a query through its stages. All I/O goes through the ports."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+from uuid import uuid4
+
+import numpy as np
+
+from quantum_db import retrieval
+from quantum_db.circuits.overlap import overlap_circuits
+from quantum_db.errors import (
+    DeadlineExceeded,
+    FieldError,
+    InvalidRequest,
+    JobFailed,
+    NotFound,
+    Overloaded,
+    Unavailable,
+    UnknownContext,
+)
+from quantum_db.lifecycle import Happening, StateEvent
+from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Hit, Query, Refinement, StageTimes
+from quantum_db.modes import MODES
+from quantum_db.near import near_name
+from quantum_db.ports import BackendResult, Clock, Groups, JobPool, JobRequest, StateLog, Templates, VectorStore
+from quantum_db.retrieval import Estimates, Scores
+from quantum_db.tunneling import tunnel
+
+DIVERSITY = 0.1
+"""How much a pair's similarity costs against relevance when ``enable_tunneling`` chooses the hits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How queries run unless they say otherwise.
+
+    Attributes:
+        backend: the quantum backend of queries that name none.
+        on_backend_failure: answer with the classical order and say so, or fail.
+    """
+
+    backend: str = "simulator"
+    on_backend_failure: Literal["classical", "fail"] = "classical"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Refined:
+    estimates: Estimates | None
+    report: Refinement
+
+
+class Database:
+    """One collection of entities. Safe for concurrent use within one event loop."""
+
+    def __init__(
+        self,
+        *,
+        store: VectorStore,
+        jobs: JobPool,
+        templates: Templates,
+        states: StateLog,
+        groups: Groups,
+        clock: Clock,
+        rng: np.random.Generator,
+        policy: Policy | None = None,
+        new_key: Callable[[], str] = lambda: uuid4().hex,
+    ) -> None:
+        self._store = store
+        self._jobs = jobs
+        self._templates = templates
+        self._states = states
+        self._groups = groups
+        self._clock = clock
+        self._rng = rng
+        self._policy = policy or Policy()
+        self._new_key = new_key
+        self._dimension: int | None = None
+
+    async def insert(self, entities: Sequence[Entity]) -> None:
+        """Write entities, replacing those with the same ids. Nothing is written if one is wrong. Idempotent.
+
+        Raises:
+            InvalidRequest: a vector's dimension differs from the stored one.
+        """
+        await self._check_dimensions([entity.dimension for entity in entities])
+        await self._store.upsert(entities)
+        now_s = self._clock.now_s()
+        self._states.record([StateEvent(e.id, Happening.CREATED, now_s, e.coherence_time_ms) for e in entities])
+
+    async def fetch(self, entity_id: str) -> Entity:
+        """Return an entity. Raises NotFound."""
+        (entity,) = await self._store.fetch([entity_id])
+        if entity is None:
+            raise NotFound(f"there is no entity {entity_id!r}")
+        return entity
+
+    async def delete(self, entity_id: str) -> None:
+        """Delete an entity. Raises NotFound, also for the second time."""
+        (existed,) = await self._store.delete([entity_id])
+        if not existed:
+            raise NotFound(f"there is no entity {entity_id!r}")
+        self._states.record([StateEvent(entity_id, Happening.ARCHIVED, self._clock.now_s())])
+
+    async def create_group(self, group: EntanglementGroup) -> EntanglementGroup:
+        """Write an entanglement group of stored entities. Idempotent.
+
+        Raises:
+            InvalidRequest: a member is not stored.
+            Conflict: the id stands for another group.
+        """
+        members = await self._store.fetch(group.entity_ids)
+        missing = [(i, group.entity_ids[i]) for i, member in enumerate(members) if member is None]
+        if missing:
+            errors = [FieldError(f"entity_ids[{i}]", f"there is no entity {name!r}") for i, name in missing[:20]]
+            raise InvalidRequest(f"{errors[0].path}: {errors[0].message}", errors=errors)
+        return await self._groups.create(group)
+
+    async def group(self, group_id: str) -> EntanglementGroup:
+        """Return an entanglement group. Raises NotFound."""
+        return await self._groups.get(group_id)
+
+    async def query(self, query: Query, parse_ms: float = 0.0) -> Answer:
+        """Answer a query.
+
+        Args:
+            parse_ms: time that the caller spent on making the query, for the answer's stage times.
+
+        Raises:
+            InvalidRequest: wrong dimension, or no such backend.
+            UnknownContext: no entity has the context.
+            DeadlineExceeded: the answer was not ready within the query's timeout.
+        """
+        try:
+            async with asyncio.timeout(query.timeout_s):
+                return await self._answer(query, parse_ms)
+        except TimeoutError:
+            raise DeadlineExceeded(
+                f"timeout_ms: the query did not end within {query.timeout_s * 1000:.0f} ms; "
+                "a longer timeout or a mode with fewer shots may do"
+            ) from None
+
+    async def _answer(self, query: Query, parse_ms: float) -> Answer:
+        mode = MODES[query.mode]
+        start = self._clock.monotonic_s()
+        await self._check_dimensions([query.vector.size], path="vector")
+        (candidates,) = await self._store.search([retrieval.search_for(query, mode)])
+        if not candidates.entity_ids and query.context is not None:
+            await self._check_context(query.context)
+        filtered = self._clock.monotonic_s()
+
+        fidelities = retrieval.exact_fidelities(query, candidates)
+        classical = retrieval.score(query, candidates, fidelities)
+        classical_s = self._clock.monotonic_s() - filtered
+        refined = await self._refine(query, candidates, query.shots or mode.shots, classical_s)
+        refined_at = self._clock.monotonic_s()
+
+        scores: Scores | None = None
+        if refined.estimates is not None:
+            scores = retrieval.score(query, candidates, refined.estimates.fidelities, refined.estimates)
+        hits = retrieval.rank(candidates, classical, scores)
+        report = refined.report
+        if scores is not None:
+            report = replace(report, changed_order=retrieval.order_changed(hits, query.top_k))
+            self._note_measured(candidates)
+        chosen, tunneling = hits[: query.top_k], None
+        if query.enable_tunneling:
+            chosen, tunneling = await asyncio.to_thread(self._diverse, query, candidates, hits, scores or classical)
+        end = self._clock.monotonic_s()
+        return Answer(
+            hits=chosen,
+            mode=query.mode,
+            candidates=len(candidates.entity_ids),
+            refinement=report,
+            stages=StageTimes(
+                parse_ms=parse_ms,
+                filter_ms=(filtered - start) * 1000.0,
+                refine_ms=(refined_at - filtered) * 1000.0,
+                rank_ms=(end - refined_at) * 1000.0,
+            ),
+            tunneling=tunneling,
+        )
+
+    async def _refine(self, query: Query, candidates: Candidates, shots: int, classical_s: float) -> _Refined:
+        """Estimate the rows' fidelities from circuits, or say why not."""
+        if MODES[query.mode].shots == 0:
+            return _Refined(None, Refinement(False, "the mode runs no circuits", "exact"))
+        if not candidates.entity_ids:
+            return _Refined(None, Refinement(False, "there are no candidates", "exact"))
+        backend = query.backend or self._policy.backend
+        try:
+            return await self._run_circuits(query, candidates, backend, shots, classical_s)
+        except (Unavailable, Overloaded, JobFailed) as error:
+            if self._policy.on_backend_failure == "fail":
+                raise
+            why = f"{backend} failed, so the order is the classical one: {error.detail}"
+            return _Refined(None, Refinement(False, why, "exact", backend))
+
+    async def _run_circuits(
+        self, query: Query, candidates: Candidates, backend: str, shots: int, classical_s: float
+    ) -> _Refined:
+        """Make the circuits, run them as one job and turn counts into estimates."""
+        start = self._clock.monotonic_s()
+        limits = await self._jobs.limits(backend)
+        plan = retrieval.plan_refinement(query, candidates, limits.max_qubits)
+        template = await self._templates.overlap(plan.encoding.num_qubits)
+        batch = overlap_circuits(plan.encoding, template)
+        request = JobRequest(self._new_key(), backend, batch, shots, query.timeout_s)
+        result = await self._jobs.run(request)
+        estimates = retrieval.estimate(plan, result.counts, shots)
+        quantum_s = self._clock.monotonic_s() - start
+        return _Refined(
+            estimates, _report(plan, len(batch), template.two_qubit_gates, shots, result, classical_s / quantum_s)
+        )
+
+    def _note_measured(self, candidates: Candidates) -> None:
+        now_s = self._clock.now_s()
+        entities = list(zip(candidates.entity_ids, candidates.coherence_time_ms, strict=True))
+        prepared = [StateEvent(entity_id, Happening.PREPARED, now_s, time_ms) for entity_id, time_ms in entities]
+        measured = [StateEvent(entity_id, Happening.MEASURED, now_s) for entity_id, _ in entities]
+        self._states.record([*prepared, *measured])
+
+    def _diverse(
+        self, query: Query, candidates: Candidates, hits: tuple[Hit, ...], scores: Scores
+    ) -> tuple[tuple[Hit, ...], dict[str, Any]]:
+        """Choose ``top_k`` hits that are relevant and differ from each other; see ``quantum_db.tunneling``."""
+        vectors = candidates.vectors[scores.best_row].astype(np.float64)
+        place = {entity_id: index for index, entity_id in enumerate(candidates.entity_ids)}
+        vectors = vectors[[place[hit.id] for hit in hits]]
+        similarity = (vectors @ vectors.T).clip(0.0, 1.0) ** 2
+        similarity = (similarity + similarity.T) / 2.0
+        np.fill_diagonal(similarity, 0.0)
+        relevance = np.array([hit.score for hit in hits])
+        count = min(query.top_k, len(hits))
+        if count == 0:
+            return (), {"diversity": DIVERSITY, "gain_over_greedy": 0.0, "missed_by_greedy": []}
+        result = tunnel(relevance, similarity, count, DIVERSITY, self._rng)
+        return tuple(hits[i] for i in result.selection.indices), {
+            "diversity": DIVERSITY,
+            "gain_over_greedy": result.gain,
+            "missed_by_greedy": [hits[i].id for i in result.missed],
+        }
+
+    async def _check_dimensions(self, dimensions: list[int], path: str = "") -> None:
+        if self._dimension is None:
+            self._dimension = await self._store.dimension()
+        expected = self._dimension or dimensions[0]
+        for position, given in enumerate(dimensions):
+            if given != expected:
+                where = path or (f"vectors[{position}].vector" if len(dimensions) > 1 else "vector")
+                raise InvalidRequest.at(where, f"has {given} numbers; the vectors of this collection have {expected}")
+
+    async def _check_context(self, context: str) -> None:
+        names = await self._store.context_names()
+        if context not in names:
+            message = f"no entity has the context {context!r}{near_name(context, names)}"
+            raise UnknownContext(f"context: {message}", errors=[FieldError("context", message)])
+
+
+def _report(
+    plan: retrieval.RefinementPlan, circuits: int, gates: int, shots: int, result: BackendResult, ratio: float
+) -> Refinement:
+    return Refinement(
+        ran=True,
+        why="the mode asks for it",
+        provenance=result.provenance,
+        backend=result.backend,
+        circuits=circuits,
+        qubits=plan.encoding.num_qubits,
+        shots=circuits * shots,
+        two_qubit_gates=circuits * gates,
+        cost_usd=result.cost_usd,
+        encoding_error=plan.encoding.worst_error,
+        quantum_speedup_ratio=ratio,
+        provider_job_ids=(result.provider_job_id,) if result.provider_job_id else (),
+    )

@@ -1,0 +1,141 @@
+"""The ports in memory, for unit tests only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from quantum_db.circuits.cache import TemplateCache
+from quantum_db.circuits.simulator import SimulatorBackend
+from quantum_db.circuits.template import Template
+from quantum_db.groups import GroupTable
+from quantum_db.lifecycle import StateEvent
+from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
+from quantum_db.ports import BackendLimits, BackendResult, JobRequest
+
+
+class FakeClock:
+    def __init__(self) -> None:
+        self.time_s = 1_000.0
+
+    def now_s(self) -> float:
+        return self.time_s
+
+    def monotonic_s(self) -> float:
+        self.time_s += 1e-6
+        return self.time_s
+
+
+class FakeStore:
+    """Brute force over a dict; one row for each context."""
+
+    def __init__(self) -> None:
+        self.entities: dict[str, Entity] = {}
+        self.size: int | None = None
+
+    async def dimension(self) -> int | None:
+        return self.size
+
+    async def upsert(self, entities: Sequence[Entity]) -> None:
+        for entity in entities:
+            self.size = self.size or entity.dimension
+            self.entities[entity.id] = entity
+
+    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
+        return [self.entities.get(entity_id) for entity_id in ids]
+
+    async def delete(self, ids: Sequence[str]) -> list[bool]:
+        return [self.entities.pop(entity_id, None) is not None for entity_id in ids]
+
+    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
+        return [self._search(search) for search in searches]
+
+    def _search(self, search: Search) -> Candidates:
+        found = []
+        for entity in self.entities.values():
+            rows = [
+                (context.name, context.weight, entity.vector if context.vector is None else context.vector)
+                for context in entity.contexts
+            ] or [(None, 1.0, entity.vector)]
+            rows = [row for row in rows if search.context in (None, row[0])]
+            if not rows:
+                continue
+            best = max(float(row[2] @ search.vector) for row in rows)
+            if search.context is None and not search.all_contexts:
+                rows = [max(rows, key=lambda row: float(row[2] @ search.vector))]
+            found.append((best, entity, rows))
+        found.sort(key=lambda item: (-item[0], item[1].id))
+        found = found[: search.limit]
+        rows = [(place, row) for place, (_, _, rows) in enumerate(found) for row in rows]
+        return Candidates(
+            entity_ids=tuple(entity.id for _, entity, _ in found),
+            metadata=tuple(entity.metadata for _, entity, _ in found),
+            coherence_time_ms=tuple(entity.coherence_time_ms for _, entity, _ in found),
+            owner=np.array([place for place, _ in rows], dtype=np.int32),
+            contexts=tuple(row[0] for _, row in rows),
+            weights=np.array([row[1] for _, row in rows], dtype=np.float64),
+            vectors=np.array([row[2] for _, row in rows], dtype=np.float32).reshape(len(rows), search.vector.size),
+        )
+
+    async def context_names(self) -> list[str]:
+        return sorted({context.name for entity in self.entities.values() for context in entity.contexts})
+
+    async def count(self) -> int:
+        return len(self.entities)
+
+    async def optimize(self) -> None:
+        return None
+
+    async def close(self) -> None:
+        return None
+
+
+class FakeJobs:
+    """Runs jobs at once on the real simulator; ``before`` may raise, or wait."""
+
+    def __init__(self, seed: int = 0, before: Callable[[JobRequest], None] | None = None) -> None:
+        self.backend = SimulatorBackend(np.random.default_rng(seed))
+        self.requests: list[JobRequest] = []
+        self.before = before
+
+    async def limits(self, backend: str) -> BackendLimits:
+        return self.backend.limits
+
+    async def run(self, request: JobRequest) -> BackendResult:
+        self.requests.append(request)
+        if self.before is not None:
+            self.before(request)
+        return self.backend.run(request.batch, request.shots, job_key=request.key, timeout_s=request.timeout_s)
+
+
+class FakeTemplates:
+    def __init__(self) -> None:
+        self.cache = TemplateCache()
+
+    async def overlap(self, num_qubits: int) -> Template:
+        return self.cache.find_or_build(num_qubits)
+
+
+class FakeStates:
+    def __init__(self) -> None:
+        self.events: list[StateEvent] = []
+
+    def record(self, events: Sequence[StateEvent]) -> None:
+        self.events += events
+
+
+class FakeGroups:
+    def __init__(self) -> None:
+        self.table = GroupTable()
+
+    async def create(self, group: EntanglementGroup) -> EntanglementGroup:
+        if self.table.check_new(group):
+            self.table.put(group)
+        return self.table.get(group.group_id)
+
+    async def get(self, group_id: str) -> EntanglementGroup:
+        return self.table.get(group_id)
+
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        return self.table.of_member(entity_id)

@@ -1,0 +1,221 @@
+"""The way of a query through the stages, with the real simulator and fakes around it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from quantum_db.api import Api
+from quantum_db.database import Database, Policy
+from quantum_db.errors import (
+    Conflict,
+    DeadlineExceeded,
+    InvalidRequest,
+    JobFailed,
+    NotFound,
+    QuantumDBError,
+    Unavailable,
+    UnknownContext,
+)
+from quantum_db.lifecycle import Happening
+from quantum_db.ports import BackendResult, JobRequest
+from tests.unit.fakes import FakeClock, FakeGroups, FakeJobs, FakeStates, FakeStore, FakeTemplates
+
+
+class Bench:
+    def __init__(self, policy: Policy | None = None, jobs: FakeJobs | None = None) -> None:
+        self.store, self.jobs, self.states = FakeStore(), jobs or FakeJobs(), FakeStates()
+        self.api = Api(
+            Database(
+                store=self.store,
+                jobs=self.jobs,
+                templates=FakeTemplates(),
+                states=self.states,
+                groups=FakeGroups(),
+                clock=FakeClock(),
+                rng=np.random.default_rng(0),
+                policy=policy,
+            )
+        )
+
+    async def filled(self, count: int = 40, dimension: int = 8) -> Bench:
+        rng = np.random.default_rng(1)
+        bodies = [
+            {
+                "id": f"e{i:02}",
+                "contexts": [
+                    {"name": name, "weight": float(rng.uniform(0.1, 1)), "vector": rng.normal(size=dimension).tolist()}
+                    for name in ("red", "blue")
+                ],
+                "metadata": {"number": i},
+            }
+            for i in range(count)
+        ]
+        await self.api.insert_batch({"vectors": bodies})
+        return self
+
+
+def query(**changes: Any) -> dict[str, Any]:
+    vector = np.random.default_rng(2).normal(size=8).tolist()
+    return {"vector": vector, "context": "red", "mode": "balanced", "top_k": 5, **changes}
+
+
+async def test_what_was_written_is_read_back() -> None:
+    bench = await Bench().filled(3)
+    body = await bench.api.fetch("e01")
+    assert [context["name"] for context in body["contexts"]] == ["red", "blue"]
+    assert sum(context["weight"] for context in body["contexts"]) == pytest.approx(1.0)
+    assert body["metadata"] == {"number": 1}
+    assert "vector" not in body
+    await bench.api.delete("e01")
+    for call in (bench.api.fetch, bench.api.delete):
+        with pytest.raises(NotFound, match="there is no entity 'e01'"):
+            await call("e01")
+
+
+async def test_a_query_in_a_context_goes_through_all_stages() -> None:
+    bench = await Bench().filled()
+    answer = await bench.api.query(query(explain=True))
+    assert len(answer["hits"]) == 5
+    assert answer["candidates"] == 30
+    refinement = answer["refinement"]
+    assert refinement["ran"]
+    assert (refinement["provenance"], refinement["backend"]) == ("simulated shots", "simulator")
+    assert (refinement["circuits"], refinement["qubits"], refinement["shots"]) == (30, 4, 30 * 4096)
+    assert refinement["two_qubit_gates"] == 30 * 20
+    assert refinement["quantum_speedup_ratio"] > 0
+    assert set(answer["stages"]) == {"parse_ms", "filter_ms", "refine_ms", "rank_ms"}
+    for hit in answer["hits"]:
+        assert hit["context"] == "red"
+        assert hit["interval"]["low"] <= hit["score"] <= hit["interval"]["high"]
+        assert abs(hit["score"] - hit["classical_score"]) < 0.06
+    scores = [hit["score"] for hit in answer["hits"]]
+    assert scores == sorted(scores, reverse=True)
+
+
+async def test_with_many_shots_the_order_is_the_exact_one() -> None:
+    bench = await Bench().filled()
+    exact = await bench.api.query(query(mode="classical", top_k=10))
+    refined = await bench.api.query(query(shots=1_000_000, top_k=10))
+    assert [hit["id"] for hit in refined["hits"]] == [hit["id"] for hit in exact["hits"]]
+    assert not exact["refinement"]["ran"]
+    assert exact["refinement"]["why"] == "the mode runs no circuits"
+    assert len(bench.jobs.requests) == 1
+
+
+@pytest.mark.parametrize("rule", ["soft", "best", "traced"])
+async def test_a_query_without_a_context_takes_every_rule(rule: str) -> None:
+    bench = await Bench().filled()
+    answer = await bench.api.query(query(context=None, no_context_rule=rule))
+    assert answer["refinement"]["circuits"] == (30 if rule == "best" else 60)
+    assert {hit["context"] for hit in answer["hits"]} <= {"red", "blue"}
+
+
+async def test_tunneling_chooses_among_the_candidates_and_never_loses_to_greedy() -> None:
+    bench = await Bench().filled()
+    answer = await bench.api.query(query(enable_tunneling=True))
+    assert len({hit["id"] for hit in answer["hits"]}) == 5
+    assert answer["tunneling"]["gain_over_greedy"] >= 0.0
+
+
+async def test_states_are_noted_for_what_was_measured() -> None:
+    bench = await Bench().filled(3)
+    assert [event.what for event in bench.states.events] == [Happening.CREATED] * 3
+    bench.states.events.clear()
+    await bench.api.query(query())
+    assert [event.what for event in bench.states.events] == [Happening.PREPARED] * 3 + [Happening.MEASURED] * 3
+    bench.states.events.clear()
+    await bench.api.query(query(mode="classical"))
+    assert bench.states.events == []
+
+
+def failing(error: QuantumDBError) -> FakeJobs:
+    def fail(request: JobRequest) -> None:
+        raise error
+
+    return FakeJobs(before=fail)
+
+
+async def test_a_failing_backend_falls_back_to_the_classical_order_and_says_so() -> None:
+    bench = await Bench(jobs=failing(Unavailable("no answer"))).filled()
+    answer = await bench.api.query(query())
+    exact = await bench.api.query(query(mode="classical"))
+    assert [hit["id"] for hit in answer["hits"]] == [hit["id"] for hit in exact["hits"]]
+    assert not answer["refinement"]["ran"]
+    assert answer["refinement"]["why"] == "simulator failed, so the order is the classical one: no answer"
+    assert answer["hits"][0]["interval"] is None
+
+
+async def test_a_failing_backend_fails_the_query_where_the_settings_say_so() -> None:
+    bench = await Bench(Policy(on_backend_failure="fail"), failing(JobFailed("broken"))).filled()
+    with pytest.raises(JobFailed, match="broken"):
+        await bench.api.query(query())
+
+
+async def test_a_wrong_circuit_or_backend_is_never_hidden_by_the_fallback() -> None:
+    bench = await Bench(jobs=failing(InvalidRequest.at("backend", "there is no such backend"))).filled()
+    with pytest.raises(InvalidRequest, match="no such backend"):
+        await bench.api.query(query())
+
+
+async def test_the_deadline_of_a_query_is_kept() -> None:
+    class Slow(FakeJobs):
+        async def run(self, request: JobRequest) -> BackendResult:
+            await asyncio.sleep(30.0)
+            return await super().run(request)
+
+    bench = await Bench(jobs=Slow()).filled()
+    with pytest.raises(DeadlineExceeded, match="did not end within 50 ms"):
+        await bench.api.query(query(timeout_ms=50))
+
+
+async def test_wrong_dimensions_are_told_and_nothing_is_written() -> None:
+    bench = await Bench().filled(2)
+    with pytest.raises(InvalidRequest, match="vector: has 3 numbers; the vectors of this collection have 8"):
+        await bench.api.query(query(vector=[1, 2, 3]))
+    bodies = [{"id": "new", "vector": [1.0] * 8}, {"id": "bad", "vector": [1.0] * 7}]
+    with pytest.raises(InvalidRequest, match=r"vectors\[1\]\.vector: has 7 numbers"):
+        await bench.api.insert_batch({"vectors": bodies})
+    assert "new" not in bench.store.entities
+
+
+async def test_an_unknown_context_lists_the_near_names() -> None:
+    bench = await Bench().filled(2)
+    with pytest.raises(UnknownContext, match="no entity has the context 'rad'; did you mean 'red'"):
+        await bench.api.query(query(context="rad"))
+
+
+async def test_an_empty_database_answers_with_no_hits() -> None:
+    answer = await Bench().api.query(query(context=None))
+    assert answer["hits"] == []
+    assert answer["refinement"]["why"] == "there are no candidates"
+
+
+async def test_groups_need_stored_members() -> None:
+    bench = await Bench().filled(3)
+    group = {"group_id": "g", "entity_ids": ["e00", "e01"], "correlation_strength": 0.85}
+    assert (await bench.api.create_group(group))["version"] == 1
+    assert (await bench.api.create_group(group))["version"] == 1
+    assert (await bench.api.group("g"))["entity_ids"] == ("e00", "e01")
+    with pytest.raises(InvalidRequest, match=r"entity_ids\[1\]: there is no entity 'x'"):
+        await bench.api.create_group({**group, "group_id": "h", "entity_ids": ["e00", "x"]})
+    with pytest.raises(Conflict):
+        await bench.api.create_group({**group, "correlation_strength": 0.5})
+    with pytest.raises(NotFound):
+        await bench.api.group("h")
+
+
+async def test_an_entity_of_two_equal_weights_and_one_vector_is_found_in_both_contexts() -> None:
+    bench = Bench()
+    contexts = [{"name": "technical", "weight": 0.7}, {"name": "general", "weight": 0.3}]
+    await bench.api.insert({"id": "a", "vector": [1.0, 0.0], "contexts": contexts})
+    flipped = [{"name": "technical", "weight": 0.3}, {"name": "general", "weight": 0.7}]
+    await bench.api.insert({"id": "b", "vector": [1.0, 0.0], "contexts": flipped})
+    for context, leader in (("technical", "a"), ("general", "b")):
+        answer = await bench.api.query({"vector": [0.9, 0.1], "context": context})
+        assert answer["hits"][0]["id"] == leader
+        assert answer["hits"][0]["context_probability"] == 0.7
+        assert answer["refinement"]["circuits"] == 1

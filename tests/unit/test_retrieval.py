@@ -1,0 +1,134 @@
+"""Scores, rules and ranking against their formulas."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from quantum_db import retrieval
+from quantum_db.circuits.overlap import overlap_circuits, overlap_template
+from quantum_db.circuits.simulator import probabilities
+from quantum_db.circuits.statistics import z_value
+from quantum_db.model import Candidates, Query
+from quantum_db.modes import MODES
+from quantum_db.retrieval import Estimates
+
+DIMENSION = 16
+
+
+def unit(rng: np.random.Generator, rows: int) -> np.ndarray:
+    vectors = rng.normal(size=(rows, DIMENSION)) + 0.7
+    return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
+
+
+def query(**changes: object) -> Query:
+    vector = unit(np.random.default_rng(99), 1)[0]
+    return replace(Query(vector=vector, context=None, mode="balanced", top_k=3, timeout_s=1.0), **changes)  # type: ignore[arg-type]
+
+
+def candidates(sizes: list[int], seed: int = 0) -> Candidates:
+    rng = np.random.default_rng(seed)
+    owner = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+    weights = np.concatenate([rng.dirichlet(np.ones(size)) for size in sizes])
+    return Candidates(
+        entity_ids=tuple(f"e{i}" for i in range(len(sizes))),
+        metadata=tuple({"n": i} for i in range(len(sizes))),
+        coherence_time_ms=(1000.0,) * len(sizes),
+        owner=owner,
+        contexts=tuple(f"c{i}" for i in range(len(owner))),
+        weights=weights,
+        vectors=unit(rng, len(owner)),
+    )
+
+
+def test_the_rules_are_their_formulas() -> None:
+    found = candidates([2, 1, 3])
+    cosines = found.vectors.astype(np.float64) @ query().vector.astype(np.float64)
+    fidelities = retrieval.exact_fidelities(query(), found)
+    np.testing.assert_allclose(fidelities, ((1 + cosines) / 2) ** 2, atol=1e-7)
+    parts = [slice(0, 2), slice(2, 3), slice(3, 6)]
+    expected = {
+        "best": [fidelities[part].max() for part in parts],
+        "traced": [(found.weights[part] * fidelities[part]).sum() for part in parts],
+        "soft": [np.log(np.exp(10 * cosines[part]).sum()) / 10 for part in parts],
+    }
+    for rule, values in expected.items():
+        scores = retrieval.score(query(no_context_rule=rule), found, fidelities)
+        np.testing.assert_allclose(scores.values, values, atol=1e-6)
+        np.testing.assert_allclose(scores.low, scores.high, err_msg="exact scores have no width")
+
+
+def test_in_a_context_the_score_is_conditional_or_joint() -> None:
+    found = candidates([1, 1, 1])
+    fidelities = retrieval.exact_fidelities(query(), found)
+    conditional = retrieval.score(query(context="c0"), found, fidelities)
+    joint = retrieval.score(query(context="c0", weighting="joint"), found, fidelities)
+    np.testing.assert_allclose(conditional.values, fidelities)
+    np.testing.assert_allclose(joint.values, fidelities * found.weights)
+
+
+def test_the_circuits_estimate_what_the_exact_score_is() -> None:
+    found = candidates([2, 3, 1, 2])
+    plan = retrieval.plan_refinement(query(), found, max_qubits=8)
+    batch = overlap_circuits(plan.encoding, overlap_template(plan.encoding.num_qubits))
+    zeros = probabilities(batch)[:, 0]
+    np.testing.assert_allclose(zeros[plan.circuit_of_row], retrieval.exact_fidelities(query(), found), atol=1e-6)
+
+
+def test_equal_vectors_share_a_circuit_and_the_heavier_context_leads() -> None:
+    found = candidates([1, 1, 1])
+    vectors = found.vectors.copy()
+    vectors[2] = vectors[0]
+    found = replace(found, vectors=vectors, weights=np.array([0.3, 0.5, 0.7]))
+    plan = retrieval.plan_refinement(query(context="c"), found, max_qubits=8)
+    assert plan.encoding.candidates.shape[0] == 2
+    assert plan.circuit_of_row[0] == plan.circuit_of_row[2] != plan.circuit_of_row[1]
+    counts = [{0: 400, 1: 100}, {0: 350, 3: 150}]
+    estimates = retrieval.estimate(plan, counts, 500)
+    assert estimates.successes[0] == estimates.successes[2]
+    asked = query(context="c")
+    classical = retrieval.score(asked, found, retrieval.exact_fidelities(asked, found))
+    refined = retrieval.score(asked, found, estimates.fidelities, estimates)
+    order = [hit.id for hit in retrieval.rank(found, classical, refined)]
+    assert order.index("e2") + 1 == order.index("e0"), "of two equal documents the one of more weight leads"
+
+
+@pytest.mark.parametrize("rule", ["soft", "traced", "best"])
+def test_intervals_hold_at_their_confidence(rule: str) -> None:
+    """2,000 draws of 8 entities: 95% within 1.5 points; ``best`` keeps its row fixed by clear gaps."""
+    rng = np.random.default_rng(3)
+    found = candidates([1, 2, 3, 1, 2, 1, 4, 2], seed=5)
+    asked = query(no_context_rule=rule)
+    exact = retrieval.exact_fidelities(asked, found)
+    truth = retrieval.score(asked, found, exact).values
+    shots, held, total = 20_000, 0, 0
+    for _ in range(2_000):
+        estimates = Estimates(rng.binomial(shots, exact), shots)
+        scores = retrieval.score(asked, found, estimates.fidelities, estimates)
+        held += int(((scores.low <= truth) & (truth <= scores.high)).sum())
+        total += len(truth)
+    assert abs(held / total - 0.95) < 0.015
+    assert z_value(0.95) == pytest.approx(1.95996, abs=1e-4)
+
+
+def test_ranking_tells_each_entity_once_and_whether_the_order_changed() -> None:
+    found = candidates([2, 1, 3, 1])
+    exact = retrieval.exact_fidelities(query(), found)
+    classical = retrieval.score(query(), found, exact)
+    hits = retrieval.rank(found, classical, None)
+    assert sorted(hit.id for hit in hits) == ["e0", "e1", "e2", "e3"]
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    assert all(hit.interval is None for hit in hits)
+    assert not retrieval.order_changed(hits, 4)
+    assert retrieval.order_changed(tuple(reversed(hits)), 4)
+
+
+def test_the_store_is_asked_for_all_contexts_only_where_the_rule_needs_them() -> None:
+    mode = MODES["balanced"]
+    assert retrieval.search_for(query(), mode).all_contexts
+    assert not retrieval.search_for(query(no_context_rule="best"), mode).all_contexts
+    assert not retrieval.search_for(query(context="c"), mode).all_contexts
+    assert retrieval.search_for(query(top_k=90), mode).limit == 90
+    assert retrieval.search_for(query(), mode).limit == mode.candidates
