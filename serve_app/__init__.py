@@ -1,0 +1,1 @@
+"""The outside of the cluster: HTTP, and the same calls by Ray handle."""

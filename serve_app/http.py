@@ -1,0 +1,178 @@
+"""REST under /api/v2: routes, body limits, request ids and problems. Needs an ``Api``, not Ray."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+from uuid import uuid4
+
+import orjson
+from fastapi import FastAPI, Request, Response
+from fastapi_offline import FastAPIOffline
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from starlette.exceptions import HTTPException
+
+from quantum_db.api import Api
+from quantum_db.errors import BodyTooLarge, InvalidRequest, NotFound, QuantumDBError
+from quantum_db.lifecycle import State
+from quantum_db.telemetry import CONTENT_TYPE
+from quantum_db.views import state_view
+from serve_app.openapi import complete, documented
+
+logger = logging.getLogger(__name__)
+
+BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Cluster(Protocol):
+    """What the HTTP layer asks of the cluster around it."""
+
+    async def state(self, entity_id: str) -> State:
+        """Return the lifecycle state of an entity. Raises NotFound."""
+
+    async def failing_parts(self) -> list[str]:
+        """Return the names of the parts that are not ready."""
+
+    async def exposition(self) -> bytes:
+        """Return the metrics of all processes as Prometheus text."""
+
+
+def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_bytes: int) -> FastAPI:
+    """Return the ASGI application."""
+    app = FastAPIOffline(title="Quantum query cluster", version="2.0", redoc_url=None)
+    _add_api(app, api, cluster, max_body_bytes)
+    _add_operations(app, cluster)
+    _add_errors(app)
+    _add_request_log(app, registry)
+    complete(app)
+    return app
+
+
+def _add_api(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) -> None:
+    async def body(request: Request) -> object:
+        return await _json_body(request, max_body_bytes)
+
+    @app.post("/api/v2/vectors", **documented("insert", 201))
+    async def insert(request: Request) -> Response:
+        """Write one entity, replacing one with the same id."""
+        return _json(await api.insert(await body(request)), 201)
+
+    @app.post("/api/v2/vectors/batch", **documented("insert_batch", 201))
+    async def insert_batch(request: Request) -> Response:
+        """Write up to 1,000 entities: all, or none if one is wrong."""
+        return _json(await api.insert_batch(await body(request)), 201)
+
+    @app.get("/api/v2/vectors/{entity_id:path}", **documented())
+    async def fetch(entity_id: str) -> Response:
+        """Return an entity. Its vectors are unit vectors."""
+        return _json(await api.fetch(entity_id))
+
+    @app.delete("/api/v2/vectors/{entity_id:path}", **documented())
+    async def delete(entity_id: str) -> Response:
+        """Delete an entity."""
+        return _json(await api.delete(entity_id))
+
+    @app.post("/api/v2/query", **documented("query"))
+    async def query(request: Request) -> Response:
+        """Find the entities nearest to a vector, in a context or in none."""
+        return _json(await api.query(await body(request)))
+
+    @app.post("/api/v2/entanglement/groups", **documented("create_group", 201))
+    async def create_group(request: Request) -> Response:
+        """Write an entanglement group of stored entities."""
+        return _json(await api.create_group(await body(request)), 201)
+
+    @app.get("/api/v2/entanglement/groups/{group_id:path}", **documented())
+    async def group(group_id: str) -> Response:
+        """Return an entanglement group."""
+        return _json(await api.group(group_id))
+
+    @app.get("/api/v2/states/{entity_id:path}", **documented())
+    async def state(entity_id: str) -> Response:
+        """Return where the state of an entity stands in its lifecycle."""
+        return _json(state_view(await cluster.state(entity_id)))
+
+
+def _add_operations(app: FastAPI, cluster: Cluster) -> None:
+    @app.get("/healthz", **documented())
+    async def healthz() -> Response:
+        """Tell that this replica answers."""
+        return _json({"status": "ok"})
+
+    @app.get("/readyz", **documented())
+    async def readyz() -> Response:
+        """Tell whether every part of the cluster is ready."""
+        failing = await cluster.failing_parts()
+        return _json({"status": "not ready" if failing else "ready", "failing": failing}, 503 if failing else 200)
+
+    @app.get("/metrics", **documented())
+    async def metrics() -> Response:
+        """Return the metrics of all processes as Prometheus text."""
+        return Response(await cluster.exposition(), media_type=CONTENT_TYPE)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(QuantumDBError)
+    async def known(request: Request, error: QuantumDBError) -> Response:
+        headers = {} if error.retry_after_s is None else {"Retry-After": str(max(1, round(error.retry_after_s)))}
+        return _problem(request, error.problem(), headers)
+
+    @app.exception_handler(HTTPException)
+    async def routing(request: Request, error: HTTPException) -> Response:
+        if error.status_code == NotFound.status:
+            return _problem(request, NotFound(f"there is no route {request.url.path!r}").problem(), {})
+        body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code}
+        return _problem(request, body, dict(error.headers or {}))
+
+
+def _add_request_log(app: FastAPI, registry: CollectorRegistry) -> None:
+    requests = Counter("http_requests", "Requests answered", ["route", "status"], registry=registry)
+    seconds = Histogram("http_request_seconds", "Time to answer", ["route"], registry=registry, buckets=BUCKETS_S)
+
+    @app.middleware("http")
+    async def observe(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
+        given = request.headers.get("x-request-id", "")
+        request.state.request_id = (
+            given if given.isascii() and given.isprintable() and 0 < len(given) <= 128 else uuid4().hex
+        )
+        start = time.perf_counter()
+        try:
+            response = await answer(request)
+        except Exception:  # the last line of defence: logged whole, told to the caller without details
+            logger.exception("request %s failed", request.state.request_id)
+            response = _problem(request, QuantumDBError("an unexpected error; see the server's log").problem(), {})
+        route = getattr(request.scope.get("route"), "path", "unmatched")
+        requests.labels(route, response.status_code).inc()
+        seconds.labels(route).observe(time.perf_counter() - start)
+        response.headers["x-request-id"] = request.state.request_id
+        return response
+
+
+async def _json_body(request: Request, max_bytes: int) -> object:
+    """Read and decode the body, never holding more than ``max_bytes`` of it."""
+    too_large = BodyTooLarge(f"the body is larger than {max_bytes} bytes; send fewer vectors at a time")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise too_large
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large
+        chunks.append(chunk)
+    try:
+        return orjson.loads(b"".join(chunks))
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def _json(value: Any, status: int = 200) -> Response:
+    return Response(orjson.dumps(value), status, media_type="application/json")
+
+
+def _problem(request: Request, body: dict[str, Any], headers: dict[str, str]) -> Response:
+    request_id = getattr(request.state, "request_id", "")
+    content = {**body, "instance": request.url.path, "request_id": request_id}
+    return Response(orjson.dumps(content), body["status"], headers, media_type="application/problem+json")

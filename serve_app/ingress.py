@@ -1,0 +1,160 @@
+"""The ingress deployment: the whole way of a query runs in its replicas, over HTTP and by Ray handle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from ray import serve
+
+from actors.circuit_cache import SharedTemplates, cache_gauge, report
+from actors.entanglement_registry import RemoteGroups
+from actors.job_pool import RemoteJobPool
+from actors.shell import ask, named
+from actors.state_manager import ShardedStateLog
+from actors.store_shard import RemoteStore
+from quantum_db.api import Api, Json
+from quantum_db.circuits.cache import TemplateCache
+from quantum_db.clock import SystemClock
+from quantum_db.database import Database, Policy
+from quantum_db.errors import QuantumDBError
+from quantum_db.lifecycle import State
+from quantum_db.ports import VectorStore
+from quantum_db.stores.qdrant import connect
+from quantum_db.telemetry import exposition, snapshot
+from serve_app.http import build_app
+from serve_app.loopback import bind_to_loopback
+
+PUSH_INTERVAL_S = 1.0
+PART_TIMEOUT_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class IngressConfig:
+    """What a replica has to know. Secrets are not in it, only the names of their environment variables.
+
+    Attributes:
+        qdrant_url: the Qdrant server, or None for the embedded store behind the actor ``store``.
+    """
+
+    policy: Policy
+    max_body_bytes: int
+    state_shards: int
+    circuit_capacity: int
+    qdrant_url: str | None = None
+    qdrant_collection: str = "default"
+    qdrant_key_env: str = "QDRANT_API_KEY"
+
+
+class ClusterParts:
+    """The actors around a replica. Implements ``serve_app.http.Cluster``."""
+
+    def __init__(self, config: IngressConfig, source: str) -> None:
+        self.registry = CollectorRegistry()
+        shards = [f"states-{shard}" for shard in range(config.state_shards)]
+        embedded = [] if config.qdrant_url else ["store"]
+        self._parts = {name: named(name) for name in (*embedded, "entanglement", "circuits", "jobs", *shards)}
+        self._hub = named("metrics")
+        self._source = source
+        self._cache = TemplateCache(config.circuit_capacity)
+        self._gauge = cache_gauge(self.registry)
+        self.jobs = RemoteJobPool(self._parts["jobs"])
+        self.groups = RemoteGroups(self._parts["entanglement"])
+        self.templates = SharedTemplates(self._parts["circuits"], self._cache)
+        self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
+        self.store: VectorStore
+        if config.qdrant_url:
+            key = os.environ.get(config.qdrant_key_env)
+            self.store = connect(config.qdrant_url, key, config.qdrant_collection, PART_TIMEOUT_S)
+        else:
+            self.store = RemoteStore(self._parts["store"])
+
+    async def state(self, entity_id: str) -> State:
+        return await self.states.state(entity_id)
+
+    async def failing_parts(self) -> list[str]:
+        async def fails(name: str) -> str | None:
+            try:
+                await ask(self._parts[name].ready.remote(), PART_TIMEOUT_S)
+            except QuantumDBError as error:
+                return f"{name}: {error.detail}"
+            return None
+
+        async def store_fails() -> str | None:
+            try:
+                async with asyncio.timeout(PART_TIMEOUT_S):
+                    await self.store.dimension()
+            except (QuantumDBError, TimeoutError) as error:
+                return f"store: {error}"
+            return None
+
+        found = await asyncio.gather(store_fails(), *(fails(name) for name in self._parts))
+        return [failure for failure in found if failure is not None]
+
+    async def exposition(self) -> bytes:
+        await self.push_metrics()
+        snapshots = list(await ask(self._hub.metrics.remote(), PART_TIMEOUT_S))
+        answers = await asyncio.gather(
+            *(ask(actor.metrics.remote(), PART_TIMEOUT_S) for actor in self._parts.values()), return_exceptions=True
+        )
+        return exposition([*snapshots, *(answer for answer in answers if not isinstance(answer, BaseException))])
+
+    async def push_metrics(self) -> None:
+        """Hand this replica's metrics to the hub."""
+        report(self._cache, self._gauge)
+        await ask(self._hub.put.remote(self._source, snapshot(self.registry, self._source)), PART_TIMEOUT_S)
+
+
+class Ingress:
+    """One replica. Its methods take and return the same JSON as the routes."""
+
+    def __init__(self, config: IngressConfig) -> None:
+        bind_to_loopback()
+        self._config = config
+        self._parts = ClusterParts(config, f"ingress-{os.getpid()}")
+        self._api = Api(
+            Database(
+                store=self._parts.store,
+                jobs=self._parts.jobs,
+                templates=self._parts.templates,
+                states=self._parts.states,
+                groups=self._parts.groups,
+                clock=SystemClock(),
+                rng=np.random.default_rng(),
+                policy=config.policy,
+            )
+        )
+        self._push = asyncio.get_running_loop().create_task(self._push_metrics())
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes)
+
+    async def call(self, method: str, argument: Any) -> Json:
+        """Call a method of ``Api`` by name: ``insert``, ``insert_batch``, ``fetch``, ``delete``, ``query``, ..."""
+        calls = {
+            "insert": self._api.insert,
+            "insert_batch": self._api.insert_batch,
+            "fetch": self._api.fetch,
+            "delete": self._api.delete,
+            "query": self._api.query,
+            "create_group": self._api.create_group,
+            "group": self._api.group,
+        }
+        return await calls[method](argument)
+
+    async def _push_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(PUSH_INTERVAL_S)
+            try:
+                await self._parts.push_metrics()
+            except QuantumDBError:
+                continue  # the hub restarts by itself; the next push tells it all
+
+
+deployment: Any = serve.deployment(name="ingress")(serve.ingress()(Ingress))
+"""The ``Ingress`` as Ray Serve runs it."""

@@ -1,0 +1,209 @@
+"""The HTTP layer without a socket: bodies, statuses, problems, request ids, limits."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from prometheus_client import CollectorRegistry, Counter
+
+from quantum_db.errors import NotFound, Overloaded
+from quantum_db.lifecycle import Phase, State
+from quantum_db.telemetry import exposition, snapshot
+from serve_app.http import build_app
+from tests.unit.fakes import FakeJobs
+from tests.unit.test_database import Bench, query
+from tests.unit.test_requests import ENTITY, GROUP, QUERY
+
+MAX_BODY = 20_000
+
+
+class FakeCluster:
+    def __init__(self) -> None:
+        self.failing: list[str] = []
+        self.registry = CollectorRegistry()
+
+    async def state(self, entity_id: str) -> State:
+        if entity_id != "doc_123":
+            raise NotFound(f"there is no state of {entity_id!r}")
+        return State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3)
+
+    async def failing_parts(self) -> list[str]:
+        return self.failing
+
+    async def exposition(self) -> bytes:
+        return exposition([snapshot(self.registry, "ingress-1")])
+
+
+class Http:
+    def __init__(self, jobs: FakeJobs | None = None) -> None:
+        self.bench, self.cluster = Bench(jobs=jobs), FakeCluster()
+        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY)
+        self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
+
+
+@pytest.fixture
+async def http() -> AsyncIterator[Http]:
+    http = Http()
+    async with http.client:
+        yield http
+
+
+def problem(response: httpx.Response, status: int, slug: str) -> dict[str, Any]:
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+    body = response.json()
+    assert body["type"] == f"urn:quantum-db:problem:{slug}"
+    assert body["status"] == status
+    assert body["request_id"] == response.headers["x-request-id"]
+    return body
+
+
+async def test_the_documented_requests_work_as_they_stand(http: Http) -> None:
+    assert (await http.client.post("/api/v2/vectors", json=ENTITY)).status_code == 201
+    answer = await http.client.post("/api/v2/query", json=QUERY)
+    assert answer.status_code == 200
+    assert answer.json()["hits"][0]["id"] == "doc_123"
+    vectors = [{"id": f"doc_{i}", "vector": [0.3, 0.1 * i]} for i in (1, 2, 3)]
+    batch = await http.client.post("/api/v2/vectors/batch", json={"vectors": vectors, "transaction": True})
+    assert (batch.status_code, batch.json()) == (201, {"written": 3, "transaction": True})
+    group = await http.client.post("/api/v2/entanglement/groups", json=GROUP)
+    assert group.status_code == 201
+    assert (await http.client.get("/api/v2/entanglement/groups/related_docs")).json()["correlation_strength"] == 0.85
+    assert (await http.client.get("/api/v2/vectors/doc_123")).json()["metadata"] == {"source": "arxiv"}
+    assert (await http.client.delete("/api/v2/vectors/doc_123")).json() == {"id": "doc_123", "deleted": True}
+    problem(await http.client.get("/api/v2/vectors/doc_123"), 404, "not-found")
+
+
+async def test_ids_may_hold_slashes_and_spaces(http: Http) -> None:
+    await http.client.post("/api/v2/vectors", json={"id": "a/b c", "vector": [1, 2]})
+    assert (await http.client.get("/api/v2/vectors/a/b%20c")).json()["id"] == "a/b c"
+
+
+async def test_a_wrong_body_is_a_problem_with_the_fields_path(http: Http) -> None:
+    response = await http.client.post("/api/v2/vectors", json={**ENTITY, "vector": [0.0, 0.0]})
+    body = problem(response, 422, "invalid-request")
+    assert body["errors"] == [{"path": "vector", "message": "is the zero vector, which has no direction"}]
+    assert body["instance"] == "/api/v2/vectors"
+    assert http.bench.store.entities == {}
+
+
+@pytest.mark.parametrize("text", ['{"vector": [NaN]}', '{"vector": [1e999]}', "{", "", '{"vector": [Infinity]}'])
+async def test_what_is_not_json_is_told(http: Http, text: str) -> None:
+    response = await http.client.post("/api/v2/query", content=text)
+    problem(response, 422, "invalid-request")
+
+
+async def test_bodies_above_the_limit_are_refused_declared_or_not(http: Http) -> None:
+    large = orjson.dumps({"id": "x", "vector": [0.5] * 10_000})
+
+    async def chunks() -> AsyncIterator[bytes]:
+        for start in range(0, len(large), 1_000):
+            yield large[start : start + 1_000]
+
+    for content in (large, chunks()):
+        response = await http.client.post("/api/v2/vectors", content=content)
+        body = problem(response, 413, "body-too-large")
+        assert "larger than 20000 bytes" in body["detail"]
+
+
+async def test_overload_tells_when_to_come_back() -> None:
+    def full(request: object) -> None:
+        raise Overloaded("5 quantum jobs wait for simulator", retry_after_s=1.0)
+
+    http = Http(FakeJobs(before=full))
+    await http.bench.filled()
+    http.bench.api._database._policy = type(http.bench.api._database._policy)(on_backend_failure="fail")
+    async with http.client:
+        response = await http.client.post("/api/v2/query", json=query())
+    problem(response, 503, "overloaded")
+    assert response.headers["retry-after"] == "1"
+
+
+async def test_unknown_routes_and_methods_are_problems(http: Http) -> None:
+    problem(await http.client.get("/nope"), 404, "not-found")
+    response = await http.client.put("/api/v2/query")
+    assert response.status_code == 405
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_a_fault_of_ours_is_logged_whole_and_told_without_details(
+    http: Http, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(ids: object) -> None:
+        raise RuntimeError("a detail that is nobody's business")
+
+    monkeypatch.setattr(http.bench.store, "fetch", broken)
+    with caplog.at_level(logging.ERROR):
+        response = await http.client.get("/api/v2/vectors/x", headers={"x-request-id": "my-id"})
+    body = problem(response, 500, "internal")
+    assert "nobody's business" not in response.text
+    assert body["request_id"] == "my-id"
+    assert "nobody's business" in caplog.text
+    assert "my-id" in caplog.text
+
+
+async def test_request_ids_that_cannot_be_headers_are_replaced(http: Http) -> None:
+    response = await http.client.get("/healthz", headers={"x-request-id": "x" * 500})
+    assert len(response.headers["x-request-id"]) == 32
+
+
+async def test_health_and_readiness(http: Http) -> None:
+    assert (await http.client.get("/healthz")).json() == {"status": "ok"}
+    assert (await http.client.get("/readyz")).json() == {"status": "ready", "failing": []}
+    http.cluster.failing = ["store: died"]
+    response = await http.client.get("/readyz")
+    assert (response.status_code, response.json()["failing"]) == (503, ["store: died"])
+
+
+async def test_states_are_shown(http: Http) -> None:
+    body = (await http.client.get("/api/v2/states/doc_123")).json()
+    assert (body["phase"], body["generation"], body["measurements"]) == ("measured", 2, 3)
+    problem(await http.client.get("/api/v2/states/other"), 404, "not-found")
+
+
+async def test_requests_are_counted_by_route_and_status(http: Http) -> None:
+    await http.client.get("/api/v2/vectors/a")
+    await http.client.get("/api/v2/vectors/b")
+    text = (await http.client.get("/metrics")).text
+    line = 'http_requests_total{route="/api/v2/vectors/{entity_id:path}",source="ingress-1",status="404"} 2.0'
+    assert line in text
+
+
+async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
+    schema = (await http.client.get("/openapi.json")).json()
+    assert schema["openapi"].startswith("3.1")
+    known = schema["components"]["schemas"]
+    references = {part.split('"')[0] for part in orjson.dumps(schema).decode().split("#/components/schemas/")[1:]}
+    assert references <= set(known), "every reference is there"
+    assert {"EntityBody", "BatchBody", "QueryBody", "GroupBody", "Problem", "Filter"} <= set(known)
+    for path, methods in schema["paths"].items():
+        for method, operation in methods.items():
+            assert "default" in operation["responses"], (path, method)
+            assert ("requestBody" in operation) == (method == "post"), (path, method)
+
+
+async def test_the_docs_page_needs_nothing_from_outside(http: Http) -> None:
+    page = (await http.client.get("/docs")).text
+    assets = [part.split('"')[0] for part in page.split('src="')[1:]]
+    assert assets
+    for asset in assets:
+        assert asset.startswith("/")
+        assert (await http.client.get(asset)).status_code == 200
+
+
+def test_metrics_of_several_processes_are_one_exposition() -> None:
+    snapshots = []
+    for source, value in (("a", 1), ("b", 2)):
+        registry = CollectorRegistry()
+        Counter("jobs", "Jobs", registry=registry).inc(value)
+        snapshots.append(snapshot(registry, source))
+    text = exposition(snapshots).decode()
+    assert text.count("# TYPE jobs_total counter") == 1
+    assert 'jobs_total{source="a"} 1.0' in text
+    assert 'jobs_total{source="b"} 2.0' in text
+    assert "_created" not in text
