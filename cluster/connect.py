@@ -1,0 +1,88 @@
+"""The way in from another Ray job: the same calls as over HTTP, by handle."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cluster.settings import load
+from quantum_db.errors import QuantumDBError, Unavailable
+
+if TYPE_CHECKING:
+    from ray.serve.handle import DeploymentHandle
+
+CALL_TIMEOUT_S = 70.0
+
+
+class ClusterHandle:
+    """The calls of the API by Ray handle: JSON values in and out, errors as ``QuantumDBError``."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    def insert(self, **body: Any) -> dict[str, Any]:
+        """Write one entity; the fields are those of ``POST /api/v2/vectors``."""
+        return self._call("insert", body)
+
+    def insert_batch(self, **body: Any) -> dict[str, Any]:
+        """Write several entities, as ``POST /api/v2/vectors/batch``."""
+        return self._call("insert_batch", body)
+
+    def fetch(self, entity_id: str) -> dict[str, Any]:
+        """Return an entity."""
+        return self._call("fetch", entity_id)
+
+    def delete(self, entity_id: str) -> dict[str, Any]:
+        """Delete an entity."""
+        return self._call("delete", entity_id)
+
+    def query(self, **body: Any) -> dict[str, Any]:
+        """Answer a query, as ``POST /api/v2/query``. Vectors may be NumPy arrays."""
+        return self._call("query", body)
+
+    def create_entangled_group(self, **body: Any) -> dict[str, Any]:
+        """Write an entanglement group, as ``POST /api/v2/entanglement/groups``."""
+        return self._call("create_group", body)
+
+    def _call(self, method: str, argument: Any) -> dict[str, Any]:
+        from ray.exceptions import RayTaskError
+
+        try:
+            result: dict[str, Any] = self._handle.call.remote(method, argument).result(timeout_s=CALL_TIMEOUT_S)
+        except RayTaskError as error:
+            if isinstance(error.cause, QuantumDBError):
+                raise error.cause from None
+            raise
+        except TimeoutError as error:
+            raise Unavailable(f"the cluster did not answer within {CALL_TIMEOUT_S} s") from error
+        return result
+
+
+def connect_ray(address: str | None = None, data_dir: str | Path | None = None) -> ClusterHandle:
+    """Return a handle to a running cluster, for use in another Ray job on the same Ray cluster.
+
+    Joins the Ray cluster if this process has not joined one yet.
+
+    Args:
+        address: of the Ray cluster; by default the one that ``data_dir`` names while its cluster runs.
+        data_dir: of the cluster; by default that of the settings (``QUANTUM_DB_DATA_DIR``, or .data/local).
+
+    Raises:
+        Unavailable: no cluster runs there.
+    """
+    from cluster.runtime import APP_NAME, RUNTIME_FILE, use_local_ray
+
+    use_local_ray()
+    import ray
+    from ray import serve
+
+    if not ray.is_initialized():
+        if address is None:
+            folder = load().data_dir if data_dir is None else Path(data_dir)
+            path = folder / RUNTIME_FILE
+            if not path.exists():
+                raise Unavailable(f"no cluster runs with data in {folder}; start one, or give its Ray address")
+            address = json.loads(path.read_text(encoding="utf-8"))["ray_address"]
+        ray.init(address=address, namespace="quantum-db", log_to_driver=False, logging_level="warning")
+    return ClusterHandle(serve.get_app_handle(APP_NAME))

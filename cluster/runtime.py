@@ -1,0 +1,161 @@
+"""Starts and stops a cluster on this machine: Ray, the actors, and the ingress on Ray Serve."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import psutil
+
+from cluster.settings import Settings
+
+APP_NAME = "quantum-db"
+RUNTIME_FILE = "cluster.json"
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 10.0
+
+
+_LOCAL_RAY = {
+    "RAY_AUTH_MODE": "disabled",
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # else Ray replaces 127.0.0.1 by an address seen from outside
+    "RAY_USAGE_STATS_ENABLED": "0",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A cluster that answers: where, and how another Ray job joins it."""
+
+    url: str
+    ray_address: str
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[Running]:
+    """Start a cluster, yield when it answers, and stop all of it, whatever happens inside.
+
+    SIGTERM is turned into SystemExit for as long as the cluster runs, so that it stops by the same way.
+
+    Raises:
+        TimeoutError: a part was not ready in time.
+    """
+    previous = signal.signal(signal.SIGTERM, _exit)
+    before = set(psutil.Process().children(recursive=True))
+    scratch = Path(tempfile.mkdtemp(prefix="qqc-"))  # short: Ray puts sockets below it, and their paths are bounded
+    try:
+        _set_environment(settings, scratch)
+        yield _start(settings, scratch)
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not leave half of it running
+        started = set(psutil.Process().children(recursive=True)) - before
+        _stop(settings)
+        _wait_for_the_end(started)
+        shutil.rmtree(scratch, ignore_errors=True)
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, previous)
+
+
+def use_local_ray() -> None:
+    """Set what a process needs to start or join a Ray cluster on loopback. Call it before Ray is imported."""
+    for name, value in _LOCAL_RAY.items():
+        os.environ.setdefault(name, value)
+
+
+def free_port() -> int:
+    """Return a TCP port that was free on loopback a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _exit(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
+    raise SystemExit(128 + number)
+
+
+def _wait_for_the_end(started: set[psutil.Process]) -> None:
+    """Wait until the processes have ended: Ray does not. What has not ended in time is killed."""
+    _, alive = psutil.wait_procs(started, timeout=STOP_TIMEOUT_S)
+    for process in alive:
+        with suppress(psutil.NoSuchProcess):
+            process.kill()
+
+
+def _set_environment(settings: Settings, scratch: Path) -> None:
+    """Set what Ray reads at import, in this process and in all that it starts. What the user has set stays."""
+    use_local_ray()
+    wanted = {
+        "RAY_SERVE_ENABLE_HA_PROXY": "1",
+        "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
+        "RAY_SERVE_HAPROXY_NBTHREAD": "1",
+        "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_on_loopback.py")),
+        "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
+        "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "haproxy.sock"),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
+        "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "haproxy.state"),
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+    if settings.ray.redis_url is not None:
+        wanted["RAY_REDIS_ADDRESS"] = settings.ray.redis_url
+    for name, value in wanted.items():
+        os.environ.setdefault(name, value)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def _start(settings: Settings, scratch: Path) -> Running:
+    import ray
+    from ray import serve
+    from ray.serve.config import HTTPOptions
+
+    from cluster.wiring import deploy
+
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    port = settings.http.port or free_port()
+    ray.init(
+        address="local",
+        num_cpus=settings.ray.num_cpus,
+        include_dashboard=False,
+        namespace="quantum-db",
+        log_to_driver=False,
+        logging_level="warning",
+        _node_ip_address="127.0.0.1",
+        _temp_dir=str(scratch / "ray"),
+    )
+    signal.signal(signal.SIGTERM, _exit)  # Ray has put a handler of its own there, which aborts
+    serve.start(http_options=HTTPOptions(host=settings.http.host, port=port), logging_config={"log_level": "WARNING"})
+    deploy(settings, APP_NAME, START_TIMEOUT_S)
+    found = Running(f"http://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address)
+    content = {"url": found.url, "ray_address": found.ray_address, "pid": os.getpid()}
+    (settings.data_dir / RUNTIME_FILE).write_text(json.dumps(content), encoding="utf-8")
+    return found
+
+
+def _stop(settings: Settings) -> None:
+    import ray
+    from ray import serve
+
+    from cluster.wiring import close
+
+    (settings.data_dir / RUNTIME_FILE).unlink(missing_ok=True)
+    if not ray.is_initialized():
+        return
+    try:
+        serve.delete(APP_NAME)  # lets running requests end
+        close()
+    finally:
+        ray.shutdown()

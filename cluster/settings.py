@@ -1,0 +1,181 @@
+"""Settings: defaults, then a YAML file, then the environment. Unknown keys are refused with the near name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from quantum_db.errors import InvalidRequest, InvalidSettings
+from quantum_db.jobs.backends import BackendSpec
+from quantum_db.near import near_name
+from quantum_db.requests import invalid_request
+
+PREFIX = "QUANTUM_DB_"
+SEPARATOR = "__"
+Port = Annotated[int, Field(ge=0, le=65_535)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class HttpSettings(_Section):
+    """Where HTTP is served. Port 0 means a free one."""
+
+    host: str = "127.0.0.1"
+    port: Port = 8000
+    max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
+
+
+class RaySettings(_Section):
+    """The Ray cluster.
+
+    Attributes:
+        replicas: of the ingress.
+        redis_url: where Ray's head keeps its state, so that it survives a restart; None keeps it in memory.
+    """
+
+    num_cpus: Annotated[int, Field(ge=1)] | None = None
+    replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
+    max_queued_requests: Annotated[int, Field(ge=-1)] = 1024
+    redis_url: str | None = None
+
+
+class StoreSettings(_Section):
+    """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``."""
+
+    kind: Literal["qdrant_edge", "qdrant"] = "qdrant_edge"
+    url: str | None = None
+    collection: str = "default"
+    api_key_env: str = "QDRANT_API_KEY"
+
+    @model_validator(mode="after")
+    def _server_has_a_url(self) -> StoreSettings:
+        if self.kind == "qdrant" and not self.url:
+            raise ValueError("url is needed for kind qdrant, like http://127.0.0.1:6333")
+        return self
+
+
+class JobSettings(_Section):
+    """The job pool; see ``actors.job_pool.PoolSettings``."""
+
+    default_backend: str = "simulator"
+    on_backend_failure: Literal["classical", "fail"] = "classical"
+    max_concurrent_circuits: Annotated[int, Field(ge=1, le=1000)] = 10
+    max_waiting: Annotated[int, Field(ge=1)] = 1000
+    workers: Annotated[int, Field(ge=1, le=100)] = 1
+    backends: dict[str, BackendSpec] = {"simulator": BackendSpec(kind="simulator")}
+
+    @model_validator(mode="after")
+    def _default_exists(self) -> JobSettings:
+        if self.default_backend not in self.backends:
+            near = near_name(self.default_backend, self.backends)
+            raise ValueError(f"default_backend {self.default_backend!r} is not among backends{near}")
+        return self
+
+
+class StateSettings(_Section):
+    """The state manager: how many actors, and how many hot states each keeps."""
+
+    shards: Annotated[int, Field(ge=1, le=1000)] = 1
+    capacity: Annotated[int, Field(ge=1)] = 100_000
+
+
+class CircuitSettings(_Section):
+    """The circuit caches."""
+
+    capacity: Annotated[int, Field(ge=1)] = 64
+
+
+class Settings(BaseSettings):
+    """All settings. ``QUANTUM_DB_HTTP__PORT=9000`` in the environment is ``http: {port: 9000}`` in the file."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=SEPARATOR,
+        extra="forbid",
+        frozen=True,
+        nested_model_default_partial_update=True,
+    )
+
+    data_dir: Path = Path(".data/local")
+    http: HttpSettings = HttpSettings()
+    ray: RaySettings = RaySettings()
+    store: StoreSettings = StoreSettings()
+    jobs: JobSettings = JobSettings()
+    states: StateSettings = StateSettings()
+    circuits: CircuitSettings = CircuitSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment stands above the file, whose content comes in as ``init_settings``."""
+        return env_settings, init_settings
+
+
+def load(path: Path | None = None, environment: Mapping[str, str] | None = None) -> Settings:
+    """Read the settings.
+
+    Args:
+        path: a YAML file; None takes the defaults and the environment.
+        environment: searched for unknown names; the process's own by default.
+
+    Raises:
+        InvalidSettings: a key is unknown or a value is wrong; the message names it.
+    """
+    content: Any = {}
+    if path is not None:
+        try:
+            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except OSError as error:
+            raise InvalidSettings(f"{path}: {error.strerror}") from error
+        except yaml.YAMLError as error:
+            raise InvalidSettings(f"{path} is not valid YAML: {error}") from error
+        if not isinstance(content, dict):
+            raise InvalidSettings(f"{path} must hold keys and values at its top level")
+    _check_environment(os.environ if environment is None else environment)
+    try:
+        return Settings(**content)
+    except ValidationError as error:
+        raise InvalidSettings(f"{path or 'settings'}: {_told(error).detail}") from None
+
+
+def _told(error: ValidationError) -> InvalidRequest:
+    first = error.errors(include_url=False)[0]
+    section: type[BaseModel] = Settings
+    for part in first["loc"][:-1]:
+        field = section.model_fields.get(str(part))
+        if field is None or not isinstance(field.annotation, type) or not issubclass(field.annotation, BaseModel):
+            break
+        section = field.annotation
+    return invalid_request(error, section)
+
+
+def _check_environment(environment: Mapping[str, str]) -> None:
+    known = set(_names(Settings, PREFIX))
+    for name in environment:
+        upper = name.upper()
+        if upper.startswith(PREFIX) and not any(upper == n or upper.startswith(n + SEPARATOR) for n in known):
+            raise InvalidSettings(f"the environment variable {name} is not a known setting{near_name(upper, known)}")
+
+
+def _names(section: type[BaseModel], prefix: str) -> Iterator[str]:
+    for name, field in section.model_fields.items():
+        kind: Any = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from _names(kind, f"{prefix}{name.upper()}{SEPARATOR}")
+        else:
+            yield f"{prefix}{name.upper()}"

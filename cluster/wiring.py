@@ -1,0 +1,88 @@
+"""Which actor gets which settings, and the ingress on top of them."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+import ray
+from ray import serve
+
+from actors.circuit_cache import CircuitCache
+from actors.entanglement_registry import EntanglementRegistry
+from actors.job_pool import JobPool, PoolSettings
+from actors.metrics_hub import MetricsHub
+from actors.shell import NAMESPACE, named
+from actors.state_manager import StateManager
+from actors.store_shard import StoreShard
+from cluster.settings import Settings
+from quantum_db.database import Policy
+from quantum_db.errors import Unavailable
+from serve_app.ingress import IngressConfig, deployment
+
+logger = logging.getLogger(__name__)
+
+CLOSE_TIMEOUT_S = 30.0
+_LIFE = {"lifetime": "detached", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
+
+
+def deploy(settings: Settings, app_name: str, timeout_s: float) -> None:
+    """Start the actors, wait until they are ready, and run the ingress.
+
+    Raises:
+        ray.exceptions.GetTimeoutError: an actor was not ready in time.
+    """
+    actors = _start_actors(settings)
+    ray.get([actor.ready.remote() for actor in actors], timeout=timeout_s)
+    ingress = deployment.options(
+        num_replicas=settings.ray.replicas,
+        max_ongoing_requests=settings.ray.max_ongoing_requests,
+        max_queued_requests=settings.ray.max_queued_requests,
+        ray_actor_options={"num_cpus": 0},
+        graceful_shutdown_timeout_s=5.0,
+    )
+    serve.run(ingress.bind(_ingress_config(settings)), name=app_name, route_prefix="/")
+
+
+def close() -> None:
+    """Flush the store and end the actors."""
+    try:
+        ray.get(named("store").close.remote(), timeout=CLOSE_TIMEOUT_S)
+    except Unavailable:
+        logger.debug("there is no embedded store to close")
+
+
+def _start_actors(settings: Settings) -> list[Any]:
+    data = settings.data_dir.resolve()
+    data.mkdir(parents=True, exist_ok=True)
+    pool = PoolSettings(
+        backends=settings.jobs.backends,
+        max_concurrent_circuits=settings.jobs.max_concurrent_circuits,
+        max_waiting=settings.jobs.max_waiting,
+        workers=settings.jobs.workers,
+    )
+    actors = [
+        ray.remote(EntanglementRegistry).options(name="entanglement", **_LIFE).remote(str(data / "groups.sqlite")),
+        ray.remote(CircuitCache).options(name="circuits", **_LIFE).remote(settings.circuits.capacity),
+        ray.remote(JobPool).options(name="jobs", max_concurrency=10_000, **_LIFE).remote(pool),
+        ray.remote(MetricsHub).options(name="metrics", **_LIFE).remote(),
+    ]
+    for shard in range(settings.states.shards):
+        journal = str(data / f"states-{shard}.sqlite")
+        manager = ray.remote(StateManager).options(name=f"states-{shard}", **_LIFE)
+        actors.append(manager.remote(shard, journal, settings.states.capacity))
+    if settings.store.kind == "qdrant_edge":
+        actors.append(ray.remote(StoreShard).options(name="store", **_LIFE).remote(str(data / "store")))
+    return actors
+
+
+def _ingress_config(settings: Settings) -> IngressConfig:
+    return IngressConfig(
+        policy=Policy(settings.jobs.default_backend, settings.jobs.on_backend_failure),
+        max_body_bytes=settings.http.max_body_bytes,
+        state_shards=settings.states.shards,
+        circuit_capacity=settings.circuits.capacity,
+        qdrant_url=settings.store.url if settings.store.kind == "qdrant" else None,
+        qdrant_collection=settings.store.collection,
+        qdrant_key_env=settings.store.api_key_env,
+    )

@@ -1,0 +1,85 @@
+"""Settings: the file, the environment above it, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from cluster.haproxy_on_loopback import on_loopback
+from cluster.settings import load
+from quantum_db.errors import InvalidSettings
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def written(folder: Path, text: str) -> Path:
+    path = folder / "settings.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("name", ["local.yaml", "production.yaml"])
+def test_the_shipped_files_are_valid(name: str) -> None:
+    settings = load(CONFIGS / name)
+    assert settings.jobs.max_concurrent_circuits == 10
+    assert settings.jobs.default_backend in settings.jobs.backends
+
+
+def test_production_takes_what_is_particular_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUANTUM_DB_STORE__URL", "http://qdrant.internal:6333")
+    monkeypatch.setenv("QUANTUM_DB_RAY__REDIS_URL", "redis://:secret@redis.internal:6379")
+    settings = load(CONFIGS / "production.yaml")
+    assert (settings.store.kind, settings.store.url) == ("qdrant", "http://qdrant.internal:6333")
+    assert settings.ray.redis_url == "redis://:secret@redis.internal:6379"
+    assert settings.jobs.backends["ionq"].token_env == "IONQ_API_KEY"
+
+
+def test_the_environment_stands_above_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = written(tmp_path, "http: {port: 1111, host: 127.0.0.2}")
+    assert load(path).http.port == 1111
+    monkeypatch.setenv("QUANTUM_DB_HTTP__PORT", "2222")
+    settings = load(path)
+    assert (settings.http.port, settings.http.host) == (2222, "127.0.0.2")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("htpp: {port: 1}", "htpp: is not a known field; did you mean 'http'?"),
+        ("http: {prot: 1}", "http.prot: is not a known field; did you mean 'port'?"),
+        ("http: {port: many}", "http.port: must be a valid integer"),
+        ("http: {port: 70000}", "http.port: must be less than or equal to 65535, not 70000"),
+        ("store: {kind: qdrant}", "url is needed for kind qdrant"),
+        ("jobs: {default_backend: simulater}", "'simulater' is not among backends; did you mean 'simulator'?"),
+        ("jobs: {backends: {a: {kind: ionqq}}}", "must be 'simulator' or 'ionq', not 'ionqq'"),
+        ("jobs: {backends: {a: {kind: simulator, max_qbits: 3}}}", "max_qbits"),
+        ("- a list", "must hold keys and values"),
+        ("a: [", "is not valid YAML"),
+    ],
+)
+def test_what_is_wrong_is_told_by_key(tmp_path: Path, text: str, message: str) -> None:
+    with pytest.raises(InvalidSettings) as caught:
+        load(written(tmp_path, text))
+    assert message in caught.value.detail
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(InvalidSettings, match="No such file"):
+        load(tmp_path / "none.yaml")
+
+
+def test_an_unknown_variable_is_told_with_the_near_name() -> None:
+    with pytest.raises(InvalidSettings, match="QUANTUM_DB_HTTP__PROT is not a known setting; did you mean"):
+        load(None, {"QUANTUM_DB_HTTP__PROT": "1"})
+    assert load(None, {"HOME": "/root"}).http.port == 8000
+
+
+def test_haproxys_side_ports_are_put_on_loopback() -> None:
+    config = (
+        "frontend prometheus\n    bind :9101\nfrontend http\n    bind 127.0.0.1:8000\nlisten stats\n  bind *:8404\n"
+    )
+    mended = on_loopback(config)
+    assert "bind 127.0.0.1:9101\n" in mended
+    assert "bind 127.0.0.1:8404\n" in mended
+    assert mended.count("bind 127.0.0.1:8000\n") == 1
