@@ -1,0 +1,210 @@
+"""The vector store over points, in terms of six calls that an adapter provides."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+
+from quantum_db.errors import CorruptData
+from quantum_db.model import Candidates, Entity, Search
+from quantum_db.stores.points import (
+    Found,
+    Gathered,
+    Point,
+    candidates,
+    check_dimensions,
+    check_query,
+    in_writes,
+    lay_out,
+    leftovers,
+    point_id,
+    ranked,
+    rebuild,
+    settled,
+)
+
+_ATTEMPTS = 3
+
+
+class PointStore(ABC):
+    """What ``quantum_db.stores.qdrant_edge`` and ``quantum_db.stores.qdrant`` share of the ``VectorStore`` port.
+
+    Writes of one object are done one after another, so concurrent coroutines may write the same entity. Of two
+    *processes* that write the same entity at the same time the last one wins, but points of the other may stay:
+    let one process write an entity.
+    """
+
+    def __init__(self) -> None:
+        self._writing = asyncio.Lock()
+        # Points that had to be asked for to find one entity, as a running mean. It only saves second calls.
+        self._points_an_entity = 1.0
+
+    @abstractmethod
+    async def dimension(self) -> int | None:
+        """Return the length of the stored vectors, or None before the first write."""
+
+    @abstractmethod
+    async def _create(self, dimension: int) -> int:
+        """Make the store ready for its first write; return its dimension. Idempotent."""
+
+    @abstractmethod
+    async def _write(self, points: Sequence[Point]) -> None:
+        """Write the points by one operation, replacing those with the same ids."""
+
+    @abstractmethod
+    async def _erase(self, point_ids: Sequence[str]) -> None:
+        """Delete points; unknown ids are ignored."""
+
+    @abstractmethod
+    async def _highs(self, point_ids: Sequence[str]) -> dict[str, int]:
+        """Return the ``HIGH`` field of the points that exist."""
+
+    @abstractmethod
+    async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
+        """Return the points that exist, with record and vector."""
+
+    @abstractmethod
+    async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
+        """Return for each search its nearest points, best first, so many as are asked for."""
+
+    async def upsert(self, entities: Sequence[Entity]) -> None:
+        """Write the entities, replacing those with the same id as a whole. Idempotent.
+
+        Each entity is replaced atomically. Of a large call some entities may be written when it fails midway;
+        calling again with the same entities completes it.
+
+        Raises:
+            InvalidRequest: a dimension or an entity's metadata is wrong; nothing was written.
+            Unavailable: the store does not answer.
+
+        """
+        if not entities:
+            return
+        async with self._writing:
+            stored = await self.dimension()
+            dimension = check_dimensions(entities, stored)
+            laid_out = [lay_out(entity, f"vectors[{i}]") for i, entity in enumerate(entities)]
+            if stored is None:
+                # Another process may have been first, with another dimension.
+                check_dimensions(entities, await self._create(dimension))
+            highs = await self._highs([points[0].id for points in laid_out])
+            stale: list[str] = []
+            for i, entity in enumerate(entities):
+                high = highs.get(laid_out[i][0].id, 0)
+                if high > len(laid_out[i]):
+                    stale += leftovers(entity, high)
+                    laid_out[i] = lay_out(entity, f"vectors[{i}]", high)
+            for portion in in_writes(laid_out, dimension):
+                await self._write(portion)
+            if stale:
+                await self._erase(stale)
+
+    async def delete(self, ids: Sequence[str]) -> list[bool]:
+        """Delete the entities; return for each id whether it was there. Idempotent in effect."""
+        if not ids or await self.dimension() is None:
+            return [False for _ in ids]
+        async with self._writing:
+            highs = await self._highs([point_id(i, 0) for i in dict.fromkeys(ids)])
+            there = [highs.get(point_id(i, 0), 0) for i in ids]
+            gone = [point_id(i, slot) for i, high in zip(ids, there, strict=True) for slot in range(high)]
+            if gone:
+                await self._erase(gone)
+        return [high > 0 for high in there]
+
+    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
+        """Return the entities in the order of ``ids``, None for each unknown one. At most two calls to the store.
+
+        Raises CorruptData when points of a stored entity are missing.
+        """
+        if not ids or await self.dimension() is None:
+            return [None for _ in ids]
+        whole = await self._gather(ids)
+        return [rebuild(whole[i]) if i in whole else None for i in ids]
+
+    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
+        """Answer several searches in one call to the store, mostly; see ``_find`` and ``_complete``.
+
+        Raises InvalidRequest when a query vector is not of the store's dimension.
+        """
+        stored = await self.dimension()
+        if stored is None:
+            return [candidates(search, [], {}) for search in searches]
+        for search in searches:
+            check_query(search, stored)
+        best = await self._find(searches)
+        spread = [
+            point
+            for search, points in zip(searches, best, strict=True)
+            if search.all_contexts and search.context is None
+            for point in points
+            if point.record.slots > 1
+        ]
+        whole = await self._whole(spread)
+        return [candidates(search, points, whole) for search, points in zip(searches, best, strict=True)]
+
+    async def _find(self, searches: Sequence[Search]) -> list[list[Found]]:
+        """Return each search's best points, one an entity, asking for more points until enough entities are there."""
+        asked = [self._first_ask(search) for search in searches]
+        answers: list[list[Found]] = [[] for _ in searches]
+        waiting = list(range(len(searches)))
+        while waiting:
+            got = await self._nearest([(searches[i], asked[i]) for i in waiting])
+            for i, points in zip(waiting, got, strict=True):
+                answers[i] = points
+            waiting = [i for i in waiting if not settled(answers[i], searches[i].limit, asked[i])]
+            for i in waiting:
+                entities = len({point.record.entity_id for point in answers[i]})
+                asked[i] = math.ceil(asked[i] * max(1.5, 1.25 * searches[i].limit / entities))
+        self._learn(searches, answers)
+        return [ranked(points, search.limit) for search, points in zip(searches, answers, strict=True)]
+
+    def _first_ask(self, search: Search) -> int:
+        """Return the number of points to begin with; the one above the limit tells whether the last one is tied."""
+        if search.context is not None:
+            return search.limit + 1
+        return math.ceil(search.limit * (1.0 + 2.0 * (self._points_an_entity - 1.0))) + 1
+
+    def _learn(self, searches: Sequence[Search], answers: Sequence[Sequence[Found]]) -> None:
+        answers = [points for search, points in zip(searches, answers, strict=True) if search.context is None]
+        entities = sum(len({point.record.entity_id for point in points}) for points in answers)
+        if entities:
+            ratio = sum(map(len, answers)) / entities
+            self._points_an_entity += 0.1 * (ratio - self._points_an_entity)
+
+    async def _gather(self, ids: Iterable[str]) -> dict[str, Gathered]:
+        """Read the entities that exist, by id: all first slots in one call, all others in a second."""
+        whole: dict[str, Gathered] = {}
+        left = list(dict.fromkeys(ids))
+        for _ in range(_ATTEMPTS):
+            heads = await self._read([point_id(i, 0) for i in left])
+            complete, left = await self._complete(
+                {p.record.entity_id: Gathered(p.text, p.record, {0: p.vector}) for p in heads.values()}
+            )
+            whole |= complete
+            if not left:
+                return whole
+        raise CorruptData(f"Not all vectors of the entity {left[0]!r} are in the store")
+
+    async def _whole(self, points: Iterable[Found]) -> dict[str, Gathered]:
+        """Read the other slots of the entities that the points belong to, in one call."""
+        partial: dict[str, Gathered] = {}
+        for point in points:
+            entity = partial.setdefault(point.record.entity_id, Gathered(point.text, point.record, {}))
+            if entity.text == point.text:
+                entity.vectors[point.slot] = point.vector
+        complete, torn = await self._complete(partial)
+        return complete | await self._gather(torn) if torn else complete
+
+    async def _complete(self, partial: dict[str, Gathered]) -> tuple[dict[str, Gathered], list[str]]:
+        """Read what is missing. Return the complete entities, and the ids of those replaced between two calls."""
+        wanted = {point_id(i, slot): (i, slot) for i, entity in partial.items() for slot in entity.missing()}
+        if wanted:
+            for key, point in (await self._read(list(wanted))).items():
+                entity_id, slot = wanted[key]
+                # The record tells the versions of an entity apart: it holds a digest of the vectors.
+                if point.text == partial[entity_id].text:
+                    partial[entity_id].vectors[slot] = point.vector
+        torn = [i for i, entity in partial.items() if entity.missing()]
+        return {i: entity for i, entity in partial.items() if i not in torn}, torn
