@@ -8,6 +8,7 @@ demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop
 	$(PYTHON) -m cluster.cli demo
 
 test: check  ## set up, lint, types, import rules, all tests
+	bash scripts/install_redis.sh
 	$(PYTHON) -m pytest
 
 serve: $(STAMP)  ## the cluster, left running until Ctrl-C

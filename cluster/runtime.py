@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -15,6 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 import psutil
 
@@ -45,7 +47,8 @@ class Running:
 def running(settings: Settings) -> Iterator[Running]:
     """Start a cluster, yield when it answers, and stop all of it, whatever happens inside.
 
-    SIGTERM is turned into SystemExit for as long as the cluster runs, so that it stops by the same way.
+    SIGTERM is turned into SystemExit for as long as the cluster runs, so that it stops by the same way. Once in a
+    process: Ray reads its environment when it is imported.
 
     Raises:
         TimeoutError: a part was not ready in time.
@@ -111,7 +114,9 @@ def _set_environment(settings: Settings, scratch: Path) -> None:
         "OPENBLAS_NUM_THREADS": "1",
     }
     if settings.ray.redis_url is not None:
-        wanted["RAY_REDIS_ADDRESS"] = settings.ray.redis_url
+        redis = urlsplit(settings.ray.redis_url)
+        wanted["RAY_REDIS_ADDRESS"] = f"{redis.scheme}://{redis.hostname}:{redis.port}"
+        wanted["RAY_external_storage_namespace"] = secrets.token_hex(8)  # never the remains of an earlier run
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -126,8 +131,11 @@ def _start(settings: Settings, scratch: Path) -> Running:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = settings.http.port or free_port()
+    redis = urlsplit(settings.ray.redis_url or "")
     ray.init(
         address="local",
+        _redis_username=redis.username or "",
+        _redis_password=redis.password or "",
         num_cpus=settings.ray.num_cpus,
         include_dashboard=False,
         namespace="quantum-db",
@@ -159,3 +167,15 @@ def _stop(settings: Settings) -> None:
         close()
     finally:
         ray.shutdown()
+        _forget_redis(settings.ray.redis_url)
+
+
+def _forget_redis(url: str | None) -> None:
+    """Delete what this run's Ray head kept in Redis; nothing reads it again."""
+    from ray._private.gcs_utils import cleanup_redis_storage
+
+    if url is not None:
+        redis = urlsplit(url)
+        namespace = os.environ["RAY_external_storage_namespace"]  # noqa: SIM112 - the name is Ray's
+        tls = redis.scheme == "rediss"
+        cleanup_redis_storage(redis.hostname, redis.port, redis.password or "", tls, namespace, redis.username)

@@ -38,14 +38,15 @@ class RaySettings(_Section):
 
     Attributes:
         replicas: of the ingress.
-        redis_url: where Ray's head keeps its state, so that it survives a restart; None keeps it in memory.
+        redis_url: where Ray's head keeps its state, so that a crash of its control process loses nothing; None keeps
+            it in memory.
     """
 
     num_cpus: Annotated[int, Field(ge=1)] | None = None
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
     max_queued_requests: Annotated[int, Field(ge=-1)] = 1024
-    redis_url: str | None = None
+    redis_url: Annotated[str, Field(pattern=r"^rediss?://([^@/]*@)?[^@:/]+:\d+$")] | None = None
 
 
 class StoreSettings(_Section):

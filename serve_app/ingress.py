@@ -15,7 +15,7 @@ from ray import serve
 from actors.circuit_cache import SharedTemplates, cache_gauge, report
 from actors.entanglement_registry import RemoteGroups
 from actors.job_pool import RemoteJobPool
-from actors.shell import ask, named
+from actors.shell import CALL_TIMEOUT_S, ask, named
 from actors.state_manager import ShardedStateLog
 from actors.store_shard import RemoteStore
 from quantum_db.api import Api, Json
@@ -70,7 +70,7 @@ class ClusterParts:
         self.store: VectorStore
         if config.qdrant_url:
             key = os.environ.get(config.qdrant_key_env)
-            self.store = connect(config.qdrant_url, key, config.qdrant_collection, PART_TIMEOUT_S)
+            self.store = connect(config.qdrant_url, key, config.qdrant_collection, CALL_TIMEOUT_S)
         else:
             self.store = RemoteStore(self._parts["store"])
 

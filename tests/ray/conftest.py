@@ -1,0 +1,105 @@
+"""One whole cluster for all tests of this folder: the real command line, the real emulator, real Ray and Serve."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import psutil
+import pytest
+import yaml
+
+from cluster.emulator import running_emulator
+
+ROOT = Path(__file__).parents[2]
+START_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 60.0
+
+
+@dataclass(frozen=True)
+class LiveCluster:
+    url: str
+    data_dir: Path
+    process: subprocess.Popen[str]
+
+
+@contextlib.contextmanager
+def live_cluster(config: Path, data_dir: Path) -> Iterator[LiveCluster]:
+    """Run ``quantum-cluster serve`` with a config until the block ends; it must stop by itself on SIGINT."""
+    command = [sys.executable, "-m", "cluster.cli", "serve", "--config", str(config)]
+    log = data_dir.parent / f"{data_dir.name}.log"
+    with log.open("w+") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output, text=True)
+        try:
+            yield LiveCluster(_url(process, data_dir, log), data_dir, process)
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGINT)
+                try:
+                    process.wait(STOP_TIMEOUT_S)
+                except subprocess.TimeoutExpired:
+                    process.kill()
+                    raise
+
+
+def write_config(path: Path, data_dir: Path, emulator_url: str, token_env: str, redis_url: str | None = None) -> Path:
+    content = {
+        "data_dir": str(data_dir),
+        "http": {"port": 0, "max_body_bytes": 4_000_000},
+        "states": {"shards": 2},
+        "ray": {"replicas": 2, "redis_url": redis_url},
+        "jobs": {
+            "max_concurrent_circuits": 3,
+            "backends": {
+                "simulator": {"kind": "simulator"},
+                "ionq": {"kind": "ionq", "url": emulator_url, "token_env": token_env},
+                "dead": {"kind": "ionq", "url": "http://127.0.0.1:9/v0.4", "token_env": token_env},
+            },
+        },
+    }
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    return path
+
+
+def descendants(pid: int) -> list[psutil.Process]:
+    """Return the processes below ``pid``."""
+    return psutil.Process(pid).children(recursive=True)
+
+
+def _url(process: subprocess.Popen[str], data_dir: Path, log: Path) -> str:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            break
+        for line in log.read_text().splitlines():
+            if line.startswith("the cluster answers at "):
+                return line.split()[4]
+        time.sleep(0.2)
+    raise AssertionError(f"the cluster did not start:\n{log.read_text()}")
+
+
+@pytest.fixture(scope="session")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
+    folder = tmp_path_factory.mktemp("cluster")
+    data_dir = folder / "data"
+    with running_emulator() as emulator:
+        config = write_config(folder / "config.yaml", data_dir, emulator.url, emulator.token_env)
+        with live_cluster(config, data_dir) as live:
+            yield live
+
+
+@pytest.fixture
+def client(cluster: LiveCluster) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=cluster.url, timeout=60.0) as client:
+        yield client
+
+
+os.environ.setdefault("RAY_AUTH_MODE", "disabled")

@@ -1,0 +1,280 @@
+"""A whole cluster over real HTTP and by real Ray handles."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from cluster.emulator import running_emulator
+from tests.ray.conftest import ROOT, LiveCluster, descendants, live_cluster, write_config
+from tests.ray.redis_server import key_count, running_redis
+from tests.unit.test_requests import ENTITY, GROUP, QUERY
+
+DIMENSION = 2
+
+
+def insert(client: httpx.Client, *bodies: dict[str, Any]) -> None:
+    response = client.post("/api/v2/vectors/batch", json={"vectors": list(bodies)})
+    assert response.status_code == 201, response.text
+
+
+def ring(prefix: str, count: int = 12) -> list[dict[str, Any]]:
+    """Return entities on the unit circle, each with two contexts half a turn apart."""
+    bodies = []
+    for i in range(count):
+        angle = 2 * np.pi * i / count
+        contexts = [
+            {"name": f"{prefix}-near", "weight": 0.75, "vector": [np.cos(angle), np.sin(angle)]},
+            {"name": f"{prefix}-far", "weight": 0.25, "vector": [-np.cos(angle), -np.sin(angle)]},
+        ]
+        bodies.append({"id": f"{prefix}-{i}", "contexts": contexts, "metadata": {"place": i, "kind": prefix}})
+    return bodies
+
+
+def fidelity(i: int, count: int = 12) -> float:
+    return ((1 + float(np.cos(2 * np.pi * i / count))) / 2) ** 2
+
+
+def test_the_documented_requests_work_as_they_stand(client: httpx.Client) -> None:
+    assert client.post("/api/v2/vectors", json=ENTITY).status_code == 201
+    insert(client, *({"id": f"doc_{i}", "vector": [0.3, 0.1 * i]} for i in (1, 2, 3)))
+    answer = client.post("/api/v2/query", json=QUERY)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["hits"][0]["id"] == "doc_123"
+    assert client.post("/api/v2/entanglement/groups", json=GROUP).status_code == 201
+    assert client.get("/api/v2/entanglement/groups/related_docs").json()["entity_ids"] == GROUP["entity_ids"]
+    assert client.get("/api/v2/vectors/doc_123").json()["metadata"] == {"source": "arxiv"}
+    assert client.delete("/api/v2/vectors/doc_123").status_code == 200
+    assert client.get("/api/v2/vectors/doc_123").status_code == 404
+
+
+@pytest.mark.parametrize("backend", ["simulator", "ionq"])
+def test_both_backends_agree_with_exact_linear_algebra(client: httpx.Client, backend: str) -> None:
+    """12 scores at 20,000 shots: one lies 4.5 standard errors off with probability 8e-5."""
+    insert(client, *ring(f"exact-{backend}"))
+    body = {"vector": [1.0, 0.0], "context": f"exact-{backend}-near", "top_k": 12, "backend": backend, "shots": 20_000}
+    answer = client.post("/api/v2/query", json={**body, "explain": True}).json()
+    refinement = answer["refinement"]
+    assert refinement["ran"], refinement
+    assert refinement["provenance"] == {"simulator": "simulated shots", "ionq": "emulator"}[backend]
+    assert len(refinement["provider_job_ids"]) == (backend == "ionq")
+    assert len(answer["hits"]) == 12
+    for hit in answer["hits"]:
+        exact = fidelity(hit["metadata"]["place"])
+        assert hit["classical_score"] == pytest.approx(exact, abs=1e-5)
+        assert abs(hit["score"] - exact) <= 4.5 * np.sqrt(exact * (1 - exact) / 20_000) + 1e-4
+        assert hit["context_probability"] == 0.75
+    assert all(answer["stages"][stage] >= 0 for stage in ("parse_ms", "filter_ms", "refine_ms", "rank_ms"))
+
+
+def test_contexts_change_the_answer_and_filters_narrow_it(client: httpx.Client) -> None:
+    insert(client, *ring("turn"))
+    body = {"vector": [1.0, 0.0], "top_k": 1, "filter": {"must": [{"key": "kind", "match": {"value": "turn"}}]}}
+    near = client.post("/api/v2/query", json={**body, "context": "turn-near"}).json()["hits"][0]
+    far = client.post("/api/v2/query", json={**body, "context": "turn-far"}).json()["hits"][0]
+    assert (near["id"], far["id"]) == ("turn-0", "turn-6")
+    narrow = {"must": [{"key": "kind", "match": {"value": "turn"}}, {"key": "place", "range": {"gte": 3, "lte": 4}}]}
+    hits = client.post("/api/v2/query", json={**body, "top_k": 10, "context": "turn-near", "filter": narrow}).json()[
+        "hits"
+    ]
+    assert {hit["id"] for hit in hits} == {"turn-3", "turn-4"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body", "status", "slug", "message"),
+    [
+        ("POST", "vectors", {"id": "x", "vector": [1, 2, 3]}, 422, "invalid-request", "vector: has 3 numbers"),
+        ("POST", "vectors", {"id": "x", "vector": [0, 0]}, 422, "invalid-request", "zero vector"),
+        ("POST", "vectors", {"id": "x", "vector": []}, 422, "invalid-request", "is empty"),
+        ("POST", "query", {"vector": [1, 0], "context": "turn-nearr"}, 422, "unknown-context", "did you mean"),
+        ("POST", "query", {"vector": [1, 0], "mode": "fast"}, 422, "invalid-request", "mode: must be one of"),
+        ("POST", "query", {"vector": [1, 0], "top_k": 1000}, 422, "invalid-request", "top_k"),
+        ("POST", "query", {"vector": [1, 0], "backend": "ibm"}, 422, "invalid-request", "there is no backend 'ibm'"),
+        ("GET", "vectors/nobody", None, 404, "not-found", "there is no entity 'nobody'"),
+        ("DELETE", "vectors/nobody", None, 404, "not-found", "there is no entity 'nobody'"),
+        ("GET", "entanglement/groups/none", None, 404, "not-found", "there is no entanglement group 'none'"),
+    ],
+)
+def test_what_is_wrong_is_told(
+    client: httpx.Client, method: str, path: str, body: dict[str, Any] | None, status: int, slug: str, message: str
+) -> None:
+    insert(client, *ring("turn"))
+    response = client.request(method, f"/api/v2/{path}", json=body)
+    assert response.status_code == status, response.text
+    assert response.json()["type"].endswith(slug)
+    assert message in response.json()["detail"]
+    assert client.get("/api/v2/vectors/x").status_code == 404, "nothing was written"
+
+
+def test_a_body_above_the_limit_is_refused(client: httpx.Client) -> None:
+    response = client.post("/api/v2/vectors", content=b"[" + b"1," * 3_000_000 + b"1]")
+    assert response.status_code == 413, response.text
+    assert response.json()["type"].endswith("body-too-large")
+
+
+def test_a_deadline_is_kept(client: httpx.Client) -> None:
+    insert(client, *ring("late"))
+    body = {"vector": [1.0, 0.0], "context": "late-near", "backend": "ionq", "timeout_ms": 1}
+    response = client.post("/api/v2/query", json=body)
+    assert response.status_code == 504, response.text
+    assert "timeout_ms" in response.json()["detail"]
+
+
+def test_a_dead_provider_gives_the_classical_answer_and_says_so(client: httpx.Client) -> None:
+    insert(client, *ring("dead"))
+    body = {"vector": [1.0, 0.0], "context": "dead-near", "backend": "dead", "timeout_ms": 20_000}
+    answer = client.post("/api/v2/query", json=body).json()
+    assert answer["hits"][0]["id"] == "dead-0"
+    assert not answer["refinement"]["ran"]
+    assert "dead failed" in answer["refinement"]["why"]
+    assert answer["refinement"]["provenance"] == "exact"
+
+
+def test_states_are_recorded_by_the_actors(client: httpx.Client) -> None:
+    insert(client, *ring("alive", 3))
+    client.post("/api/v2/query", json={"vector": [1.0, 0.0], "context": "alive-near"}).raise_for_status()
+    deadline = time.monotonic() + 10.0
+    while time.monotonic() < deadline:
+        states = [client.get(f"/api/v2/states/alive-{i}").json() for i in range(3)]
+        if all(state.get("phase") == "measured" for state in states):
+            break
+        time.sleep(0.1)
+    assert [state["phase"] for state in states] == ["measured"] * 3
+
+
+def test_many_clients_at_once_all_get_their_own_answer(cluster: LiveCluster, client: httpx.Client) -> None:
+    insert(client, *ring("many", 24))
+
+    def ask(i: int) -> bool:
+        angle = 2 * np.pi * (i % 24) / 24
+        body = {"vector": [np.cos(angle), np.sin(angle)], "context": "many-near", "top_k": 1, "shots": 100_000}
+        hits = httpx.post(f"{cluster.url}/api/v2/query", json=body, timeout=60.0).json()["hits"]
+        return bool(hits[0]["id"] == f"many-{i % 24}")
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        assert all(pool.map(ask, range(96)))
+
+
+def test_metrics_tell_of_every_part(client: httpx.Client) -> None:
+    client.get("/healthz").raise_for_status()
+    assert client.get("/readyz").json() == {"status": "ready", "failing": []}
+    time.sleep(1.5)  # both replicas push within a second
+    text = client.get("/metrics").text
+    for name in ("http_requests_total", "quantum_jobs_total", "state_transitions_total", "store_seconds_count"):
+        assert name in text
+    assert text.count("# TYPE http_requests_total") == 1
+    replicas = {line.split('source="')[1].split('"')[0] for line in text.splitlines() if "circuit_cache{" in line}
+    assert len({source for source in replicas if source.startswith("ingress-")}) == 2
+
+
+def test_another_ray_job_makes_the_same_calls_by_handle(cluster: LiveCluster, client: httpx.Client) -> None:
+    insert(client, *ring("handle"))
+    program = f"""
+import json
+import numpy as np
+from cluster import connect_ray
+from quantum_db.errors import NotFound, UnknownContext
+
+db = connect_ray(data_dir={str(cluster.data_dir)!r})
+db.insert(id="from-ray", vector=np.array([0.0, 1.0]), metadata={{"who": "another job"}})
+answer = db.query(vector=np.array([1.0, 0.0]), context="handle-near", top_k=2, shots=100_000)
+refused = []
+for call in (lambda: db.fetch("nobody"), lambda: db.query(vector=[1, 0], context="handle-nearr")):
+    try:
+        call()
+    except (NotFound, UnknownContext) as error:
+        refused.append(type(error).__name__)
+group = db.create_entangled_group(group_id="ray-group", entity_ids=["handle-0", "from-ray"], correlation_strength=0.5)
+print(json.dumps([db.fetch("from-ray")["metadata"], answer["hits"][0]["id"], refused, group["version"]]))
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    told = json.loads(result.stdout.splitlines()[-1])
+    assert told == [{"who": "another job"}, "handle-0", ["NotFound", "UnknownContext"], 1]
+    assert client.get("/api/v2/vectors/from-ray").json()["metadata"] == {"who": "another job"}
+
+
+def listening_addresses(pids: set[int]) -> set[str]:
+    """Return the local addresses on which these processes listen, as /proc writes them."""
+    inodes = set()
+    for pid in pids:
+        folder = Path(f"/proc/{pid}/fd")
+        try:
+            links = [str(link.readlink()) for link in folder.iterdir()]
+        except OSError:
+            continue
+        inodes |= {link[8:-1] for link in links if link.startswith("socket:[")}
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and fields[9] in inodes:
+                found.add(fields[1].split(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_everything_listens_on_loopback_only(cluster: LiveCluster, client: httpx.Client) -> None:
+    client.get("/healthz").raise_for_status()
+    addresses = listening_addresses({cluster.process.pid, *(child.pid for child in descendants(cluster.process.pid))})
+    assert addresses, "the check sees the listening sockets"
+    assert addresses <= LOOPBACK
+
+
+def test_the_listening_check_sees_a_planted_open_port() -> None:
+    program = "import socket,time; s=socket.create_server(('0.0.0.0', 0)); print('up', flush=True); time.sleep(30)"
+    with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "up\n"
+        assert listening_addresses({process.pid}) == {"00000000"}
+        process.kill()
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: Path) -> None:
+    """Start, write, SIGINT, start again on the same data with Ray's head on Redis, read; then SIGTERM."""
+    data_dir, path = tmp_path / "data", tmp_path / "config.yaml"
+    with running_emulator() as emulator, running_redis() as redis_url:
+        config = write_config(path, data_dir, emulator.url, emulator.token_env)
+        with live_cluster(config, data_dir) as first, httpx.Client(base_url=first.url, timeout=60.0) as client:
+            insert(client, *ring("kept"))
+            group = {"group_id": "g", "entity_ids": ["kept-0", "kept-1"], "correlation_strength": 0.5}
+            client.post("/api/v2/entanglement/groups", json=group).raise_for_status()
+            below = descendants(first.process.pid)
+            assert len(below) > 5
+        assert first.process.returncode == 0
+        assert not alive(below)
+        assert key_count(redis_url) == 0
+        config = write_config(path, data_dir, emulator.url, emulator.token_env, redis_url)
+        with live_cluster(config, data_dir) as second, httpx.Client(base_url=second.url, timeout=60.0) as client:
+            assert key_count(redis_url) > 0, "Ray's head keeps its state there"
+            kept = client.get("/api/v2/vectors/kept-3").json()
+            assert kept["metadata"] == {"place": 3, "kind": "kept"}
+            assert [context["weight"] for context in kept["contexts"]] == [0.75, 0.25]
+            assert client.get("/api/v2/entanglement/groups/g").json()["version"] == 1
+            body = {"vector": [1.0, 0.0], "context": "kept-near", "top_k": 1}
+            assert client.post("/api/v2/query", json=body).json()["hits"][0]["id"] == "kept-0"
+            below = descendants(second.process.pid)
+            second.process.send_signal(signal.SIGTERM)
+            second.process.wait(60)
+        assert second.process.returncode == 128 + signal.SIGTERM
+        assert not alive(below)
+        assert key_count(redis_url) == 0, "what Ray kept there is gone with it"
