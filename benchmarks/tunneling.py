@@ -4,8 +4,8 @@
 
 Peers: greedy (maximal marginal relevance), swap descent from 64 starts, plain simulated annealing with the same number
 of slot updates and the same final descent ("64x20": 64 chains, 20 sweeps; "4x16x20": 4 rings of 16 slices, 20 sweeps;
-"16x80": the same updates in fewer, longer chains; 700 starts: a descent of about the same time), and branch and bound. Each randomised solver runs three times on
-each instance with different seeds.
+"16x80": the same updates in fewer, longer chains; 700 starts: a descent that takes about as long), and branch and
+bound. Each randomised solver runs three times on each instance with different seeds.
 
 "optimal" is the share of runs at the reference, "gap" is reference minus f: the reference is the proved optimum where
 the title says so, else the best value that anything met. "> greedy" is the share of runs above greedy, of those where

@@ -12,7 +12,9 @@ linearly, the temperature stays. Two points differ from the papers: each slice i
 up, where pairs of flips (swaps) are what is left of the driver; and the global move, which in the papers
 flips one spin in all slices, exchanges two candidates in all slices.
 
-This is a classical algorithm on a classical machine; it simulates tunnelling and claims no quantum speed-up.
+This is a classical algorithm on a classical machine; it simulates tunnelling and claims no quantum speed-up. Nor does
+the field do everything: a ring that starts with all its slices in a deep wrong valley mostly stays there. It is the
+many starting points, drawn together along imaginary time as the field falls, that find the better valley.
 
 Arrays: n replicas, K candidates, k chosen. Temperatures and fields are in units of the landscape's ``spread``.
 """
@@ -190,6 +192,14 @@ def random_selections(count: int, candidates: int, k: int, rng: np.random.Genera
     return np.argpartition(rng.random((count, candidates)), k - 1, axis=1)[:, :k].copy()
 
 
+def trotter_bond(field: float) -> float:
+    """Return what a neighbouring slice that holds a candidate adds to the logarithm of its weight.
+
+    That is ``4 J / (P T)``, since J couples spins 2x - 1. ``field`` is G / (P T).
+    """
+    return -2.0 * math.log(math.tanh(field))
+
+
 def anneal_thermal(landscape: Landscape, seed: Indices, schedule: ThermalSchedule, rng: np.random.Generator) -> Indices:
     """Return the best selection of plain simulated annealing, shape (k,). ``seed`` starts a quarter of the chains."""
     chosen = random_selections(schedule.chains, len(landscape.rewards), landscape.k, rng)
@@ -213,8 +223,7 @@ def anneal_quantum(landscape: Landscape, seed: Indices, schedule: QuantumSchedul
     starts.reshape(2, rings, half, k)[:, : max(1, rings // 4)] = seed
     replicas = _Replicas(landscape, starts, 1.0 / schedule.temperature)
     for field in np.linspace(schedule.field_start, schedule.field_end, schedule.sweeps):
-        # In the logarithm of the weight, spins 2x - 1: each neighbour that holds a candidate is worth 4 J / (P T).
-        bond = -2.0 * math.log(math.tanh(float(field)))
+        bond = trotter_bond(float(field))
         for parity in (0, 1):
             _update_parity(replicas, parity, (rings, half), bond, rng)
         replicas.keep_best()

@@ -13,7 +13,9 @@ What is here, all on the same objective:
 - `simulated_quantum_annealing`: path-integral Monte Carlo in a transverse field; see `quantum_db.annealing`.
 
 Both annealers end with a swap descent ("polish"), which is not physics and is the same for both. Nothing here is a
-quantum computation or a claim of speed-up. `benchmarks/tunneling.py` measures all of them against each other.
+quantum computation or a claim of speed-up. `benchmarks/tunneling.py` measures all of them against each other: at some
+30 candidates the two annealers are equally good, and a mere swap descent or, where diversity weighs little, the proof
+is cheaper; at 200 candidates the quantum one comes closest to the best value known.
 
 The diagonal of s is never read. Relevances and similarities may have any finite value and sign; mu is not negative.
 """
