@@ -54,6 +54,7 @@ def running(settings: Settings) -> Iterator[Running]:
         TimeoutError: a part was not ready in time.
     """
     previous = signal.signal(signal.SIGTERM, _exit)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell without job control has it ignored
     before = set(psutil.Process().children(recursive=True))
     scratch = Path(tempfile.mkdtemp(prefix="qqc-"))  # short: Ray puts sockets below it, and their paths are bounded
     try:
