@@ -10,7 +10,7 @@ from ray.actor import ActorHandle
 from actors.shell import ask
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.template import Template
-from quantum_db.errors import Unavailable
+from quantum_db.errors import NotFound, Unavailable
 from quantum_db.telemetry import Snapshot, snapshot
 
 
@@ -40,7 +40,14 @@ class CircuitCache:
 
     async def overlap(self, num_qubits: int) -> Template:
         """See ``Templates.overlap``."""
-        return self._cache.find_or_build(num_qubits)
+        return self._cache.overlap(num_qubits)
+
+    async def get(self, key: str) -> Template:
+        """See ``Templates.get``."""
+        template = self._cache.find(key)
+        if template is None:
+            raise NotFound(f"there is no circuit {key!r} in the cache; the answer of a query names its own")
+        return template
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
@@ -56,13 +63,18 @@ class SharedTemplates:
         self._cache = cache
 
     async def overlap(self, num_qubits: int) -> Template:
-        template = self._cache.find(num_qubits)
+        template = self._cache.find_overlap(num_qubits)
         if template is not None:
             return template
         try:
             template = await ask(self._actor.overlap.remote(num_qubits), timeout_s=2.0)
         except Unavailable:
-            return self._cache.find_or_build(num_qubits)
+            return self._cache.overlap(num_qubits)
         assert isinstance(template, Template)
-        self._cache.put(template)
+        self._cache.put_overlap(template)
+        return template
+
+    async def get(self, key: str) -> Template:
+        template = await ask(self._actor.get.remote(key))
+        assert isinstance(template, Template)
         return template

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 
+from quantum_db.circuits.drawing import FORMS, draw
 from quantum_db.database import Database
 from quantum_db.requests import BatchBody, EntityBody, GroupBody, QueryBody, parse
 from quantum_db.views import answer_view, entity_view, group_view
@@ -55,6 +57,11 @@ class Api:
     async def group(self, group_id: str) -> Json:
         """Return an entanglement group."""
         return group_view(await self._database.group(group_id))
+
+    async def circuit(self, key: str, form: str) -> tuple[str, str]:
+        """Return a circuit structure that a query has used, as (text, media type), in a form of ``drawing.FORMS``."""
+        template = await self._database.circuit(key)
+        return await asyncio.to_thread(draw, template, form), FORMS[form]
 
 
 BODIES: Mapping[str, type[EntityBody] | type[BatchBody] | type[QueryBody] | type[GroupBody]] = {

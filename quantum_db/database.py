@@ -12,6 +12,7 @@ import numpy as np
 
 from quantum_db import retrieval
 from quantum_db.circuits.overlap import overlap_circuits
+from quantum_db.circuits.template import CircuitBatch, Template
 from quantum_db.errors import (
     DeadlineExceeded,
     FieldError,
@@ -123,6 +124,10 @@ class Database:
         """Return an entanglement group. Raises NotFound."""
         return await self._groups.get(group_id)
 
+    async def circuit(self, key: str) -> Template:
+        """Return a circuit structure that a query has used. Raises NotFound."""
+        return await self._templates.get(key)
+
     async def query(self, query: Query, parse_ms: float = 0.0) -> Answer:
         """Answer a query.
 
@@ -212,9 +217,7 @@ class Database:
         result = await self._jobs.run(request)
         estimates = retrieval.estimate(plan, result.counts, shots)
         quantum_s = self._clock.monotonic_s() - start
-        return _Refined(
-            estimates, _report(plan, len(batch), template.two_qubit_gates, shots, result, classical_s / quantum_s)
-        )
+        return _Refined(estimates, _report(plan, batch, shots, result, classical_s / quantum_s))
 
     def _note_measured(self, candidates: Candidates) -> None:
         now_s = self._clock.now_s()
@@ -261,17 +264,18 @@ class Database:
 
 
 def _report(
-    plan: retrieval.RefinementPlan, circuits: int, gates: int, shots: int, result: BackendResult, ratio: float
+    plan: retrieval.RefinementPlan, batch: CircuitBatch, shots: int, result: BackendResult, ratio: float
 ) -> Refinement:
     return Refinement(
         ran=True,
         why="the mode asks for it",
         provenance=result.provenance,
         backend=result.backend,
-        circuits=circuits,
-        qubits=plan.encoding.num_qubits,
-        shots=circuits * shots,
-        two_qubit_gates=circuits * gates,
+        circuit_key=batch.template.key,
+        circuits=len(batch),
+        qubits=batch.template.num_qubits,
+        shots=len(batch) * shots,
+        two_qubit_gates=len(batch) * batch.template.two_qubit_gates,
         cost_usd=result.cost_usd,
         encoding_error=plan.encoding.worst_error,
         quantum_speedup_ratio=ratio,

@@ -176,6 +176,7 @@ class Refinement:
     """What the quantum stage did, or why it did not run.
 
     Attributes:
+        circuit_key: the circuits' structure, for ``GET /api/v2/circuits/{key}``.
         encoding_error: the worst error of an inner product made by cutting the span; 0 when nothing was cut.
         changed_order: whether the hits stand in another order than the classical one.
         quantum_speedup_ratio: wall time of the exact scores over that of the circuits, measured in this query.
@@ -185,6 +186,7 @@ class Refinement:
     why: str
     provenance: Provenance
     backend: str | None = None
+    circuit_key: str | None = None
     circuits: int = 0
     qubits: int = 0
     shots: int = 0

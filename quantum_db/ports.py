@@ -139,6 +139,9 @@ class Templates(Protocol):
     async def overlap(self, num_qubits: int) -> Template:
         """Return ``overlap_template(num_qubits)``."""
 
+    async def get(self, key: str) -> Template:
+        """Return the structure with this key. Raises NotFound when it is not in the cluster's cache (any more)."""
+
 
 class StateLog(Protocol):
     """Takes note of what happens to states. Does not wait, and a lost note changes no answer."""

@@ -42,7 +42,8 @@ class Cluster(Protocol):
 def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_bytes: int) -> FastAPI:
     """Return the ASGI application."""
     app = FastAPIOffline(title="Quantum query cluster", version="2.0", redoc_url=None)
-    _add_api(app, api, cluster, max_body_bytes)
+    _add_vectors(app, api, max_body_bytes)
+    _add_quantum(app, api, cluster, max_body_bytes)
     _add_operations(app, cluster)
     _add_errors(app)
     _add_request_log(app, registry)
@@ -50,7 +51,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     return app
 
 
-def _add_api(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) -> None:
+def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     async def body(request: Request) -> object:
         return await _json_body(request, max_body_bytes)
 
@@ -79,15 +80,23 @@ def _add_api(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) -> N
         """Find the entities nearest to a vector, in a context or in none."""
         return _json(await api.query(await body(request)))
 
+
+def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) -> None:
     @app.post("/api/v2/entanglement/groups", **documented("create_group", 201))
     async def create_group(request: Request) -> Response:
         """Write an entanglement group of stored entities."""
-        return _json(await api.create_group(await body(request)), 201)
+        return _json(await api.create_group(await _json_body(request, max_body_bytes)), 201)
 
     @app.get("/api/v2/entanglement/groups/{group_id:path}", **documented())
     async def group(group_id: str) -> Response:
         """Return an entanglement group."""
         return _json(await api.group(group_id))
+
+    @app.get("/api/v2/circuits/{key}", **documented())
+    async def circuit(key: str, format: str = "text") -> Response:  # noqa: A002 - the name that callers use
+        """Return the structure of circuits that a query has run: as text, svg or qasm3."""
+        text, media_type = await api.circuit(key, format)
+        return Response(text, media_type=media_type)
 
     @app.get("/api/v2/states/{entity_id:path}", **documented())
     async def state(entity_id: str) -> Response:

@@ -20,37 +20,43 @@ class CacheCounts:
 
 
 class TemplateCache:
-    """Overlap templates by number of qubits, least recently used out first. Templates are immutable: safe to share."""
+    """Templates by content key, least recently used out first. They are immutable: safe to share."""
 
     def __init__(self, capacity: int = 64) -> None:
         self._capacity = capacity
-        self._templates: OrderedDict[int, Template] = OrderedDict()
+        self._templates: OrderedDict[str, Template] = OrderedDict()
+        self._overlap_keys: dict[int, str] = {}
         self._hits = self._misses = self._evictions = 0
 
-    def find(self, num_qubits: int) -> Template | None:
-        """Return the template if it is held, and count the hit or miss."""
-        template = self._templates.get(num_qubits)
+    def find(self, key: str) -> Template | None:
+        """Return the template with this key if it is held, and count the hit or miss."""
+        template = self._templates.get(key)
         if template is None:
             self._misses += 1
             return None
         self._hits += 1
-        self._templates.move_to_end(num_qubits)
+        self._templates.move_to_end(key)
         return template
 
-    def put(self, template: Template) -> None:
-        """Hold a template. Idempotent."""
-        self._templates[template.num_qubits] = template
-        self._templates.move_to_end(template.num_qubits)
+    def find_overlap(self, num_qubits: int) -> Template | None:
+        """Return the overlap template of this size if it is held, and count the hit or miss."""
+        return self.find(self._overlap_keys.get(num_qubits, ""))
+
+    def put_overlap(self, template: Template) -> None:
+        """Hold an overlap template. Idempotent."""
+        self._overlap_keys[template.num_qubits] = template.key
+        self._templates[template.key] = template
+        self._templates.move_to_end(template.key)
         while len(self._templates) > self._capacity:
             self._templates.popitem(last=False)
             self._evictions += 1
 
-    def find_or_build(self, num_qubits: int) -> Template:
-        """Return the template, building it on a miss."""
-        template = self.find(num_qubits)
+    def overlap(self, num_qubits: int) -> Template:
+        """Return the overlap template of this size, building it on a miss."""
+        template = self.find_overlap(num_qubits)
         if template is None:
             template = overlap_template(num_qubits)
-            self.put(template)
+            self.put_overlap(template)
         return template
 
     def counts(self) -> CacheCounts:

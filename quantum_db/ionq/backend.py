@@ -20,14 +20,14 @@ from urllib.parse import urlsplit
 import numpy as np
 import qiskit_ionq
 from dotenv import dotenv_values
-from qiskit import QuantumCircuit  # type: ignore[import-untyped]
+from qiskit import QuantumCircuit
 from qiskit_ionq import IonQProvider, ionq_backend
 from qiskit_ionq.constants import ErrorMitigation
 from qiskit_ionq.exceptions import IonQError, IonQTranspileLevelWarning
 from qiskit_ionq.ionq_job import IonQJob
 
 from quantum_db.circuits.simulator import check_limits
-from quantum_db.circuits.template import CircuitBatch
+from quantum_db.circuits.template import ROTATION_GATES, CircuitBatch, Gate
 from quantum_db.errors import DeadlineExceeded, InvalidCircuit, InvalidSettings, JobFailed, Unavailable
 from quantum_db.ionq.client import BoundedClient, RefusedError, UnclearError
 from quantum_db.ionq.pricing import FREE, PriceModel
@@ -341,13 +341,20 @@ def _circuits(batch: CircuitBatch) -> list[QuantumCircuit]:
     for gates in batch.template.gates(batch.angles):
         circuit = QuantumCircuit(qubits, qubits, name="circuit")
         for gate in gates:
-            if gate.name == "ry":
-                circuit.ry(gate.angle, gate.qubits[0])
-            else:
-                circuit.cx(*gate.qubits)
+            _append(circuit, gate)
         circuit.measure(range(qubits), range(qubits))
         circuits.append(circuit)
     return circuits
+
+
+def _append(circuit: QuantumCircuit, gate: Gate) -> None:
+    """Append one gate of a template; all have a name of their own in IonQ's QIS gate set."""
+    if gate.name in ROTATION_GATES:
+        getattr(circuit, gate.name)(gate.angle, *gate.qubits)
+    elif gate.name in {"cx", "h"}:
+        getattr(circuit, gate.name)(*gate.qubits)
+    else:
+        raise InvalidCircuit(f"the gate {gate.name!r} cannot be written for IonQ")
 
 
 def _has_key(job: object, job_key: str) -> bool:

@@ -9,6 +9,7 @@ import numpy as np
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import Template
+from quantum_db.errors import NotFound
 from quantum_db.groups import GroupTable
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
@@ -114,7 +115,13 @@ class FakeTemplates:
         self.cache = TemplateCache()
 
     async def overlap(self, num_qubits: int) -> Template:
-        return self.cache.find_or_build(num_qubits)
+        return self.cache.overlap(num_qubits)
+
+    async def get(self, key: str) -> Template:
+        template = self.cache.find(key)
+        if template is None:
+            raise NotFound(f"there is no circuit {key!r}")
+        return template
 
 
 class FakeStates:

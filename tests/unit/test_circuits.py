@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import Statevector
 
+from quantum_db.circuits.cache import CacheCounts, TemplateCache
+from quantum_db.circuits.drawing import draw, to_qiskit
 from quantum_db.circuits.encoding import cosine_of_fidelity, encode_span, fidelity_of_cosine, lift, tree_angles
 from quantum_db.circuits.overlap import overlap_circuits, overlap_template
 from quantum_db.circuits.simulator import SimulatorBackend, probabilities, simulate
 from quantum_db.circuits.statistics import wilson_interval
 from quantum_db.circuits.template import CX, CircuitBatch, Gate, MultiplexedRY, Template, content_key
-from quantum_db.errors import InvalidCircuit
+from quantum_db.errors import InvalidCircuit, InvalidRequest
 
 
 def unit(rng: np.random.Generator, rows: int, dimension: int) -> np.ndarray:
@@ -210,3 +212,37 @@ def test_intervals_at_the_edges_stay_in_range() -> None:
     low, high = wilson_interval(np.array([0, 100]), 100, 0.95)
     assert low[0] == 0.0 < high[0] < 0.1
     assert high[1] == 1.0 > low[1] > 0.9
+
+
+def test_the_cache_builds_each_structure_once_and_stays_bounded() -> None:
+    cache = TemplateCache(capacity=2)
+    first = cache.overlap(3)
+    assert cache.overlap(3) is first
+    assert cache.find(first.key) is first
+    cache.overlap(4)
+    cache.overlap(5)
+    assert cache.find(first.key) is None
+    assert cache.counts() == CacheCounts(hits=2, misses=4, evictions=1, entries=2)
+
+
+def test_a_structure_is_drawn_as_text_as_a_picture_and_as_qasm() -> None:
+    template = overlap_template(3)
+    assert "Ry(angle[0])" in draw(template, "text")
+    picture = draw(template, "svg")
+    assert "<svg" in picture
+    program = draw(template, "qasm3")
+    assert program.count("cx ") == template.two_qubit_gates
+    with pytest.raises(InvalidRequest, match="format: must be one of text, svg, qasm3, not 'gif'"):
+        draw(template, "gif")
+    with pytest.raises(InvalidRequest, match="take qasm3"):
+        draw(overlap_template(10), "svg")
+
+
+def test_the_drawn_structure_is_the_circuit() -> None:
+    rng = np.random.default_rng(8)
+    template = overlap_template(3)
+    batch = CircuitBatch(template, rng.uniform(-3, 3, size=(1, template.angle_count)))
+    circuit = to_qiskit(template)
+    circuit.remove_final_measurements()
+    bound = circuit.assign_parameters(list(template.gate_angles(batch.angles)[0]))
+    np.testing.assert_allclose(Statevector(bound).data, simulate(batch)[0], atol=1e-10)

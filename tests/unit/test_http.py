@@ -166,6 +166,16 @@ async def test_states_are_shown(http: Http) -> None:
     problem(await http.client.get("/api/v2/states/other"), 404, "not-found")
 
 
+async def test_the_circuits_of_an_answer_can_be_seen(http: Http) -> None:
+    await http.bench.filled()
+    key = (await http.client.post("/api/v2/query", json=query())).json()["refinement"]["circuit_key"]
+    response = await http.client.get(f"/api/v2/circuits/{key}", params={"format": "qasm3"})
+    assert response.text.startswith("OPENQASM 3")
+    assert (await http.client.get(f"/api/v2/circuits/{key}")).headers["content-type"].startswith("text/plain")
+    problem(await http.client.get(f"/api/v2/circuits/{key}?format=gif"), 422, "invalid-request")
+    problem(await http.client.get("/api/v2/circuits/none"), 404, "not-found")
+
+
 async def test_requests_are_counted_by_route_and_status(http: Http) -> None:
     await http.client.get("/api/v2/vectors/a")
     await http.client.get("/api/v2/vectors/b")
