@@ -129,11 +129,10 @@ def _cx_order(qubits: int, control: int, target: int) -> NDArray[np.intp]:
 
 
 class SimulatorBackend:
-    """The backend ``simulator``: exact probabilities of the bound circuits, then shots drawn from them. Free."""
+    """Simulates in process: exact probabilities of the bound circuits, then shots drawn from them. Free."""
 
-    name = "simulator"
-
-    def __init__(self, rng: np.random.Generator, max_qubits: int = 12) -> None:
+    def __init__(self, rng: np.random.Generator, max_qubits: int = 12, name: str = "simulator") -> None:
+        self.name = name
         self._rng = rng
         self.limits = BackendLimits(
             max_qubits=max_qubits, max_circuits=5_000, max_gates=50_000_000, max_shots=1_000_000_000

@@ -10,10 +10,12 @@ import orjson
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
+from quantum_db.circuits.noise import IDEAL
 from quantum_db.errors import InvalidRequest
 from quantum_db.ionq import emulated_views as views
 from quantum_db.ionq.emulated_faults import FaultPlan
 from quantum_db.ionq.emulated_jobs import EmulatedJobs, JobFilter, SessionLimits, Status
+from quantum_db.ionq.emulated_noise import QPU_NOISE
 from quantum_db.ionq.emulated_requests import SIMULATOR, SINGLE, ApiError, EmulatorLimits, parse_job
 from quantum_db.ionq.emulated_results import ResultStore
 
@@ -27,10 +29,17 @@ Count = Annotated[int, Query(ge=0, le=1_000_000_000)]
 
 
 def add_routes(
-    app: FastAPI, jobs: EmulatedJobs, results: ResultStore, *, limits: EmulatorLimits, token: str, control: bool
+    app: FastAPI,
+    jobs: EmulatedJobs,
+    results: ResultStore,
+    *,
+    limits: EmulatorLimits,
+    token: str,
+    noisy_qpus: bool,
+    control: bool,
 ) -> None:
     """Add the API to the application, and with ``control`` the routes for tests."""
-    api = _Api(jobs, results, limits, token)
+    api = _Api(jobs, results, limits, token, noisy_qpus)
     app.include_router(api.public_routes(), prefix=API)
     app.include_router(api.routes(), prefix=API)
     if control:
@@ -40,10 +49,13 @@ def add_routes(
 class _Api:
     """The routes, over the jobs and their results."""
 
-    def __init__(self, jobs: EmulatedJobs, results: ResultStore, limits: EmulatorLimits, token: str) -> None:
+    def __init__(
+        self, jobs: EmulatedJobs, results: ResultStore, limits: EmulatorLimits, token: str, noisy_qpus: bool
+    ) -> None:
         self._jobs = jobs
         self._results = results
         self._limits = limits
+        self._noisy_qpus = noisy_qpus
         self._authorization = f"apiKey {token}".encode()
         self._since_s = jobs.clock.now_s()
 
@@ -92,10 +104,14 @@ class _Api:
 
     async def backends(self) -> Response:
         now_s = self._jobs.clock.now_s()
-        return _json([views.backend_body(name, self._limits.qubits, now_s) for name in views.BACKENDS])
+        return _json([views.backend_body(name, self._qubits(name), now_s) for name in views.BACKENDS])
 
     async def backend(self, backend: str) -> Response:
-        return _json(views.backend_body(_known(backend), self._limits.qubits, self._jobs.clock.now_s()))
+        return _json(views.backend_body(_known(backend), self._qubits(backend), self._jobs.clock.now_s()))
+
+    def _qubits(self, backend: str) -> int:
+        noisy = self._noisy_qpus and backend != SIMULATOR
+        return min(self._limits.qubits, self._limits.noisy_qubits) if noisy else self._limits.qubits
 
     async def characterizations(self, backend: str, limit: Page = 10) -> Response:  # noqa: ARG002 - there is only one
         # The simulator has none at IonQ either.
@@ -108,13 +124,14 @@ class _Api:
         return _json(self._characterization(backend))
 
     def _characterization(self, backend: str) -> views.Json:
-        return views.characterization_body(backend, self._limits.qubits, self._since_s)
+        noise = QPU_NOISE[backend] if self._noisy_qpus else IDEAL
+        return views.characterization_body(backend, self._qubits(backend), self._since_s, noise)
 
     async def submit(self, request: Request) -> Response:
         body = await _body(request, self._limits.body_bytes)
 
         def parse() -> Any:
-            return parse_job(_parsed(body), self._limits, views.BACKENDS)
+            return parse_job(_parsed(body), self._limits, views.BACKENDS, noisy_qpus=self._noisy_qpus)
 
         spec = parse() if len(body) <= _INLINE_BYTES else await asyncio.to_thread(parse)
         job = self._jobs.submit(spec, failure=getattr(request.state, "failure", None))
@@ -300,7 +317,7 @@ def _known(backend: str) -> str:
 
 def _refuse_sharpen(sharpen: bool) -> None:
     if sharpen:
-        raise ApiError(400, "sharpen is not emulated: without noise there is no bias to filter out", ("sharpen",))
+        raise ApiError(400, "sharpen is not emulated: a circuit runs in one variant only", ("sharpen",))
 
 
 def _session_limits(settings: Any) -> SessionLimits:

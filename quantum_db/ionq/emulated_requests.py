@@ -9,7 +9,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from quantum_db.circuits.noise import IDEAL, NOISE_MODELS, NoiseModel
 from quantum_db.errors import InvalidCircuit
+from quantum_db.ionq.emulated_noise import MAX_NOISY_QUBITS, QPU_NOISE
 from quantum_db.ionq.gate_simulator import MAX_QUBITS, Circuit, CircuitReader, Gate
 
 SINGLE: Final = "ionq.circuit.v1"
@@ -21,6 +23,7 @@ _FIELDS: Final = frozenset(
     {"type", "backend", "shots", "name", "input", "session_id", "metadata", "noise", "settings", "dry_run"}
 )
 _MIN_DEBIASING_SHOTS: Final = 500
+_MAX_SEED: Final = 2**31
 
 
 class ApiError(Exception):
@@ -37,12 +40,14 @@ class ApiError(Exception):
 class EmulatorLimits:
     """What one job may hold.
 
-    ``circuits``, ``gates`` and the metadata limits are IonQ's. ``outcomes`` (sum of 2^qubits) and ``updates``
-    (gates times 2^qubits) are the emulator's own: they bound the memory and the time of a simulation.
+    ``circuits``, ``gates`` and the metadata limits are IonQ's. ``outcomes`` (sum of 2^qubits), ``updates`` (gates times
+    2^qubits, with noise 4^qubits) and ``noisy_qubits`` are the emulator's own: they bound the memory and the time of a
+    simulation.
     """
 
     body_bytes: int = 32 * 1024 * 1024
     qubits: int = MAX_QUBITS
+    noisy_qubits: int = MAX_NOISY_QUBITS
     circuits: int = 5_000
     gates: int = 150_000
     shots: int = 1_000_000
@@ -55,10 +60,12 @@ class EmulatorLimits:
 
 @dataclass(frozen=True, slots=True)
 class JobSpec:
-    """A checked submission."""
+    """A checked submission. ``noise_seed`` is that of the shots, if the submission has one."""
 
     backend: str
     multi: bool
+    noise: NoiseModel
+    noise_seed: int | None
     circuits: tuple[Circuit, ...]
     circuit_names: tuple[str | None, ...]
     shots: int
@@ -69,12 +76,17 @@ class JobSpec:
 
     @property
     def is_simulator(self) -> bool:
-        """Whether exact probabilities are returned; else frequencies of shots."""
+        """Whether the target is the simulator, not a machine."""
         return self.backend == SIMULATOR
 
     @property
+    def samples(self) -> bool:
+        """Whether frequencies of shots are returned; else exact probabilities."""
+        return not self.is_simulator or not self.noise.is_ideal
+
+    @property
     def mitigated(self) -> bool:
-        """Whether error mitigation was asked for. On a machine without noise it changes the price only."""
+        """Whether error mitigation was asked for. Taken only without noise, where it changes the price only."""
         return bool(self.settings.get("error_mitigation", {}).get("debiasing", False))
 
     def gate_counts(self) -> tuple[int, int]:
@@ -96,8 +108,13 @@ def _billed(gates: tuple[Gate, ...]) -> tuple[int, int]:
     return len(gates) - len(wide), sum(1 if qubits == 2 else 6 * (qubits - 2) for qubits in wide)
 
 
-def parse_job(payload: object, limits: EmulatorLimits, backends: Collection[str]) -> JobSpec:
-    """Return the checked submission. Raises ApiError with status 400 and the reason."""
+def parse_job(
+    payload: object, limits: EmulatorLimits, backends: Collection[str], *, noisy_qpus: bool = False
+) -> JobSpec:
+    """Return the checked submission; with ``noisy_qpus``, machines have the noise of their names.
+
+    Raises ApiError with status 400 and the reason.
+    """
     if not isinstance(payload, dict):
         raise ApiError(400, "the body must be a JSON object")
     _no_others(payload, _FIELDS, "")
@@ -108,20 +125,24 @@ def parse_job(payload: object, limits: EmulatorLimits, backends: Collection[str]
         raise ApiError(400, f"type must be {SINGLE} or {MULTI}; the emulator takes no other", ("type",))
     if payload.get("dry_run") not in {None, False}:
         raise ApiError(400, "the emulator has no compiler, so it takes no dry_run", ("dry_run",))
-    _check_noise(payload.get("noise"), backend)
+    noise, noise_seed = _noise(payload.get("noise"), backend)
+    if noisy_qpus and backend != SIMULATOR:
+        noise = QPU_NOISE[backend]
     shots = _shots(payload.get("shots"), limits)
     multi = payload["type"] == MULTI
-    circuits, names = _circuits(payload.get("input"), multi, limits)
+    circuits, names = _circuits(payload.get("input"), multi, limits, noise)
     return JobSpec(
         backend=backend,
         multi=multi,
+        noise=noise,
+        noise_seed=noise_seed,
         circuits=circuits,
         circuit_names=names,
         shots=shots,
         name=_optional_text(payload, "name"),
         metadata=_metadata(payload.get("metadata"), limits),
         session_id=_optional_text(payload, "session_id"),
-        settings=_settings(payload.get("settings"), shots),
+        settings=_settings(payload.get("settings"), shots, noise),
     )
 
 
@@ -146,18 +167,21 @@ def _shots(value: object, limits: EmulatorLimits) -> int:
     return value
 
 
-def _check_noise(noise: object, backend: str) -> None:
-    if noise is None:
-        return
-    if not isinstance(noise, dict):
+def _noise(raw: object, backend: str) -> tuple[NoiseModel, int | None]:
+    """Return the noise model and the seed that a submission asks for."""
+    if raw is None:
+        return IDEAL, None
+    if not isinstance(raw, dict):
         raise ApiError(400, "noise must be an object", ("noise",))
-    _no_others(noise, {"model", "seed"}, "noise.")
+    _no_others(raw, {"model", "seed"}, "noise.")
     if backend != SIMULATOR:
         raise ApiError(400, f"noise is for the backend {SIMULATOR} only", ("noise",))
-    if noise.get("model", "ideal") != "ideal":
-        raise ApiError(
-            400, f"noise model {noise['model']!r} is not emulated; the emulator is ideal, without noise", ("noise",)
-        )
+    name, seed = raw.get("model", IDEAL.name), raw.get("seed")
+    if not isinstance(name, str) or name not in NOISE_MODELS:
+        raise ApiError(400, f"noise model {name!r} is not emulated; there are {', '.join(NOISE_MODELS)}", ("noise",))
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed <= _MAX_SEED):
+        raise ApiError(400, f"noise.seed must be a whole number from 0 to {_MAX_SEED}", ("noise",))
+    return NOISE_MODELS[name], seed
 
 
 def _metadata(raw: object, limits: EmulatorLimits) -> Mapping[str, str] | None:
@@ -178,7 +202,7 @@ def _metadata(raw: object, limits: EmulatorLimits) -> Mapping[str, str] | None:
     return raw
 
 
-def _settings(raw: object, shots: int) -> Mapping[str, Any]:
+def _settings(raw: object, shots: int, noise: NoiseModel) -> Mapping[str, Any]:
     if raw is None:
         return {}
     if not isinstance(raw, dict):
@@ -193,10 +217,14 @@ def _settings(raw: object, shots: int) -> Mapping[str, Any]:
         raise ApiError(400, "settings.error_mitigation.debiasing must be true or false", ("settings",))
     if debiasing and shots < _MIN_DEBIASING_SHOTS:
         raise ApiError(400, f"debiasing needs at least {_MIN_DEBIASING_SHOTS} shots", ("settings", "shots"))
+    if debiasing and not noise.is_ideal:
+        raise ApiError(400, f"debiasing is not emulated under the noise of {noise.name}", ("settings",))
     return raw
 
 
-def _circuits(raw: object, multi: bool, limits: EmulatorLimits) -> tuple[tuple[Circuit, ...], tuple[str | None, ...]]:
+def _circuits(
+    raw: object, multi: bool, limits: EmulatorLimits, noise: NoiseModel
+) -> tuple[tuple[Circuit, ...], tuple[str | None, ...]]:
     if not isinstance(raw, dict):
         raise ApiError(400, "input must be an object", ("input",))
     _no_others(raw, {"gateset", "qubits", "circuits" if multi else "circuit"}, "input.")
@@ -211,16 +239,29 @@ def _circuits(raw: object, multi: bool, limits: EmulatorLimits) -> tuple[tuple[C
     for index, entry in enumerate(entries):
         where = f"input.circuits[{index}]" if multi else "input"
         circuit = _circuit(entry, raw.get("qubits"), reader, where)
+        if not noise.is_ideal:
+            _check_noisy(circuit, limits, where)
         circuits.append(circuit)
         names.append(_optional_text(entry, "name"))
         gates += len(circuit.gates)
         outcomes += 1 << circuit.qubits
-        updates += len(circuit.gates) << circuit.qubits
+        updates += len(circuit.gates) << (circuit.qubits if noise.is_ideal else 2 * circuit.qubits)
         if gates > limits.gates:
             raise ApiError(400, f"a job may hold {limits.gates} gates over all circuits", ("input",))
         if outcomes > limits.outcomes or updates > limits.updates:
             raise ApiError(400, "the circuits of this job are too large to emulate together", ("input",))
     return tuple(circuits), tuple(names)
+
+
+def _check_noisy(circuit: Circuit, limits: EmulatorLimits, where: str) -> None:
+    if circuit.qubits > limits.noisy_qubits:
+        raise ApiError(
+            400,
+            f"{where} has {circuit.qubits} qubits; with noise at most {limits.noisy_qubits} are emulated",
+            ("input",),
+        )
+    if any(gate.qubits > 2 for gate in circuit.gates):
+        raise ApiError(400, f"{where}: with noise, gates may act on one or two qubits; write others so", ("input",))
 
 
 def _circuit(entry: object, qubits: object, reader: CircuitReader, where: str) -> Circuit:

@@ -11,6 +11,7 @@ import numpy as np
 import orjson
 
 from quantum_db.ionq.emulated_jobs import Job
+from quantum_db.ionq.emulated_noise import simulate_noisy
 from quantum_db.ionq.gate_simulator import Circuit, Histogram, simulate
 
 Simulate = Callable[[Sequence[Circuit]], list[Histogram]]
@@ -26,8 +27,8 @@ class ResultStore:
         """Start empty.
 
         Args:
-            run: the simulator.
-            seed: of the shots that a ``qpu`` target draws; each circuit of each job has a stream of its own.
+            run: the simulator of circuits without noise.
+            seed: of the shots of jobs that do not bring one; each circuit of each job has a stream of its own.
             kept_bytes: how much is kept, beside the newest result.
         """
         self._simulate = run
@@ -82,17 +83,18 @@ class ResultStore:
 
 
 def _serialise(job: Job, run: Simulate, seed: int) -> tuple[bytes, ...]:
-    histograms = run(job.spec.circuits)
-    if not job.spec.is_simulator:
+    spec = job.spec
+    histograms = run(spec.circuits) if spec.noise.is_ideal else simulate_noisy(spec.circuits, spec.noise)
+    if spec.samples:
+        stream = (seed, job.number) if spec.noise_seed is None else (spec.noise_seed,)
         histograms = [
-            _frequencies(histogram, job.spec.shots, (seed, job.number, index))
-            for index, histogram in enumerate(histograms)
+            _frequencies(histogram, spec.shots, (*stream, index)) for index, histogram in enumerate(histograms)
         ]
     return tuple(orjson.dumps({str(outcome): p for outcome, p in histogram.items()}) for histogram in histograms)
 
 
 def _frequencies(histogram: Histogram, shots: int, seed: tuple[int, ...]) -> Histogram:
-    """Return the share of each outcome among shots drawn from the exact probabilities."""
+    """Return the share of each outcome among shots drawn from its probabilities."""
     probabilities = np.fromiter(histogram.values(), dtype=np.float64, count=len(histogram))
     drawn = np.random.default_rng(seed).multinomial(shots, probabilities / probabilities.sum())
     return {outcome: count / shots for outcome, count in zip(histogram, drawn.tolist(), strict=True) if count}

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final
 
+from quantum_db.circuits.noise import NOISE_MODELS, NoiseModel
 from quantum_db.ionq.emulated_jobs import EmulatedJobs, Job, LedgerEntry, Session
 from quantum_db.ionq.emulated_requests import SIMULATOR, SINGLE, ApiError
 from quantum_db.ionq.gate_simulator import SUPPORTED_GATES, Circuit
@@ -71,10 +72,11 @@ def job_body(job: Job, now_s: float, circuit: int | None = None) -> Json:
         "results": _results(job, circuit) if status == "completed" else None,
         "child_job_ids": list(job.child_ids) if spec.multi and circuit is None else None,
     }
-    if spec.is_simulator:
-        body["noise"] = {"model": "ideal"}
-    else:
+    if spec.samples:
         body["shots"] = spec.shots
+    if spec.is_simulator:
+        body["noise"] = {"model": spec.noise.name} | ({} if spec.noise_seed is None else {"seed": spec.noise_seed})
+    else:
         body["cost_model"] = "2QGE_operations"
     return body
 
@@ -160,7 +162,9 @@ def backend_body(backend: str, qubits: int, now_s: float) -> Json:
         "supported_native_gates": [],
         "supported_error_mitigations": [],
     }
-    if backend != SIMULATOR:
+    if backend == SIMULATOR:
+        body["noise_models"] = list(NOISE_MODELS)
+    else:
         body["characterization_id"] = characterization_id(backend)
     return body
 
@@ -170,9 +174,9 @@ def characterization_id(backend: str) -> str:
     return str(uuid.uuid5(uuid.NAMESPACE_URL, f"urn:quantum-db:emulator:{backend}"))
 
 
-def characterization_body(backend: str, qubits: int, since_s: float) -> Json:
-    """Return the characterization of the emulated machine: what it really is, without errors and instantaneous."""
-    perfect = {"median": 1.0}
+def characterization_body(backend: str, qubits: int, since_s: float, noise: NoiseModel) -> Json:
+    """Return the characterization of the emulated machine: what it really is, with this noise and instantaneous."""
+    fidelities = {"spam": noise.spam_fidelity, "1q": noise.one_qubit_fidelity, "2q": noise.two_qubit_fidelity}
     return {
         "id": characterization_id(backend),
         "backend": backend,
@@ -180,7 +184,7 @@ def characterization_body(backend: str, qubits: int, since_s: float) -> Json:
         "date": _iso(since_s),
         "qubits": qubits,
         "connectivity": [[low, high] for high in range(qubits) for low in range(high)],
-        "fidelity": {"spam": perfect, "1q": perfect, "2q": perfect},
+        "fidelity": {what: {"median": fidelity} for what, fidelity in fidelities.items()},
         "timing": {"readout": 0, "reset": 0, "1q": 0, "2q": 0},
     }
 

@@ -1,8 +1,10 @@
 """An emulator of IonQ's API v0.4 over HTTP: ``python -m quantum_db.ionq.emulator --port 8888``.
 
-Real clients run against it unchanged. Every probability it returns comes from simulating the submitted circuit: the
-target ``simulator`` returns exact ones, a ``qpu`` target the frequencies of shots drawn from them. It is without noise
-and says so: another noise model is refused. With ``--control``, tests can plant faults and read what was accepted.
+Real clients run against it unchanged. Every probability it returns comes from simulating the submitted circuit. The
+target ``simulator`` returns exact ones, or under a noise model the frequencies of shots. A ``qpu`` target returns the
+frequencies of shots; with ``--noisy-qpus`` it has the noise of the machine of its name, else none, and its
+characterization says which. Unknown noise models are refused. With ``--control``, tests can plant faults and read what
+was accepted.
 """
 
 from __future__ import annotations
@@ -46,6 +48,7 @@ def create_app(
     limits: EmulatorLimits | None = None,
     run: Simulate = simulate,
     seed: int = 0,
+    noisy_qpus: bool = False,
     control: bool = False,
 ) -> FastAPI:
     """Return the emulator as an ASGI application for one event loop.
@@ -55,8 +58,9 @@ def create_app(
         token: the API key that clients must send.
         faults: what goes wrong from the start.
         limits: what one job may hold; the defaults of ``EmulatorLimits`` if None.
-        run: the simulator.
-        seed: of the shots that ``qpu`` targets draw.
+        run: the simulator of circuits without noise.
+        seed: of the shots that are drawn for jobs that bring no seed.
+        noisy_qpus: whether ``qpu`` targets have the noise of the machines of their names.
         control: whether ``/emulator/faults``, ``/emulator/ledger`` and ``/emulator/reset`` exist.
     """
     app = FastAPI(title="IonQ emulator", docs_url=None, redoc_url=None, openapi_url=None)
@@ -66,7 +70,15 @@ def create_app(
     app.add_exception_handler(HTTPException, _on_error)
     app.add_exception_handler(RequestValidationError, _on_error)
     results = ResultStore(run=run, seed=seed)
-    add_routes(app, jobs, results, limits=limits or EmulatorLimits(), token=token, control=control)
+    add_routes(
+        app,
+        jobs,
+        results,
+        limits=limits or EmulatorLimits(),
+        token=token,
+        noisy_qpus=noisy_qpus,
+        control=control,
+    )
     return app
 
 
@@ -156,6 +168,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         faults=faults,
         limits=EmulatorLimits(qubits=options.max_qubits),
         seed=options.seed,
+        noisy_qpus=options.noisy_qpus,
         control=options.control,
     )
     listener = socket.create_server((options.host, options.port))
@@ -184,7 +197,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--qpu-price", choices=sorted(PRICE_MODELS), default="braket-forte", help="prices of qpu targets"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the shots that qpu targets draw")
+    parser.add_argument("--seed", type=int, default=0, help="of the shots that are drawn")
+    parser.add_argument("--noisy-qpus", action="store_true", help="qpu targets have the noise of their names")
     parser.add_argument("--faults", type=Path, help="a JSON file with a fault plan")
     parser.add_argument("--control", action="store_true", help="serve /emulator/faults, /ledger and /reset to tests")
     return parser

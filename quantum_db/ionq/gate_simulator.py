@@ -43,7 +43,7 @@ _FIXED: Final[Mapping[str, Matrix]] = {
 }
 _DIAGONAL: Final = frozenset({"z", "s", "si", "t", "ti", "rz", "phase"})
 _PAIRS: Final = frozenset({"swap", "xx", "yy", "zz"})
-_WITH_ANGLE: Final = frozenset({"rx", "ry", "rz", "phase", "xx", "yy", "zz"})
+WITH_ANGLE: Final = frozenset({"rx", "ry", "rz", "phase", "xx", "yy", "zz"})
 _REAL: Final = frozenset({"x", "z", "h", "ry", "swap"})
 _FIELDS: Final = frozenset({"gate", "target", "targets", "control", "controls", "rotation"})
 _ALIASES: Final = {"not": "x", "cnot": "x"}
@@ -142,7 +142,7 @@ def _name_and_angle(item: Mapping[str, Any]) -> tuple[str, float | None]:
         angle = float(angle)
         if name == "z":
             name = "phase"  # qiskit-ionq writes a phase gate, diag(1, e^ia), as a z that has a rotation
-    if (name in _WITH_ANGLE) != (angle is not None):
+    if (name in WITH_ANGLE) != (angle is not None):
         raise InvalidCircuit(f"gate {given!r} {'needs a' if angle is None else 'takes no'} rotation")
     return name, angle
 
@@ -165,11 +165,8 @@ def simulate(circuits: Sequence[Circuit]) -> list[Histogram]:
 
     The probabilities of a circuit sum to 1 but for rounding.
     """
-    groups: dict[tuple[int, tuple[Gate, ...]], list[int]] = {}
-    for index, circuit in enumerate(circuits):
-        groups.setdefault((circuit.qubits, circuit.gates), []).append(index)
     found: dict[int, Histogram] = {}
-    for (qubits, gates), members in groups.items():
+    for qubits, gates, members in by_structure(circuits):
         size = max(1, _CHUNK_AMPLITUDES >> qubits)
         for start in range(0, len(members), size):
             chunk = members[start : start + size]
@@ -178,6 +175,30 @@ def simulate(circuits: Sequence[Circuit]) -> list[Histogram]:
                 outcomes = np.flatnonzero(row > _NEGLIGIBLE)
                 found[index] = dict(zip(outcomes.tolist(), row[outcomes].tolist(), strict=True))
     return [found[index] for index in range(len(circuits))]
+
+
+def unitaries(gate: Gate, angles: NDArray[np.float64] | None) -> NDArray[np.complex128]:
+    """Return the gate on its own qubits, targets first: (R, 2^m, 2^m), R the number of angles, 1 without.
+
+    Made by applying the gate to each basis state, so that it cannot differ from what is simulated.
+    """
+    width = gate.qubits
+    size = 1 << width
+    places = range(width)
+    own = Gate(gate.name, tuple(places[: len(gate.targets)]), tuple(places[len(gate.targets) :]))
+    rows = 1 if angles is None else len(angles)
+    columns: Array = np.tile(np.eye(size, dtype=np.complex128), (rows, 1))
+    _apply(columns.reshape(-1, *[2] * width), width, own, None if angles is None else np.repeat(angles, size))
+    return np.asarray(columns.reshape(rows, size, size).transpose(0, 2, 1), dtype=np.complex128)
+
+
+def by_structure(circuits: Sequence[Circuit]) -> Iterator[tuple[int, tuple[Gate, ...], list[int]]]:
+    """Yield each structure (qubits, gates) with the indices of the circuits that have it."""
+    groups: dict[tuple[int, tuple[Gate, ...]], list[int]] = {}
+    for index, circuit in enumerate(circuits):
+        groups.setdefault((circuit.qubits, circuit.gates), []).append(index)
+    for (qubits, gates), members in groups.items():
+        yield qubits, gates, members
 
 
 def _probabilities(qubits: int, gates: tuple[Gate, ...], angles: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -190,7 +211,7 @@ def _probabilities(qubits: int, gates: tuple[Gate, ...], angles: NDArray[np.floa
     column = 0
     for gate in gates:
         angle = None
-        if gate.name in _WITH_ANGLE:
+        if gate.name in WITH_ANGLE:
             angle = angles[:, column]
             column += 1
         _apply(axes, qubits, gate, angle)

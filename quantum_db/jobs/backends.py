@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from quantum_db.circuits.noise import MAX_QUBITS, NoisySimulatorBackend, noise_model
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.clock import SystemClock
 from quantum_db.errors import InvalidSettings
@@ -21,7 +22,8 @@ class BackendSpec:
 
     Attributes:
         kind: ``simulator`` runs in the worker; ``ionq`` speaks IonQ's API to ``url``.
-        max_qubits: of the simulator.
+        max_qubits: of the simulator; with noise at most 8.
+        noise_model: of the simulator; see ``quantum_db.circuits.noise``.
         token_env: the environment variable that holds the API key. The key itself is in no settings and no message.
         target: IonQ's name of the machine, like ``simulator`` or ``qpu.forte-1``.
         price_model: which published prices count; see ``quantum_db.ionq.pricing``.
@@ -29,6 +31,7 @@ class BackendSpec:
 
     kind: Literal["simulator", "ionq"]
     max_qubits: int = 12
+    noise_model: str = "ideal"
     url: str = ""
     token_env: str = "IONQ_API_KEY"  # noqa: S105 - the name of a variable, not a secret
     target: str = "simulator"
@@ -39,10 +42,14 @@ def build_backend(name: str, spec: BackendSpec, rng: np.random.Generator) -> Qua
     """Return the backend.
 
     Raises:
-        InvalidSettings: the key is missing from the environment, or the price model is unknown.
+        InvalidSettings: the key is missing from the environment, or a price or noise model is unknown.
     """
     if spec.kind == "simulator":
-        return SimulatorBackend(rng, spec.max_qubits)
+        noise = noise_model(spec.noise_model)
+        if noise.is_ideal:
+            return SimulatorBackend(rng, spec.max_qubits, name)
+        qubits = min(spec.max_qubits, MAX_QUBITS)
+        return NoisySimulatorBackend(name, noise, rng=rng, clock=SystemClock(), max_qubits=qubits)
     token = os.environ.get(spec.token_env)
     if not token:
         raise InvalidSettings(f"backend {name}: the environment variable {spec.token_env} holds no API key")

@@ -36,11 +36,19 @@ from ionq_core.models import (
 )
 from qiskit import QuantumCircuit
 from qiskit.quantum_info import Statevector
+from qiskit_aer import AerSimulator
+from qiskit_aer.noise import NoiseModel as AerNoiseModel
+from qiskit_aer.noise import depolarizing_error
 from qiskit_ionq import ErrorMitigation, IonQProvider, Session
 from qiskit_ionq.exceptions import IonQAPIError, IonQJobFailureError
 from scipy.stats import chisquare
 
+from quantum_db.circuits.encoding import SpanEncoding
+from quantum_db.circuits.noise import ARIA_1, FORTE_1, NoiseModel, noisy_probabilities
+from quantum_db.circuits.overlap import overlap_circuits, overlap_template
+from quantum_db.circuits.simulator import probabilities
 from quantum_db.clock import SystemClock
+from quantum_db.ionq.backend import IonQBackend
 from quantum_db.ionq.emulated_jobs import Delays, EmulatedJobs
 from quantum_db.ionq.emulated_requests import EmulatorLimits, parse_job
 from quantum_db.ionq.emulated_results import ResultStore
@@ -218,12 +226,86 @@ def test_qiskit_sessions(provider: IonQProvider, emulator: Emulator) -> None:
     assert emulator.call("GET", f"/v0.4/sessions/{session.session_id}").json()["status"] == "ended"
 
 
-def test_another_noise_model_is_refused_and_not_ignored(provider: IonQProvider, emulator: Emulator) -> None:
+def test_an_unknown_noise_model_is_refused_and_not_ignored(provider: IonQProvider, emulator: Emulator) -> None:
     backend = provider.get_backend("simulator")
-    backend.set_options(noise_model="aria-1")
-    with pytest.raises(IonQAPIError, match="noise model 'aria-1' is not emulated"):
+    backend.set_options(noise_model="harmony")
+    with pytest.raises(IonQAPIError, match="noise model 'harmony' is not emulated"):
         backend.run(random_circuit(np.random.default_rng(0), 2))
     assert emulator.ledger()["accepted"] == 0
+
+
+def aer_probabilities(circuit: QuantumCircuit, noise: NoiseModel) -> np.ndarray:
+    """What qiskit-aer's density matrix gives under the same noise, with readout errors on each qubit."""
+    model = AerNoiseModel()
+    model.add_all_qubit_quantum_error(depolarizing_error(noise.one_qubit, 1), ["h", "ry", "rx"])
+    model.add_all_qubit_quantum_error(depolarizing_error(noise.two_qubit, 2), ["cx", "rzz", "cp"])
+    bare = circuit.remove_final_measurements(inplace=False)
+    bare.save_density_matrix()
+    # Nothing may be transpiled: each gate of the circuit has its noise.
+    density = AerSimulator(method="density_matrix").run(bare, noise_model=model).result().data()["density_matrix"]
+    confusion = np.ones((1, 1))
+    for _ in range(circuit.num_qubits):
+        confusion = np.kron(noise.confusion(), confusion)
+    return confusion @ np.real(np.diagonal(np.asarray(density)))
+
+
+@pytest.mark.parametrize("noise", [ARIA_1, FORTE_1], ids=lambda noise: noise.name)
+def test_qiskit_runs_under_a_noise_model(provider: IonQProvider, emulator: Emulator, noise: NoiseModel) -> None:
+    """A chi-squared test with 1e-6 false alarms accepts the noisy probabilities and refuses the ideal ones."""
+    rng = np.random.default_rng(4)
+    circuits = [random_circuit(rng, 3, depth=40) for _ in range(4)]
+    backend = provider.get_backend("simulator")
+    backend.set_options(noise_model=noise.name, sampler_seed=7)
+    shots = 200_000
+    job = backend.run(circuits, shots=shots)
+    counts = job.result(wait=0.01, timeout=30).get_counts()
+    for circuit, row in zip(circuits, counts, strict=True):
+        assert sum(row.values()) == shots
+        assert fits(row, aer_probabilities(circuit, noise))
+        assert not fits(row, exact(circuit))
+    assert backend.run(circuits, shots=shots).result(wait=0.01).get_counts() == counts  # the seed is the submission's
+    body = emulator.call("GET", f"/v0.4/jobs/{job.job_id()}").json()
+    assert (body["noise"], body["shots"]) == ({"model": noise.name, "seed": 7}, shots)
+
+
+def test_qpus_have_the_noise_of_their_names_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    circuit = random_circuit(np.random.default_rng(4), 3, depth=40)
+    with emulator_thread(noisy_qpus=True) as emulator:
+        monkeypatch.setenv("QISKIT_IONQ_API_URL", emulator.url)
+        provider = IonQProvider(TOKEN, emulator.url)
+        for name, noise in (("qpu.aria-1", ARIA_1), (FORTE, FORTE_1), ("qpu.forte-enterprise-1", FORTE_1)):
+            backend = provider.get_backend(name)
+            job = backend.run(circuit, shots=200_000, error_mitigation=ErrorMitigation.NO_DEBIASING)
+            counts = job.result(wait=0.01, timeout=30).get_counts()
+            assert fits(counts, aer_probabilities(circuit, noise))
+            assert not fits(counts, exact(circuit))
+            calibration = backend.calibration()
+            assert calibration is not None
+            assert calibration.median_spam_fidelity == pytest.approx(noise.spam_fidelity)
+            assert (calibration.qubits, backend.num_qubits) == (10, 10)  # what can be emulated with noise
+        with pytest.raises(IonQAPIError, match="debiasing is not emulated under the noise of forte-1"):
+            backend.run(circuit, shots=500, error_mitigation=ErrorMitigation.DEBIASING)
+        ideal = provider.get_backend("simulator").run(circuit, shots=100_000, sampler_seed=1)
+        assert fits(ideal.result(wait=0.01, timeout=30).get_counts(), exact(circuit))
+
+
+def test_overlap_circuits_through_the_backend_have_the_noise_of_their_gates() -> None:
+    """Nothing on the way (conversion, JSON, parser) adds or drops a gate: the probabilities are those of the batch."""
+    vectors = np.random.default_rng(2).normal(size=(5, 16))
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    batch = overlap_circuits(SpanEncoding(vectors[0], vectors[1:], 4, 0.0), overlap_template(4))
+    with emulator_thread(noisy_qpus=True) as emulator:
+        backend = IonQBackend(
+            url=emulator.url, token=TOKEN, target="qpu.aria-1", clock=SystemClock(), rng=np.random.default_rng(0)
+        )
+        result = backend.run(batch, 10_000, job_key="noisy", timeout_s=30.0)
+        backend.close()
+    for counts, noisy, ideal in zip(
+        result.counts, noisy_probabilities(batch, ARIA_1), probabilities(batch), strict=True
+    ):
+        row = {f"{outcome:b}": count for outcome, count in counts.items()}
+        assert fits(row, noisy)
+        assert not fits(row, ideal)
 
 
 # --- ionq-core
@@ -524,10 +606,12 @@ def test_the_program_serves_a_fault_plan_from_a_file(tmp_path: Path) -> None:
     plan = tmp_path / "faults.json"
     plan.write_text(json.dumps({"rules": [{"effect": "status", "status": 502, "request": "submit", "times": 1}]}))
     with emulator_process(
-        "--faults", str(plan), "--max-qubits", "7", "--qpu-price", "azure", "--ready-s", "600"
+        "--faults", str(plan), "--max-qubits", "7", "--qpu-price", "azure", "--ready-s", "600", "--noisy-qpus"
     ) as program:
         assert program.root.startswith("http://127.0.0.1:")
         assert program.call("GET", "/v0.4/backends/simulator").json()["qubits"] == 7
+        page = program.call("GET", f"/v0.4/backends/{FORTE}/characterizations").json()
+        assert page["characterizations"][0]["fidelity"]["2q"]["median"] == FORTE_1.two_qubit_fidelity
         assert program.call("POST", "/v0.4/jobs", json=bell()).status_code == 502
         answer = program.call("POST", "/v0.4/jobs", json={**bell(), "backend": FORTE})
         assert answer.json()["status"] == "ready"

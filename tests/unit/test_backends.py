@@ -1,0 +1,41 @@
+"""From settings to backends."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from quantum_db.circuits.overlap import overlap_template
+from quantum_db.circuits.template import CircuitBatch
+from quantum_db.errors import InvalidSettings
+from quantum_db.jobs.backends import BackendSpec, build_backend
+
+RNG = np.random.default_rng(0)
+
+
+def zeros(spec: BackendSpec) -> float:
+    """Return the share of all-zero outcomes of an overlap of a state with itself on 3 qubits, which is 1 ideally."""
+    template = overlap_template(3)
+    backend = build_backend("mine", spec, RNG)
+    batch = CircuitBatch(template, np.zeros((1, template.angle_count)))
+    result = backend.run(batch, 10_000, job_key="k", timeout_s=10.0)
+    assert (result.backend, result.provenance) == ("mine", "simulated shots")
+    return result.counts[0].get(0, 0) / 10_000
+
+
+def test_a_simulator_is_ideal_or_noisy_as_the_settings_say() -> None:
+    assert zeros(BackendSpec("simulator")) == 1.0
+    assert 0.85 < zeros(BackendSpec("simulator", noise_model="forte-1")) < 0.99
+
+
+def test_what_cannot_be_built_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InvalidSettings, match="forte"):
+        build_backend("b", BackendSpec("simulator", noise_model="fort-1"), RNG)
+    monkeypatch.delenv("MY_KEY", raising=False)
+    ionq = BackendSpec("ionq", url="http://127.0.0.1:1/v0.4", token_env="MY_KEY")
+    with pytest.raises(InvalidSettings, match="backend b: the environment variable MY_KEY holds no API key"):
+        build_backend("b", ionq, RNG)
+    monkeypatch.setenv("MY_KEY", "secret")
+    with pytest.raises(InvalidSettings, match="price_model must be one of"):
+        build_backend("b", BackendSpec("ionq", url=ionq.url, token_env="MY_KEY", price_model="cheap"), RNG)
+    assert build_backend("b", ionq, RNG).name == "b"
