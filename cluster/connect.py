@@ -45,11 +45,15 @@ class ClusterHandle:
         """Write an entanglement group, as ``POST /api/v2/entanglement/groups``."""
         return self._call("create_group", body)
 
-    def _call(self, method: str, argument: Any) -> dict[str, Any]:
+    def measure_correlation(self, group_id: str, **body: Any) -> dict[str, Any]:
+        """Run the circuit of an entanglement group, as ``POST /api/v2/entanglement/groups/{id}/measure``."""
+        return self._call("measure_group", group_id, body)
+
+    def _call(self, method: str, *arguments: Any) -> dict[str, Any]:
         from ray.exceptions import RayTaskError
 
         try:
-            result: dict[str, Any] = self._handle.call.remote(method, argument).result(timeout_s=CALL_TIMEOUT_S)
+            result: dict[str, Any] = self._handle.call.remote(method, *arguments).result(timeout_s=CALL_TIMEOUT_S)
         except RayTaskError as error:
             if isinstance(error.cause, QuantumDBError):
                 raise error.cause from None

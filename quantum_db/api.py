@@ -9,8 +9,9 @@ from typing import Any
 
 from quantum_db.circuits.drawing import FORMS, draw
 from quantum_db.database import Database
-from quantum_db.requests import BatchBody, EntityBody, GroupBody, QueryBody, parse
-from quantum_db.views import answer_view, entity_view, group_view
+from quantum_db.measurement import GroupMeasurement
+from quantum_db.requests import BatchBody, Body, EntityBody, GroupBody, MeasureBody, QueryBody, parse
+from quantum_db.views import answer_view, entity_view, group_view, measurement_view
 
 Json = dict[str, Any]
 
@@ -18,8 +19,9 @@ Json = dict[str, Any]
 class Api:
     """JSON in, JSON out. Every method raises ``QuantumDBError``s only for what the caller can mend or must know."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, measurement: GroupMeasurement) -> None:
         self._database = database
+        self._measurement = measurement
 
     async def insert(self, raw: object) -> Json:
         """Write one entity (``EntityBody``), replacing one with the same id. Idempotent."""
@@ -58,15 +60,25 @@ class Api:
         """Return an entanglement group."""
         return group_view(await self._database.group(group_id))
 
+    async def measure_group(self, group_id: str, raw: object) -> Json:
+        """Run the circuit of an entanglement group (``MeasureBody``) and return its correlations."""
+        body = parse(MeasureBody, raw)
+        timeout_s = body.timeout_ms / 1000.0
+        found = await self._measurement.measure(
+            group_id, shots=body.shots, timeout_s=timeout_s, backend=body.backend, chsh=body.chsh
+        )
+        return measurement_view(found)
+
     async def circuit(self, key: str, form: str) -> tuple[str, str]:
         """Return a circuit structure that a query has used, as (text, media type), in a form of ``drawing.FORMS``."""
         template = await self._database.circuit(key)
         return await asyncio.to_thread(draw, template, form), FORMS[form]
 
 
-BODIES: Mapping[str, type[EntityBody] | type[BatchBody] | type[QueryBody] | type[GroupBody]] = {
+BODIES: Mapping[str, type[Body]] = {
     "insert": EntityBody,
     "insert_batch": BatchBody,
     "query": QueryBody,
     "create_group": GroupBody,
+    "measure_group": MeasureBody,
 }

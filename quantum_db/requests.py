@@ -256,6 +256,17 @@ class GroupBody(Body):
         return EntanglementGroup(self.group_id, tuple(self.entity_ids), self.correlation_strength)
 
 
+class MeasureBody(Body):
+    """How to measure an entanglement group. ``chsh`` adds the Bell test of its first two members."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"shots": 4096, "chsh": False}})
+
+    shots: Annotated[int, Field(ge=1, le=MAX_SHOTS)] = 4_096
+    backend: Name | None = None
+    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = 5_000
+    chsh: bool = False
+
+
 def parse(kind: type[BodyType], raw: object) -> BodyType:
     """Check a decoded JSON value.
 

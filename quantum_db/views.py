@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from quantum_db.lifecycle import State
+from quantum_db.measurement import Measurement
 from quantum_db.model import Answer, EntanglementGroup, Entity, Hit
 
 
@@ -45,6 +46,25 @@ def answer_view(answer: Answer, explain: bool) -> dict[str, Any]:
 def group_view(group: EntanglementGroup) -> dict[str, Any]:
     """Return a group with its version."""
     return asdict(group)
+
+
+def measurement_view(measurement: Measurement) -> dict[str, Any]:
+    """Return the correlations of a group: their mean, each pair's, and the Bell test if it was asked for."""
+    members = measurement.group.entity_ids
+    pairs = [
+        {"entity_ids": [members[a], members[b]], **asdict(found)}
+        for (a, b), found in sorted(measurement.correlation.pairs.items())
+    ]
+    return {
+        **group_view(measurement.group),
+        "mean": asdict(measurement.correlation.mean),
+        "pairs": pairs,
+        "chsh": asdict(measurement.chsh) if measurement.chsh is not None else None,
+        "backend": measurement.runs[0].backend,
+        "provenance": measurement.runs[0].provenance,
+        "shots": measurement.shots,
+        "cost_usd": sum(run.cost_usd for run in measurement.runs),
+    }
 
 
 def state_view(state: State) -> dict[str, Any]:

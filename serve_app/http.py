@@ -92,6 +92,11 @@ def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) 
         """Return an entanglement group."""
         return _json(await api.group(group_id))
 
+    @app.post("/api/v2/entanglement/groups/{group_id:path}/measure", **documented("measure_group"))
+    async def measure_group(request: Request, group_id: str) -> Response:
+        """Run a group's circuit and return the correlations of its members."""
+        return _json(await api.measure_group(group_id, await _json_body(request, max_body_bytes)))
+
     @app.get("/api/v2/circuits/{key}", **documented())
     async def circuit(key: str, format: str = "text") -> Response:  # noqa: A002 - the name that callers use
         """Return the structure of circuits that a query has run: as text, svg or qasm3."""

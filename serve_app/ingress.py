@@ -22,8 +22,9 @@ from quantum_db.api import Api, Json
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
 from quantum_db.database import Database, Policy
-from quantum_db.errors import QuantumDBError
+from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.lifecycle import State
+from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import VectorStore
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
@@ -32,6 +33,9 @@ from serve_app.loopback import bind_to_loopback
 
 PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
+HANDLE_CALLS = frozenset(
+    {"insert", "insert_batch", "fetch", "delete", "query", "create_group", "group", "measure_group"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +114,20 @@ class ClusterParts:
         await ask(self._hub.put.remote(self._source, snapshot(self.registry, self._source)), PART_TIMEOUT_S)
 
 
+def _api(parts: ClusterParts, policy: Policy) -> Api:
+    database = Database(
+        store=parts.store,
+        jobs=parts.jobs,
+        templates=parts.templates,
+        states=parts.states,
+        groups=parts.groups,
+        clock=SystemClock(),
+        rng=np.random.default_rng(),
+        policy=policy,
+    )
+    return Api(database, GroupMeasurement(jobs=parts.jobs, groups=parts.groups, default_backend=policy.backend))
+
+
 class Ingress:
     """One replica. Its methods take and return the same JSON as the routes."""
 
@@ -117,35 +135,18 @@ class Ingress:
         bind_to_loopback()
         self._config = config
         self._parts = ClusterParts(config, f"ingress-{os.getpid()}")
-        self._api = Api(
-            Database(
-                store=self._parts.store,
-                jobs=self._parts.jobs,
-                templates=self._parts.templates,
-                states=self._parts.states,
-                groups=self._parts.groups,
-                clock=SystemClock(),
-                rng=np.random.default_rng(),
-                policy=config.policy,
-            )
-        )
+        self._api = _api(self._parts, config.policy)
         self._push = asyncio.get_running_loop().create_task(self._push_metrics())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes)
 
-    async def call(self, method: str, argument: Any) -> Json:
-        """Call a method of ``Api`` by name: ``insert``, ``insert_batch``, ``fetch``, ``delete``, ``query``, ..."""
-        calls = {
-            "insert": self._api.insert,
-            "insert_batch": self._api.insert_batch,
-            "fetch": self._api.fetch,
-            "delete": self._api.delete,
-            "query": self._api.query,
-            "create_group": self._api.create_group,
-            "group": self._api.group,
-        }
-        return await calls[method](argument)
+    async def call(self, method: str, *arguments: Any) -> Json:
+        """Call a method of ``Api`` by its name; the names are those in ``HANDLE_CALLS``."""
+        if method not in HANDLE_CALLS:
+            raise NotFound(f"there is no call {method!r}")
+        answer: Json = await getattr(self._api, method)(*arguments)
+        return answer
 
     async def _push_metrics(self) -> None:
         while True:

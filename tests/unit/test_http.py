@@ -74,6 +74,8 @@ async def test_the_documented_requests_work_as_they_stand(http: Http) -> None:
     group = await http.client.post("/api/v2/entanglement/groups", json=GROUP)
     assert group.status_code == 201
     assert (await http.client.get("/api/v2/entanglement/groups/related_docs")).json()["correlation_strength"] == 0.85
+    measured = await http.client.post("/api/v2/entanglement/groups/related_docs/measure", json={"shots": 1000})
+    assert len(measured.json()["pairs"]) == 3
     assert (await http.client.get("/api/v2/vectors/doc_123")).json()["metadata"] == {"source": "arxiv"}
     assert (await http.client.delete("/api/v2/vectors/doc_123")).json() == {"id": "doc_123", "deleted": True}
     problem(await http.client.get("/api/v2/vectors/doc_123"), 404, "not-found")
@@ -190,7 +192,7 @@ async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
     known = schema["components"]["schemas"]
     references = {part.split('"')[0] for part in orjson.dumps(schema).decode().split("#/components/schemas/")[1:]}
     assert references <= set(known), "every reference is there"
-    assert {"EntityBody", "BatchBody", "QueryBody", "GroupBody", "Problem", "Filter"} <= set(known)
+    assert {"EntityBody", "BatchBody", "QueryBody", "GroupBody", "MeasureBody", "Problem", "Filter"} <= set(known)
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             assert "default" in operation["responses"], (path, method)
