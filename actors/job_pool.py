@@ -18,6 +18,7 @@ from quantum_db.clock import SystemClock
 from quantum_db.jobs.backends import BackendSpec, build_backend
 from quantum_db.jobs.pool import QueuedJobPool
 from quantum_db.jobs.queue import JobQueue
+from quantum_db.jobs.run import run_job
 from quantum_db.ports import BackendLimits, BackendResult, JobRequest, QuantumBackend
 from quantum_db.telemetry import Snapshot, snapshot
 
@@ -60,10 +61,8 @@ class JobWorker:
         return self._backend(backend).limits
 
     def run(self, request: JobRequest) -> BackendResult:
-        """Run one job; see ``QuantumBackend.run``."""
-        return self._backend(request.backend).run(
-            request.batch, request.shots, job_key=request.key, timeout_s=request.timeout_s
-        )
+        """Run one job; see ``quantum_db.jobs.run``."""
+        return run_job(self._backend(request.backend), request, SystemClock())
 
     def _backend(self, name: str) -> QuantumBackend:
         with self._lock:

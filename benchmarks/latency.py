@@ -43,6 +43,7 @@ def bodies(corpus: Corpus, mode: str, count: int) -> list[bytes]:
                 "vector": corpus.example_vectors[row].astype(float).round(4).tolist(),
                 "context": corpus.example_domains[row],
                 "mode": mode,
+                "refine": "always",
                 "timeout_ms": 60_000,
                 "explain": True,
             }

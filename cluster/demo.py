@@ -98,6 +98,7 @@ def ask(client: httpx.Client, corpus: Corpus, question: Question, console: Conso
         "mode": "balanced",
         "backend": question.backend,
         "top_k": TOP_K,
+        "refine": "always",
         "timeout_ms": 30_000,
         "explain": True,
     }

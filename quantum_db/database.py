@@ -27,7 +27,17 @@ from quantum_db.lifecycle import Happening, StateEvent
 from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Hit, Query, Refinement, StageTimes
 from quantum_db.modes import MODES
 from quantum_db.near import near_name
-from quantum_db.ports import BackendResult, Clock, Groups, JobPool, JobRequest, StateLog, Templates, VectorStore
+from quantum_db.ports import (
+    AdaptiveAim,
+    BackendResult,
+    Clock,
+    Groups,
+    JobPool,
+    JobRequest,
+    StateLog,
+    Templates,
+    VectorStore,
+)
 from quantum_db.retrieval import Estimates, Scores
 from quantum_db.tunneling import tunnel
 
@@ -160,7 +170,7 @@ class Database:
         fidelities = retrieval.exact_fidelities(query, candidates)
         classical = retrieval.score(query, candidates, fidelities)
         classical_s = self._clock.monotonic_s() - filtered
-        refined = await self._refine(query, candidates, query.shots or mode.shots, classical_s)
+        refined = await self._refine(query, candidates, classical, classical_s)
         refined_at = self._clock.monotonic_s()
 
         scores: Scores | None = None
@@ -189,15 +199,22 @@ class Database:
             tunneling=tunneling,
         )
 
-    async def _refine(self, query: Query, candidates: Candidates, shots: int, classical_s: float) -> _Refined:
+    async def _refine(self, query: Query, candidates: Candidates, classical: Scores, classical_s: float) -> _Refined:
         """Estimate the rows' fidelities from circuits, or say why not."""
         if MODES[query.mode].shots == 0:
             return _Refined(None, Refinement(False, "the mode runs no circuits", "exact"))
         if not candidates.entity_ids:
             return _Refined(None, Refinement(False, "there are no candidates", "exact"))
+        shots = query.shots or MODES[query.mode].shots
+        if query.epsilon is not None:
+            shots = max(1, query.max_shots // len(candidates.weights))
+        way = retrieval.routed(query, candidates, classical, shots)
+        if query.refine == "auto" and not way.run:
+            return _Refined(None, Refinement(False, way.why, "exact"))
         backend = query.backend or self._policy.backend
+        why = way.why if way.run else "the query asks for it"
         try:
-            return await self._run_circuits(query, candidates, backend, shots, classical_s)
+            return await self._run_circuits(query, candidates, backend, shots, classical_s, why)
         except (Unavailable, Overloaded, JobFailed) as error:
             if self._policy.on_backend_failure == "fail":
                 raise
@@ -205,7 +222,7 @@ class Database:
             return _Refined(None, Refinement(False, why, "exact", backend))
 
     async def _run_circuits(
-        self, query: Query, candidates: Candidates, backend: str, shots: int, classical_s: float
+        self, query: Query, candidates: Candidates, backend: str, shots: int, classical_s: float, why: str
     ) -> _Refined:
         """Make the circuits, run them as one job and turn counts into estimates."""
         start = self._clock.monotonic_s()
@@ -213,11 +230,14 @@ class Database:
         plan = retrieval.plan_refinement(query, candidates, limits.max_qubits)
         template = await self._templates.overlap(plan.encoding.num_qubits)
         batch = overlap_circuits(plan.encoding, template)
-        request = JobRequest(self._new_key(), backend, batch, shots, query.timeout_s)
+        aim = None
+        if query.epsilon is not None:
+            aim = AdaptiveAim(query.top_k, query.epsilon, retrieval.CONFIDENCE, query.max_shots)
+        request = JobRequest(self._new_key(), backend, batch, shots, query.timeout_s, adaptive=aim)
         result = await self._jobs.run(request)
-        estimates = retrieval.estimate(plan, result.counts, shots)
+        estimates = retrieval.estimate(plan, result)
         quantum_s = self._clock.monotonic_s() - start
-        return _Refined(estimates, _report(plan, batch, shots, result, classical_s / quantum_s))
+        return _Refined(estimates, _report(plan, batch, result, classical_s / quantum_s, why))
 
     def _note_measured(self, candidates: Candidates) -> None:
         now_s = self._clock.now_s()
@@ -264,20 +284,23 @@ class Database:
 
 
 def _report(
-    plan: retrieval.RefinementPlan, batch: CircuitBatch, shots: int, result: BackendResult, ratio: float
+    plan: retrieval.RefinementPlan, batch: CircuitBatch, result: BackendResult, ratio: float, why: str
 ) -> Refinement:
+    selection = result.selection
     return Refinement(
         ran=True,
-        why="the mode asks for it",
+        why=why,
         provenance=result.provenance,
         backend=result.backend,
         circuit_key=batch.template.key,
         circuits=len(batch),
         qubits=batch.template.num_qubits,
-        shots=len(batch) * shots,
+        shots=sum(sum(counts.values()) for counts in result.counts),
+        rounds=1 if selection is None else selection.rounds,
+        confidence=None if selection is None else selection.confidence,
         two_qubit_gates=len(batch) * batch.template.two_qubit_gates,
         cost_usd=result.cost_usd,
         encoding_error=plan.encoding.worst_error,
         quantum_speedup_ratio=ratio,
-        provider_job_ids=(result.provider_job_id,) if result.provider_job_id else (),
+        provider_job_ids=result.provider_job_ids,
     )

@@ -17,9 +17,11 @@ from quantum_db.filters import Filter
 Vector = NDArray[np.float32]
 Provenance = Literal["exact", "simulated shots", "emulator", "hardware"]
 NoContextRule = Literal["soft", "best", "traced"]
+Refine = Literal["auto", "always"]
 Weighting = Literal["conditional", "joint"]
 
 DEFAULT_COHERENCE_TIME_MS = 60_000.0
+DEFAULT_MAX_SHOTS = 3_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,7 +117,14 @@ class EntanglementGroup:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Query:
-    """A vector query, checked and complete: every default has been filled in."""
+    """A vector query, checked and complete: every default has been filled in.
+
+    Attributes:
+        shots: of each circuit; None takes the mode's.
+        epsilon: makes the shots adaptive; 0 asks for the exact top-k set, else for one that is right up to this.
+        max_shots: budget of adaptive shots.
+        refine: ``auto`` runs circuits only where they may change the answer.
+    """
 
     vector: Vector
     context: str | None
@@ -127,6 +136,9 @@ class Query:
     no_context_rule: NoContextRule = "soft"
     backend: str | None = None
     shots: int | None = None
+    epsilon: float | None = None
+    max_shots: int = DEFAULT_MAX_SHOTS
+    refine: Refine = "auto"
     enable_tunneling: bool = False
     explain: bool = False
 
@@ -177,6 +189,9 @@ class Refinement:
 
     Attributes:
         circuit_key: the circuits' structure, for ``GET /api/v2/circuits/{key}``.
+        shots: of all circuits; ``two_qubit_gates`` likewise, each circuit counted once.
+        rounds: jobs that it took; more than 1 with adaptive shots.
+        confidence: with adaptive shots, how sure it is that the top-k set is right (up to epsilon).
         encoding_error: the worst error of an inner product made by cutting the span; 0 when nothing was cut.
         changed_order: whether the hits stand in another order than the classical one.
         quantum_speedup_ratio: wall time of the exact scores over that of the circuits, measured in this query.
@@ -190,6 +205,8 @@ class Refinement:
     circuits: int = 0
     qubits: int = 0
     shots: int = 0
+    rounds: int = 0
+    confidence: float | None = None
     two_qubit_gates: int = 0
     cost_usd: float = 0.0
     encoding_error: float = 0.0

@@ -11,7 +11,7 @@ class Mode:
 
     Attributes:
         candidates: entities that the store hands to the ranking stage (at least top_k).
-        shots: of each candidate's overlap circuit; 0 means that no circuit runs.
+        shots: of each overlap circuit; 0 means that no circuit runs. A query's ``epsilon`` makes them adaptive.
     """
 
     name: str

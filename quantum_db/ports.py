@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from quantum_db.circuits.adaptive import Selection
 from quantum_db.circuits.template import CircuitBatch, Template
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Provenance, Search
@@ -66,13 +67,16 @@ class BackendResult:
     Attributes:
         counts: for each circuit, outcome -> number of shots; an outcome is an integer, qubit 0 its lowest bit.
         cost_usd: by the provider's published price model; 0 for simulators.
+        provider_job_ids: as the provider knows the work; one for each round of an adaptive job.
+        selection: of an adaptive job, what it decided.
     """
 
     counts: tuple[Mapping[int, int], ...]
     provenance: Provenance
     backend: str
     cost_usd: float
-    provider_job_id: str | None = None
+    provider_job_ids: tuple[str, ...] = ()
+    selection: Selection | None = None
 
 
 class QuantumBackend(Protocol):
@@ -101,11 +105,28 @@ class QuantumBackend(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class AdaptiveAim:
+    """What adaptive shots are to find: the ``top_k`` circuits by their share of all-zero outcomes.
+
+    Attributes:
+        epsilon: 0 for the exact set; else no chosen circuit is worse than a missed one by more than this.
+        confidence: of the set.
+        max_shots: budget over all circuits.
+    """
+
+    top_k: int
+    epsilon: float
+    confidence: float
+    max_shots: int
+
+
+@dataclass(frozen=True, slots=True)
 class JobRequest:
-    """One piece of quantum work: a batch of circuits that a backend runs as one job.
+    """One piece of quantum work: a batch of circuits that a backend runs as one job, or in rounds.
 
     Attributes:
         key: identifies the work; unique for each new piece of it.
+        shots: of each circuit, where there is no ``adaptive`` aim.
         priority: ``interactive`` work starts before ``batch`` work.
     """
 
@@ -115,6 +136,7 @@ class JobRequest:
     shots: int
     timeout_s: float
     priority: Literal["interactive", "batch"] = "interactive"
+    adaptive: AdaptiveAim | None = None
 
 
 class JobPool(Protocol):

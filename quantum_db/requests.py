@@ -24,7 +24,15 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from quantum_db.errors import FieldError, InvalidRequest
 from quantum_db.filters import Filter
-from quantum_db.model import DEFAULT_COHERENCE_TIME_MS, Context, EntanglementGroup, Entity, Query, Vector
+from quantum_db.model import (
+    DEFAULT_COHERENCE_TIME_MS,
+    DEFAULT_MAX_SHOTS,
+    Context,
+    EntanglementGroup,
+    Entity,
+    Query,
+    Vector,
+)
 from quantum_db.modes import DEFAULT_MODE, MODES
 from quantum_db.near import near_name
 
@@ -34,6 +42,7 @@ MAX_CONTEXTS = 64
 MAX_TOP_K = 100
 MAX_GROUP = 1_000
 MAX_SHOTS = 1_000_000
+MAX_ADAPTIVE_SHOTS = 100_000_000
 MAX_TIMEOUT_MS = 60_000
 MAX_METADATA_BYTES = 65_536
 YEAR_MS = 365.0 * 86_400_000.0
@@ -217,8 +226,24 @@ class QueryBody(Body):
     no_context_rule: Literal["soft", "best", "traced"] = "soft"
     backend: Name | None = None
     shots: Annotated[int, Field(ge=1, le=MAX_SHOTS)] | None = None
+    epsilon: Annotated[Finite, Field(ge=0.0, le=0.5)] | None = None
+    max_shots: Annotated[int, Field(ge=1_000, le=MAX_ADAPTIVE_SHOTS)] = DEFAULT_MAX_SHOTS
+    refine: Literal["auto", "always"] = "auto"
     enable_tunneling: bool = False
     explain: bool = False
+
+    @model_validator(mode="after")
+    def _adaptive_shots_have_one_aim(self) -> QueryBody:
+        if self.epsilon is None:
+            return self
+        if self.shots is not None:
+            _refuse("and epsilon exclude each other: one fixes the shots, the other lets them adapt", at="shots")
+        if self.context is None and self.no_context_rule != "best":
+            message = (
+                f"needs a context, or the rule best: {self.no_context_rule} sums over circuits, of which none can lead"
+            )
+            _refuse(message, at="epsilon")
+        return self
 
     def to_query(self) -> Query:
         """Return the query with times in seconds."""

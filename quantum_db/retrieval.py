@@ -6,7 +6,7 @@ estimated from shots; a rule turns the fidelities of an entity's rows into its s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,8 @@ from quantum_db.circuits.encoding import (
 from quantum_db.circuits.statistics import wilson_interval, z_value
 from quantum_db.model import Candidates, Hit, Interval, NoContextRule, Query, Search
 from quantum_db.modes import Mode
+from quantum_db.ports import BackendResult
+from quantum_db.routing import Route, binomial_errors, route
 
 Array = NDArray[np.float64]
 
@@ -37,7 +39,7 @@ def search_for(query: Query, mode: Mode) -> Search:
         limit=max(mode.candidates, query.top_k),
         context=query.context,
         filter=query.filter,
-        all_contexts=query.context is None and query.no_context_rule != "best",
+        all_contexts=_sums_rows(query),
     )
 
 
@@ -66,10 +68,12 @@ def plan_refinement(query: Query, candidates: Candidates, max_qubits: int) -> Re
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Estimates:
-    """Fidelities of the rows as estimated from ``shots`` shots of each circuit: successes, (N,) integers."""
+    """What shots say of the rows' fidelities; all of shape (N,). ``low`` and ``high`` are at ``CONFIDENCE``."""
 
     successes: NDArray[np.int64]
-    shots: int
+    shots: NDArray[np.int64]
+    low: Array
+    high: Array
 
     @property
     def fidelities(self) -> Array:
@@ -77,10 +81,36 @@ class Estimates:
         return self.successes / self.shots
 
 
-def estimate(plan: RefinementPlan, counts: Sequence[Mapping[int, int]], shots: int) -> Estimates:
-    """Return the rows' estimates from each circuit's counts."""
-    zeros = np.array([outcomes.get(0, 0) for outcomes in counts], dtype=np.int64)
-    return Estimates(zeros[plan.circuit_of_row], shots)
+def estimate(plan: RefinementPlan, result: BackendResult) -> Estimates:
+    """Return the rows' estimates from each circuit's counts.
+
+    Intervals are Wilson's, or those of the adaptive selection, which allow for how it stopped.
+    """
+    zeros = np.array([counts.get(0, 0) for counts in result.counts], dtype=np.int64)
+    shots = np.array([sum(counts.values()) for counts in result.counts], dtype=np.int64)
+    if result.selection is None:
+        low, high = wilson_interval(zeros, shots, CONFIDENCE)
+    else:
+        low, high = result.selection.low, result.selection.high
+    row = plan.circuit_of_row
+    return Estimates(zeros[row], shots[row], low[row], high[row])
+
+
+def routed(query: Query, candidates: Candidates, exact: Scores, shots: int) -> Route:
+    """Decide whether ``shots`` shots for each circuit may change which hits are answered; see ``quantum_db.routing``.
+
+    Where they may not, the exact order of the same hits is the better answer.
+    """
+    fidelities = exact_fidelities(query, candidates)
+    _, circuit = np.unique(candidates.vectors, axis=0, return_inverse=True)
+    if _sums_rows(query):
+        _, errors = _sum_of_rows(query.no_context_rule, candidates, fidelities, fidelities * shots, shots)
+        circuits = None
+    else:
+        factor = candidates.weights if query.weighting == "joint" else np.ones_like(fidelities)
+        errors = (binomial_errors(fidelities, shots) * factor)[exact.best_row]
+        circuits = circuit.reshape(-1)[exact.best_row]
+    return route(exact.values, errors, query.top_k, CONFIDENCE, aim="set", circuits=circuits)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -109,13 +139,14 @@ def score(query: Query, candidates: Candidates, fidelities: Array, estimates: Es
         estimates: where ``fidelities`` come from; None when they are exact, and the intervals have no width.
     """
     best_row = _best_rows(candidates, fidelities)
-    if query.context is None and query.no_context_rule != "best":
-        values, deviation = _sum_of_rows(query.no_context_rule, candidates, fidelities, estimates)
+    if _sums_rows(query):
+        counted = (None, None) if estimates is None else (estimates.successes, estimates.shots)
+        values, deviation = _sum_of_rows(query.no_context_rule, candidates, fidelities, *counted)
         margin = z_value(CONFIDENCE) * deviation
         return Scores(values, values - margin, values + margin, best_row)
     low = high = fidelities
     if estimates is not None:
-        low, high = wilson_interval(estimates.successes, estimates.shots, CONFIDENCE)
+        low, high = estimates.low, estimates.high
     factor = candidates.weights if query.weighting == "joint" else np.ones_like(fidelities)
     values, low, high = ((array * factor)[best_row] for array in (fidelities, low, high))
     return Scores(values, low, high, best_row)
@@ -127,15 +158,25 @@ def _best_rows(candidates: Candidates, fidelities: Array) -> NDArray[np.intp]:
     return order[first]
 
 
+def _sums_rows(query: Query) -> bool:
+    return query.context is None and query.no_context_rule != "best"
+
+
 def _sum_of_rows(
-    rule: NoContextRule, candidates: Candidates, fidelities: Array, estimates: Estimates | None
+    rule: NoContextRule,
+    candidates: Candidates,
+    fidelities: Array,
+    successes: NDArray[np.number] | None = None,
+    shots: NDArray[np.int64] | int | None = None,
 ) -> tuple[Array, Array]:
     """Return value and standard deviation of each entity's sum over its rows."""
     starts = np.searchsorted(candidates.owner, np.arange(len(candidates.entity_ids)))
     variance = np.zeros_like(fidelities)
-    if estimates is not None:  # the Agresti-Coull centre keeps the variance of 0 or all successes above zero
-        centre = (estimates.successes + 2.0) / (estimates.shots + 4.0)
-        variance = centre * (1.0 - centre) / estimates.shots
+    if successes is not None and shots is not None:
+        centre = np.asarray(
+            (successes + 2.0) / (shots + 4.0), dtype=np.float64
+        )  # Agresti and Coull's: no variance of zero at 0 or all successes
+        variance = centre * (1.0 - centre) / shots
     if rule == "traced":
         weights = candidates.weights
         values = np.add.reduceat(weights * fidelities, starts)

@@ -15,8 +15,10 @@ def z_value(confidence: float) -> float:
     return NormalDist().inv_cdf(0.5 + confidence / 2.0)
 
 
-def wilson_interval(successes: NDArray[np.integer], shots: int, confidence: float) -> tuple[Array, Array]:
-    """Return the lower and upper ends for each binomial proportion.
+def wilson_interval(
+    successes: NDArray[np.integer], shots: int | NDArray[np.integer], confidence: float
+) -> tuple[Array, Array]:
+    """Return the lower and upper ends for each binomial proportion, of one number of shots or one for each.
 
     E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209; Brown, Cai, DasGupta, Stat. Sci. 16 (2001) 101 on its coverage.
     """

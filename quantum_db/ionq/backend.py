@@ -266,7 +266,7 @@ class IonQBackend:
             provenance=self._provenance,
             backend=self._name,
             cost_usd=self._price_model.cost_usd(len(batch), shots, one_qubit_gates, batch.template.two_qubit_gates),
-            provider_job_id=job_id,
+            provider_job_ids=(job_id,),
         )
 
     def _wait(self, client: BoundedClient, job_id: str) -> Mapping[str, Any]:

@@ -90,7 +90,7 @@ class QueuedJobPool:
             self._jobs.labels(request.backend, outcome).inc()
             self._open(self._queue.finish(request.key))
         self._circuits.labels(request.backend).inc(len(request.batch))
-        self._shots.labels(request.backend).inc(len(request.batch) * request.shots)
+        self._shots.labels(request.backend).inc(sum(sum(counts.values()) for counts in result.counts))
         self._cost.labels(request.backend).inc(result.cost_usd)
         return result
 

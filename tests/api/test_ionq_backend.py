@@ -151,7 +151,7 @@ def test_simulated_shots_agree_with_linear_algebra(backend: IonQBackend, emulato
     assert (result.provenance, result.backend, result.cost_usd) == ("emulator", "ionq", 0.0)
     ledger = emulator.ledger()
     assert ledger["times_accepted"] == {"k1": 1}
-    assert result.provider_job_id == ledger["entries"][0]["job_id"]
+    assert result.provider_job_ids[0] == ledger["entries"][0]["job_id"]
     assert emulator.calls() == {"submit": 1, "status": 1, "results": 1}
 
 
@@ -173,7 +173,7 @@ def test_circuits_and_qubits_keep_their_order(emulator: Emulator, target: str) -
 def test_one_circuit_is_a_job_of_one_circuit(backend: IonQBackend, emulator: Emulator) -> None:
     result = backend.run(labelled([6], 3), 10, job_key="k", timeout_s=LONG_S)
     assert result.counts == ({6: 10},)
-    assert emulator.call("GET", f"/v0.4/jobs/{result.provider_job_id}").json()["type"] == "ionq.circuit.v1"
+    assert emulator.call("GET", f"/v0.4/jobs/{result.provider_job_ids[0]}").json()["type"] == "ionq.circuit.v1"
 
 
 def test_controlled_gates_have_control_and_target(backend: IonQBackend) -> None:
@@ -203,7 +203,7 @@ def test_a_qpu_target_returns_its_own_shots_and_costs(emulator: Emulator) -> Non
     assert result.cost_usd == pytest.approx(3 * (0.30 + 4_000 * 0.08))
     assert result.cost_usd == pytest.approx(emulator.ledger()["entries"][0]["cost_usd"])
     assert result.provenance == "emulator"
-    job = emulator.call("GET", f"/v0.4/jobs/{result.provider_job_id}").json()
+    job = emulator.call("GET", f"/v0.4/jobs/{result.provider_job_ids[0]}").json()
     assert job["settings"] == {"error_mitigation": {"debiasing": False}}
     again = backend.recover(batch, 4_000, job_key="k", timeout_s=LONG_S)
     assert again is not None
@@ -213,7 +213,7 @@ def test_a_qpu_target_returns_its_own_shots_and_costs(emulator: Emulator) -> Non
 def test_error_mitigation_is_asked_for(emulator: Emulator) -> None:
     backend = backend_of(emulator, target=FORTE, error_mitigation=True)
     result = backend.run(labelled([1], 1), 500, job_key="k", timeout_s=LONG_S)
-    job = emulator.call("GET", f"/v0.4/jobs/{result.provider_job_id}").json()
+    job = emulator.call("GET", f"/v0.4/jobs/{result.provider_job_ids[0]}").json()
     assert job["settings"] == {"error_mitigation": {"debiasing": True}}
 
 
@@ -433,7 +433,7 @@ def test_an_accepted_job_whose_answer_is_lost_is_adopted_and_paid_once(
     assert result.counts == tuple({outcome: 5} for outcome in (1, 2, 3)[:circuits])
     ledger = emulator.ledger()
     assert ledger["times_accepted"] == {"lost": 1}
-    assert result.provider_job_id == ledger["entries"][0]["job_id"]
+    assert result.provider_job_ids[0] == ledger["entries"][0]["job_id"]
     assert emulator.calls()["submit"] == 1
 
 
@@ -494,7 +494,7 @@ def test_recovery_prefers_a_job_that_lives(backend: IonQBackend, emulator: Emula
         backend.run(batch, 5, job_key="k", timeout_s=LONG_S)
     result = backend.recover(batch, 5, job_key="k", timeout_s=LONG_S)
     assert result is not None
-    assert result.provider_job_id == emulator.ledger()["entries"][0]["job_id"]
+    assert result.provider_job_ids[0] == emulator.ledger()["entries"][0]["job_id"]
 
 
 def test_a_job_is_found_behind_many_others(backend: IonQBackend, emulator: Emulator) -> None:

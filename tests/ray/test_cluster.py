@@ -64,6 +64,7 @@ def test_both_backends_agree_with_exact_linear_algebra(client: httpx.Client, bac
     """12 scores at 20,000 shots: one lies 4.5 standard errors off with probability 8e-5."""
     insert(client, *ring(f"exact-{backend}"))
     body = {"vector": [1.0, 0.0], "context": f"exact-{backend}-near", "top_k": 12, "backend": backend, "shots": 20_000}
+    body["refine"] = "always"
     answer = client.post("/api/v2/query", json={**body, "explain": True}).json()
     refinement = answer["refinement"]
     assert refinement["ran"], refinement
@@ -125,7 +126,7 @@ def test_a_body_above_the_limit_is_refused(client: httpx.Client) -> None:
 
 def test_a_deadline_is_kept(client: httpx.Client) -> None:
     insert(client, *ring("late"))
-    body = {"vector": [1.0, 0.0], "context": "late-near", "backend": "ionq", "timeout_ms": 1}
+    body = {"vector": [1.0, 0.0], "context": "late-near", "backend": "ionq", "timeout_ms": 1, "refine": "always"}
     response = client.post("/api/v2/query", json=body)
     assert response.status_code == 504, response.text
     assert "timeout_ms" in response.json()["detail"]
@@ -133,7 +134,7 @@ def test_a_deadline_is_kept(client: httpx.Client) -> None:
 
 def test_a_dead_provider_gives_the_classical_answer_and_says_so(client: httpx.Client) -> None:
     insert(client, *ring("dead"))
-    body = {"vector": [1.0, 0.0], "context": "dead-near", "backend": "dead", "timeout_ms": 20_000}
+    body = {"vector": [1.0, 0.0], "context": "dead-near", "backend": "dead", "timeout_ms": 20_000, "refine": "always"}
     answer = client.post("/api/v2/query", json=body).json()
     assert answer["hits"][0]["id"] == "dead-0"
     assert not answer["refinement"]["ran"]
@@ -143,7 +144,9 @@ def test_a_dead_provider_gives_the_classical_answer_and_says_so(client: httpx.Cl
 
 def test_states_are_recorded_by_the_actors(client: httpx.Client) -> None:
     insert(client, *ring("alive", 3))
-    client.post("/api/v2/query", json={"vector": [1.0, 0.0], "context": "alive-near"}).raise_for_status()
+    client.post(
+        "/api/v2/query", json={"vector": [1.0, 0.0], "context": "alive-near", "refine": "always"}
+    ).raise_for_status()
     deadline = time.monotonic() + 10.0
     while time.monotonic() < deadline:
         states = [client.get(f"/api/v2/states/alive-{i}").json() for i in range(3)]
@@ -158,7 +161,13 @@ def test_many_clients_at_once_all_get_their_own_answer(cluster: LiveCluster, cli
 
     def ask(i: int) -> bool:
         angle = 2 * np.pi * (i % 24) / 24
-        body = {"vector": [np.cos(angle), np.sin(angle)], "context": "many-near", "top_k": 1, "shots": 100_000}
+        body = {
+            "vector": [np.cos(angle), np.sin(angle)],
+            "context": "many-near",
+            "top_k": 1,
+            "shots": 100_000,
+            "refine": "always",
+        }
         hits = httpx.post(f"{cluster.url}/api/v2/query", json=body, timeout=60.0).json()["hits"]
         return bool(hits[0]["id"] == f"many-{i % 24}")
 

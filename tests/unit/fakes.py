@@ -9,8 +9,10 @@ import numpy as np
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import Template
+from quantum_db.clock import SystemClock
 from quantum_db.errors import NotFound
 from quantum_db.groups import GroupTable
+from quantum_db.jobs.run import run_job
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
 from quantum_db.ports import BackendLimits, BackendResult, JobRequest
@@ -107,7 +109,7 @@ class FakeJobs:
         self.requests.append(request)
         if self.before is not None:
             self.before(request)
-        return self.backend.run(request.batch, request.shots, job_key=request.key, timeout_s=request.timeout_s)
+        return run_job(self.backend, request, SystemClock())
 
 
 class FakeTemplates:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ class Bench:
 
 def query(**changes: Any) -> dict[str, Any]:
     vector = np.random.default_rng(2).normal(size=8).tolist()
-    return {"vector": vector, "context": "red", "mode": "balanced", "top_k": 5, **changes}
+    return {"vector": vector, "context": "red", "mode": "balanced", "top_k": 5, "refine": "always", **changes}
 
 
 async def test_what_was_written_is_read_back() -> None:
@@ -96,6 +97,39 @@ async def test_a_query_in_a_context_goes_through_all_stages() -> None:
         assert abs(hit["score"] - hit["classical_score"]) < 0.06
     scores = [hit["score"] for hit in answer["hits"]]
     assert scores == sorted(scores, reverse=True)
+
+
+async def test_circuits_do_not_run_where_the_classical_margin_decides() -> None:
+    bench = await Bench().filled(5)
+    answer = await bench.api.query(query(refine="auto"))
+    assert not answer["refinement"]["ran"]
+    assert "the classical margin decides the set of the first 5" in answer["refinement"]["why"]
+    assert bench.jobs.requests == []
+
+
+async def test_adaptive_shots_find_the_exact_set_with_fewer_shots_and_say_how_sure_it_is() -> None:
+    bench = await Bench().filled()
+    exact = await bench.api.query(query(mode="classical"))
+    answer = await bench.api.query(query(epsilon=0.0, max_shots=20_000_000))
+    refinement = answer["refinement"]
+    assert {hit["id"] for hit in answer["hits"]} == {hit["id"] for hit in exact["hits"]}
+    assert refinement["confidence"] == 0.95
+    assert 1 < refinement["rounds"] <= 12
+    assert 0 < refinement["shots"] < 20_000_000
+    for hit in answer["hits"]:
+        assert hit["interval"]["low"] <= hit["score"] <= hit["interval"]["high"]
+    rough = await bench.api.query(query(epsilon=0.1))
+    assert rough["refinement"]["shots"] < refinement["shots"]
+
+
+async def test_adaptive_shots_respect_what_a_job_takes() -> None:
+    bench = Bench()
+    limits = bench.jobs.backend.limits
+    bench.jobs.backend.limits = replace(limits, max_shots=500)
+    await bench.filled()
+    answer = await bench.api.query(query(epsilon=0.0, max_shots=100_000))
+    assert answer["refinement"]["shots"] <= 100_000
+    assert answer["refinement"]["ran"], "no job was above the backend's 500 shots"
 
 
 async def test_with_many_shots_the_order_is_the_exact_one() -> None:
@@ -242,7 +276,7 @@ async def test_an_entity_of_two_equal_weights_and_one_vector_is_found_in_both_co
     flipped = [{"name": "technical", "weight": 0.3}, {"name": "general", "weight": 0.7}]
     await bench.api.insert({"id": "b", "vector": [1.0, 0.0], "contexts": flipped})
     for context, leader in (("technical", "a"), ("general", "b")):
-        answer = await bench.api.query({"vector": [0.9, 0.1], "context": context})
+        answer = await bench.api.query({"vector": [0.9, 0.1], "context": context, "refine": "always"})
         assert answer["hits"][0]["id"] == leader
         assert answer["hits"][0]["context_probability"] == 0.7
         assert answer["refinement"]["circuits"] == 1

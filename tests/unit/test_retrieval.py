@@ -10,9 +10,10 @@ import pytest
 from quantum_db import retrieval
 from quantum_db.circuits.overlap import overlap_circuits, overlap_template
 from quantum_db.circuits.simulator import probabilities
-from quantum_db.circuits.statistics import z_value
+from quantum_db.circuits.statistics import wilson_interval, z_value
 from quantum_db.model import Candidates, Query
 from quantum_db.modes import MODES
+from quantum_db.ports import BackendResult
 from quantum_db.retrieval import Estimates
 
 DIMENSION = 16
@@ -85,8 +86,8 @@ def test_equal_vectors_share_a_circuit_and_the_heavier_context_leads() -> None:
     plan = retrieval.plan_refinement(query(context="c"), found, max_qubits=8)
     assert plan.encoding.candidates.shape[0] == 2
     assert plan.circuit_of_row[0] == plan.circuit_of_row[2] != plan.circuit_of_row[1]
-    counts = [{0: 400, 1: 100}, {0: 350, 3: 150}]
-    estimates = retrieval.estimate(plan, counts, 500)
+    counts = ({0: 400, 1: 100}, {0: 350, 3: 150})
+    estimates = retrieval.estimate(plan, BackendResult(counts, "simulated shots", "simulator", 0.0))
     assert estimates.successes[0] == estimates.successes[2]
     asked = query(context="c")
     classical = retrieval.score(asked, found, retrieval.exact_fidelities(asked, found))
@@ -105,7 +106,9 @@ def test_intervals_hold_at_their_confidence(rule: str) -> None:
     truth = retrieval.score(asked, found, exact).values
     shots, held, total = 20_000, 0, 0
     for _ in range(2_000):
-        estimates = Estimates(rng.binomial(shots, exact), shots)
+        successes = rng.binomial(shots, exact)
+        spent = np.full(len(exact), shots)
+        estimates = Estimates(successes, spent, *wilson_interval(successes, spent, 0.95))
         scores = retrieval.score(asked, found, estimates.fidelities, estimates)
         held += int(((scores.low <= truth) & (truth <= scores.high)).sum())
         total += len(truth)
@@ -132,3 +135,35 @@ def test_the_store_is_asked_for_all_contexts_only_where_the_rule_needs_them() ->
     assert not retrieval.search_for(query(context="c"), mode).all_contexts
     assert retrieval.search_for(query(top_k=90), mode).limit == 90
     assert retrieval.search_for(query(), mode).limit == mode.candidates
+
+
+def test_routing_skips_the_circuits_where_they_cannot_change_the_set() -> None:
+    found = candidates([1] * 12)
+    asked = query(context="c", top_k=3)
+    exact = retrieval.score(asked, found, retrieval.exact_fidelities(asked, found))
+    assert retrieval.routed(asked, found, exact, shots=100).run
+    way = retrieval.routed(asked, found, exact, shots=100_000_000)
+    assert not way.run
+    assert "the classical margin decides the set of the first 3" in way.why
+    everything = replace(asked, top_k=12)
+    assert not retrieval.routed(everything, found, exact, shots=1).run
+
+
+@pytest.mark.parametrize("rule", ["soft", "traced", "best"])
+def test_routing_knows_the_error_of_every_rule(rule: str) -> None:
+    """Where it skips, at most 5% of 300 draws may change the set; a wrong error would show as many more."""
+    rng = np.random.default_rng(6)
+    found = candidates([2, 1, 3, 1, 2, 4, 1, 2], seed=7)
+    asked = query(no_context_rule=rule, top_k=3)
+    fidelities = retrieval.exact_fidelities(asked, found)
+    exact = retrieval.score(asked, found, fidelities)
+    shots = next(s for s in (10**p for p in range(1, 10)) if not retrieval.routed(asked, found, exact, s).run)
+    best = set(np.argsort(-exact.values)[:3])
+    changed = 0
+    for _ in range(300):
+        successes = rng.binomial(shots, fidelities)
+        spent = np.full(len(fidelities), shots)
+        estimates = Estimates(successes, spent, *wilson_interval(successes, spent, 0.95))
+        scores = retrieval.score(asked, found, estimates.fidelities, estimates)
+        changed += set(np.argsort(-scores.values)[:3]) != best
+    assert changed <= 0.05 * 300
