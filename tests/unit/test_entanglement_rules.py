@@ -1,0 +1,282 @@
+"""The three classical rules of entanglement groups, as properties."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from quantum_db import entanglement_rules as rules
+from quantum_db.entanglement_rules import Link, Session, Spread, Version
+from quantum_db.errors import InvalidRequest
+from quantum_db.groups import GroupTable
+from quantum_db.model import Context, EntanglementGroup, Entity
+
+IDS = [f"e{i}" for i in range(8)]
+STRENGTHS = st.floats(0.0, 1.0)
+GROUPS = st.lists(
+    st.builds(
+        lambda number, members, strength: EntanglementGroup(f"g{number}", tuple(members), strength),
+        st.integers(0, 9),
+        st.lists(st.sampled_from(IDS), min_size=2, max_size=5, unique=True),
+        STRENGTHS,
+    ),
+    max_size=8,
+    unique_by=lambda group: group.group_id,
+)
+WEIGHTS = (
+    st.dictionaries(st.sampled_from("abcde"), st.floats(0.0, 1.0), min_size=1)
+    .filter(lambda weights: sum(weights.values()) > 1e-3)
+    .map(lambda weights: {name: weight / sum(weights.values()) for name, weight in weights.items()})
+)
+
+
+def table(groups: Sequence[EntanglementGroup]) -> GroupTable:
+    made = GroupTable()
+    for group in groups:
+        made.put(group)
+    return made
+
+
+def of_all(groups: Sequence[EntanglementGroup]) -> dict[str, list[EntanglementGroup]]:
+    return {entity_id: table(groups).of_member(entity_id) for entity_id in IDS}
+
+
+def unit(*values: float) -> np.ndarray:
+    vector = np.array(values, dtype=np.float32)
+    return vector / np.linalg.norm(vector)
+
+
+def group(name: str, strength: float, *members: str) -> EntanglementGroup:
+    return EntanglementGroup(name, members, strength)
+
+
+def is_distribution(weights: Mapping[str, float]) -> bool:
+    return min(weights.values()) >= 0.0 and abs(sum(weights.values()) - 1.0) < 1e-12
+
+
+# Read
+
+
+@given(weights=WEIGHTS, context=st.sampled_from("abcdef"), strength=STRENGTHS)
+def test_weights_stay_a_distribution_and_move_as_stated(
+    weights: dict[str, float], context: str, strength: float
+) -> None:
+    after = rules.weights_after_reading(weights, context, strength)
+    assert is_distribution(after)
+    assert after.keys() == weights.keys()
+    for name, weight in weights.items():
+        expected = (1 - strength) * weight + strength * (name == context) if context in weights else weight
+        assert after[name] == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_distribution_that_is_none_is_noticed() -> None:
+    """Planted: the rule without its (1 - s)."""
+    assert not is_distribution({"a": 0.5 + 0.3, "b": 0.5})
+
+
+def test_a_strength_outside_its_range_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="correlation_strength"):
+        rules.weights_after_reading({"a": 1.0}, "a", 1.5)
+
+
+@given(
+    groups=GROUPS,
+    measurements=st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from("abcde")), max_size=12),
+    weights=WEIGHTS,
+)
+def test_a_session_of_any_measurements_holds_distributions(
+    groups: list[EntanglementGroup], measurements: list[tuple[str, str]], weights: dict[str, float]
+) -> None:
+    stored, by_member = dict.fromkeys(IDS, weights), of_all(groups)
+    session = Session()
+    for number, (entity_id, context) in enumerate(measurements):
+        session = session.after(f"m{number}", entity_id, context, by_member[entity_id], stored)
+        assert session.after(f"m{number}", entity_id, context, by_member[entity_id], stored) is session
+    assert all(is_distribution(one) for one in session.weights.values())
+    assert session.weights.keys() <= set(IDS)
+
+
+def test_reading_reaches_partners_only_and_several_groups_act_like_one_after_the_other() -> None:
+    groups = [group("g1", 0.5, "a", "b"), group("g2", 0.4, "b", "a"), group("g3", 0.9, "b", "c")]
+    stored = {name: {"x": 0.5, "y": 0.5} for name in "abc"}
+    session = Session().after("m", "a", "x", groups, stored)
+    assert set(session.weights) == {"b"}  # neither the measured entity nor a partner's partner
+    one_by_one = rules.weights_after_reading(rules.weights_after_reading(stored["b"], "x", 0.5), "x", 0.4)
+    assert session.weights["b"] == pytest.approx(one_by_one)
+    seen = session.apply(Entity("b", unit(1, 0), (Context("x", 0.5), Context("y", 0.5))))
+    assert [context.weight for context in seen.contexts] == pytest.approx([0.85, 0.15])
+    assert session.apply(other := Entity("z", unit(1, 0))) is other
+
+
+def test_an_entity_rewritten_under_a_session_still_has_a_distribution() -> None:
+    session = Session({"b": {"x": 1.0, "y": 0.0}})
+    grown = session.apply(Entity("b", unit(1, 0), (Context("x", 0.2), Context("new", 0.8))))
+    assert [context.weight for context in grown.contexts] == pytest.approx([1 / 1.8, 0.8 / 1.8])
+    gone = Entity("b", unit(1, 0), (Context("y", 1.0),))
+    assert session.apply(gone) is gone
+
+
+# Expand
+
+
+@given(own=st.floats(-2, 2), hit=st.floats(-2, 2), strength=STRENGTHS, more=st.floats(0, 1))
+def test_a_boost_lies_between_the_own_score_and_the_hits(own: float, hit: float, strength: float, more: float) -> None:
+    value = rules.boost(own, hit, strength)
+    assert own <= value <= max(own, hit)
+    assert rules.boost(own + more, hit, strength) >= value - 1e-12
+    assert rules.boost(own, hit + more, strength) >= value - 1e-12
+    assert rules.boost(own, hit, 0.0) == own
+    assert rules.boost(own, hit, 1.0) == max(own, hit)
+
+
+@given(groups=GROUPS, limit=st.integers(0, 5), data=st.data())
+def test_expansion_is_bounded_and_one_step_deep(
+    groups: list[EntanglementGroup], limit: int, data: st.DataObject
+) -> None:
+    known = data.draw(st.lists(st.sampled_from(IDS), min_size=1, unique=True))
+    hits = known[: data.draw(st.integers(1, len(known)))]
+    links = rules.links_of_hits(hits, of_all(groups), known, limit)
+    newcomers = {link.entity_id for link in links} - set(known)
+    assert len(newcomers) <= limit
+    assert all(link.hit_id in hits and link.strength > 0.0 for link in links)
+    scores = {entity_id: data.draw(st.floats(0, 1)) for entity_id in {*known, *newcomers}}
+    boosted = rules.boosted_scores(scores, links)
+    assert boosted.keys() == scores.keys()
+    assert all(a.value >= b.value for a, b in pairwise(boosted.values()))
+    for entity_id, one in boosted.items():
+        best = max(scores[link.hit_id] for link in links if link.entity_id == entity_id) if one.link else one.own
+        assert one.own == scores[entity_id] <= one.value <= max(best, one.own)
+    assert rules.boosted_scores(scores, reversed(links)).keys() == boosted.keys()
+
+
+def test_newcomers_come_by_strength_then_rank_then_id() -> None:
+    groups = {
+        "h1": [group("g1", 0.5, "h1", "n1", "n0"), group("g3", 0.0, "h1", "never")],
+        "h2": [group("g2", 0.5, "h2", "n2"), group("g4", 0.9, "h2", "n3", "h1")],
+    }
+    for limit, expected in ((1, {"n3"}), (2, {"n3", "n0"}), (3, {"n3", "n0", "n1"}), (9, {"n3", "n0", "n1", "n2"})):
+        links = rules.links_of_hits(["h1", "h2"], groups, ["h1", "h2"], limit)
+        assert {link.entity_id for link in links} - {"h1", "h2"} == expected
+
+
+def test_a_fully_correlated_partner_stands_right_after_its_hit() -> None:
+    boosted = rules.boosted_scores({"a": 0.2, "hit": 0.9, "z": 0.5}, [Link("a", "hit", 1.0), Link("z", "gone", 1.0)])
+    assert list(boosted) == ["hit", "a", "z"]
+    assert boosted["a"].link == Link("a", "hit", 1.0)
+    assert (boosted["a"].value, boosted["z"].link) == (0.9, None)
+
+
+# Write
+
+
+@settings(deadline=None)
+@given(groups=GROUPS, start=st.sampled_from(IDS), threshold=st.floats(0.0, 0.5), bound=st.integers(0, 8))
+def test_every_walk_ends_reaches_each_once_and_keeps_to_its_bounds(
+    groups: list[EntanglementGroup], start: str, threshold: float, bound: int
+) -> None:
+    groups_of = table(groups).of_member
+    steps, walk = 0, Spread.start(start)
+    while walk.newest:
+        before = walk
+        walk = walk.step({i: groups_of(i) for i in walk.newest}, min_strength=threshold, max_reached=bound)
+        steps += 1
+        assert all(walk.reached[entity_id] == reach for entity_id, reach in before.reached.items())
+        assert steps <= len(IDS)
+    assert walk == rules.spread(start, groups_of, min_strength=threshold, max_reached=bound)
+    assert len(walk.reached) <= bound + 1
+    assert walk.reached.keys() <= walk.touched
+    for entity_id, reach in walk.reached.items():
+        if entity_id != start:
+            assert reach.via is not None
+            via = walk.reached[reach.via]
+            assert reach.strength == via.strength * rules.partners(reach.via, groups_of(reach.via))[entity_id]
+            assert (reach.hops, reach.strength > 0.0) == (via.hops + 1, True)
+            assert reach.strength >= threshold
+
+
+def test_a_cycle_is_walked_once_and_cut_where_it_is_weak() -> None:
+    ring = [group(f"g{i}", 0.5, f"e{i}", f"e{(i + 1) % 6}") for i in range(6)]
+    walk = rules.spread("e0", table(ring).of_member, min_strength=0.2)
+    assert {name: reach.strength for name, reach in walk.reached.items()} == {
+        "e0": 1.0, "e1": 0.5, "e5": 0.5, "e2": 0.25, "e4": 0.25,
+    }  # fmt: skip
+    assert rules.invalidated("e0", table(ring).of_member("e0")) == {"e0", "e1", "e5"}
+    assert rules.invalidated("e0", table(ring).of_member("e0"), walk) == {f"e{i}" for i in range(6)}
+    cut = rules.spread("e0", table(ring).of_member, max_reached=1)
+    assert (set(cut.reached), cut.truncated, walk.truncated) == ({"e0", "e1"}, True, False)
+
+
+def test_partners_without_correlation_are_invalidated_but_not_moved() -> None:
+    groups = [group("g", 0.0, "a", "b")]
+    assert rules.invalidated("a", groups) == {"a", "b"}
+    assert set(rules.spread("a", lambda _: groups, min_strength=0.0).reached) == {"a"}
+
+
+def changed(seed: int, dimension: int = 5) -> tuple[dict[str | None, np.ndarray], dict[str, Entity]]:
+    rng = np.random.default_rng(seed)
+    old, new = (Entity("e0", unit(*rng.normal(size=dimension)), (Context("c", 1.0),)) for _ in range(2))
+    entities = {
+        name: Entity(name, unit(*rng.normal(size=dimension)), (Context("c", 1.0, unit(*rng.normal(size=dimension))),))
+        for name in IDS
+    }
+    return rules.changes_between(old, new), entities
+
+
+@settings(deadline=None)
+@given(groups=GROUPS, seed=st.integers(0, 1000), done=st.integers(0, 8))
+def test_propagation_is_idempotent_by_update_id_also_after_a_crash_half_way(
+    groups: list[EntanglementGroup], seed: int, done: int
+) -> None:
+    changes, entities = changed(seed)
+    walk = rules.spread("e0", table(groups).of_member)
+    moves = rules.propagate("u1", changes, walk, entities, {})
+    assert [move.entity.id for move in moves] == sorted(walk.reached.keys() - {"e0"})
+    for move in moves:
+        for vector, _ in move.entity.distinct_vectors():
+            assert vector.dtype == np.float32
+            assert np.linalg.norm(vector) == pytest.approx(1.0, abs=1e-6)
+    stored, versions = dict(entities), {}
+    for move in moves[:done]:
+        stored[move.entity.id], versions[move.entity.id] = move.entity, move.version
+    rest = rules.propagate("u1", changes, walk, stored, versions)
+    assert [(m.entity.id, m.version) for m in rest] == [(m.entity.id, m.version) for m in moves[done:]]
+    for again, first in zip(rest, moves[done:], strict=True):
+        np.testing.assert_array_equal(again.entity.vector, first.entity.vector)
+    for move in rest:
+        stored[move.entity.id], versions[move.entity.id] = move.entity, move.version
+    assert rules.propagate("u1", changes, walk, stored, versions) == ()
+    second = rules.propagate("u2", changes, walk, stored, versions)
+    assert [move.version.number for move in second] == [2] * len(moves)
+
+
+def test_a_partner_moves_by_s_times_the_change() -> None:
+    old = Entity("o", unit(1, 0, 0), (Context("x", 0.5), Context("y", 0.5, unit(0, 1, 0))))
+    new = Entity("o", unit(0, 0, 1), (Context("x", 0.5), Context("y", 0.5, unit(0, 1, 0))))
+    changes = rules.changes_between(old, new)
+    assert changes.keys() == {None, "x"}  # x has the entity's vector; y has not changed
+    partner = Entity("p", unit(0, 1, 0), (Context("x", 0.4, unit(1, 0, 0)), Context("y", 0.6, unit(1, 1, 0))))
+    after = rules.moved(partner, changes, 0.5)
+    np.testing.assert_allclose(after.vector, unit(-0.5, 1, 0.5), atol=1e-6)
+    np.testing.assert_allclose(after.contexts[0].vector, unit(0.5, 0, 0.5), atol=1e-6)
+    assert after.contexts[1] is not None
+    assert after.contexts[1].vector is partner.contexts[1].vector
+    np.testing.assert_allclose(rules.moved(old, changes, 1.0).vector, new.vector, atol=1e-6)
+
+
+def test_a_change_that_would_cancel_a_vector_leaves_it() -> None:
+    partner = Entity("p", unit(0, 1))
+    assert rules.moved(partner, {None: np.array([0.0, -1.0])}, 1.0).vector is partner.vector
+
+
+def test_a_version_remembers_a_bounded_number_of_updates() -> None:
+    version = Version()
+    for number in range(rules.KEPT_UPDATES + 1):
+        version = version.after(f"u{number}")
+    assert version.number == len(version.recent) + 1 == rules.KEPT_UPDATES + 1
+    assert version.after("u5") is version
+    assert version.after("u0").number == version.number + 1
