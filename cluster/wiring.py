@@ -16,8 +16,8 @@ from actors.shell import NAMESPACE, named
 from actors.state_manager import StateManager
 from actors.store_shard import StoreShard
 from cluster.settings import Settings
-from quantum_db.database import Policy
 from quantum_db.errors import Unavailable
+from quantum_db.refinement import Policy
 from serve_app.ingress import IngressConfig, deployment
 
 logger = logging.getLogger(__name__)

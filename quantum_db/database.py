@@ -4,64 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
 from quantum_db import retrieval
-from quantum_db.circuits.overlap import overlap_circuits
-from quantum_db.circuits.template import CircuitBatch, Template
+from quantum_db.circuits.template import Template
 from quantum_db.errors import (
     DeadlineExceeded,
     FieldError,
     InvalidRequest,
-    JobFailed,
     NotFound,
-    Overloaded,
-    Unavailable,
     UnknownContext,
 )
 from quantum_db.lifecycle import Happening, StateEvent
-from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Hit, Query, Refinement, StageTimes
+from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Hit, Query, StageTimes
 from quantum_db.modes import MODES
 from quantum_db.near import near_name
 from quantum_db.ports import (
-    AdaptiveAim,
-    BackendResult,
     Clock,
     Groups,
     JobPool,
-    JobRequest,
     StateLog,
     Templates,
     VectorStore,
 )
-from quantum_db.retrieval import Estimates, Scores
+from quantum_db.refinement import Policy, Refiner, exact_scores
+from quantum_db.retrieval import Scores
 from quantum_db.tunneling import tunnel
 
 DIVERSITY = 0.1
 """How much a pair's similarity costs against relevance when ``enable_tunneling`` chooses the hits."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How queries run unless they say otherwise.
-
-    Attributes:
-        backend: the quantum backend of queries that name none.
-        on_backend_failure: answer with the classical order and say so, or fail.
-    """
-
-    backend: str = "simulator"
-    on_backend_failure: Literal["classical", "fail"] = "classical"
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Refined:
-    estimates: Estimates | None
-    report: Refinement
 
 
 class Database:
@@ -81,14 +56,12 @@ class Database:
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._store = store
-        self._jobs = jobs
         self._templates = templates
         self._states = states
         self._groups = groups
         self._clock = clock
         self._rng = rng
-        self._policy = policy or Policy()
-        self._new_key = new_key
+        self._refiner = Refiner(jobs, templates, clock, policy or Policy(), new_key)
         self._dimension: int | None = None
 
     async def insert(self, entities: Sequence[Entity]) -> None:
@@ -163,21 +136,16 @@ class Database:
         start = self._clock.monotonic_s()
         await self._check_dimensions([query.vector.size], path="vector")
         (candidates,) = await self._store.search([retrieval.search_for(query, mode)])
-        if not candidates.entity_ids and query.context is not None:
-            await self._check_context(query.context)
+        if not candidates.entity_ids and query.contexts:
+            await self._check_contexts(query)
         filtered = self._clock.monotonic_s()
 
-        fidelities = retrieval.exact_fidelities(query, candidates)
-        classical = retrieval.score(query, candidates, fidelities)
+        candidates, classical = exact_scores(query, candidates)
         classical_s = self._clock.monotonic_s() - filtered
-        refined = await self._refine(query, candidates, classical, classical_s)
+        scores, report = await self._refiner.refine(query, candidates, classical, classical_s)
         refined_at = self._clock.monotonic_s()
 
-        scores: Scores | None = None
-        if refined.estimates is not None:
-            scores = retrieval.score(query, candidates, refined.estimates.fidelities, refined.estimates)
         hits = retrieval.rank(candidates, classical, scores)
-        report = refined.report
         if scores is not None:
             report = replace(report, changed_order=retrieval.order_changed(hits, query.top_k))
             self._note_measured(candidates)
@@ -198,46 +166,6 @@ class Database:
             ),
             tunneling=tunneling,
         )
-
-    async def _refine(self, query: Query, candidates: Candidates, classical: Scores, classical_s: float) -> _Refined:
-        """Estimate the rows' fidelities from circuits, or say why not."""
-        if MODES[query.mode].shots == 0:
-            return _Refined(None, Refinement(False, "the mode runs no circuits", "exact"))
-        if not candidates.entity_ids:
-            return _Refined(None, Refinement(False, "there are no candidates", "exact"))
-        shots = query.shots or MODES[query.mode].shots
-        if query.epsilon is not None:
-            shots = max(1, query.max_shots // len(candidates.weights))
-        way = retrieval.routed(query, candidates, classical, shots)
-        if query.refine == "auto" and not way.run:
-            return _Refined(None, Refinement(False, way.why, "exact"))
-        backend = query.backend or self._policy.backend
-        why = way.why if way.run else "the query asks for it"
-        try:
-            return await self._run_circuits(query, candidates, backend, shots, classical_s, why)
-        except (Unavailable, Overloaded, JobFailed) as error:
-            if self._policy.on_backend_failure == "fail":
-                raise
-            why = f"{backend} failed, so the order is the classical one: {error.detail}"
-            return _Refined(None, Refinement(False, why, "exact", backend))
-
-    async def _run_circuits(
-        self, query: Query, candidates: Candidates, backend: str, shots: int, classical_s: float, why: str
-    ) -> _Refined:
-        """Make the circuits, run them as one job and turn counts into estimates."""
-        start = self._clock.monotonic_s()
-        limits = await self._jobs.limits(backend)
-        plan = retrieval.plan_refinement(query, candidates, limits.max_qubits)
-        template = await self._templates.overlap(plan.encoding.num_qubits)
-        batch = overlap_circuits(plan.encoding, template)
-        aim = None
-        if query.epsilon is not None:
-            aim = AdaptiveAim(query.top_k, query.epsilon, retrieval.CONFIDENCE, query.max_shots)
-        request = JobRequest(self._new_key(), backend, batch, shots, query.timeout_s, adaptive=aim)
-        result = await self._jobs.run(request)
-        estimates = retrieval.estimate(plan, result)
-        quantum_s = self._clock.monotonic_s() - start
-        return _Refined(estimates, _report(plan, batch, result, classical_s / quantum_s, why))
 
     def _note_measured(self, candidates: Candidates) -> None:
         now_s = self._clock.now_s()
@@ -276,31 +204,10 @@ class Database:
                 where = path or (f"vectors[{position}].vector" if len(dimensions) > 1 else "vector")
                 raise InvalidRequest.at(where, f"has {given} numbers; the vectors of this collection have {expected}")
 
-    async def _check_context(self, context: str) -> None:
+    async def _check_contexts(self, query: Query) -> None:
         names = await self._store.context_names()
-        if context not in names:
-            message = f"no entity has the context {context!r}{near_name(context, names)}"
-            raise UnknownContext(f"context: {message}", errors=[FieldError("context", message)])
-
-
-def _report(
-    plan: retrieval.RefinementPlan, batch: CircuitBatch, result: BackendResult, ratio: float, why: str
-) -> Refinement:
-    selection = result.selection
-    return Refinement(
-        ran=True,
-        why=why,
-        provenance=result.provenance,
-        backend=result.backend,
-        circuit_key=batch.template.key,
-        circuits=len(batch),
-        qubits=batch.template.num_qubits,
-        shots=sum(sum(counts.values()) for counts in result.counts),
-        rounds=1 if selection is None else selection.rounds,
-        confidence=None if selection is None else selection.confidence,
-        two_qubit_gates=len(batch) * batch.template.two_qubit_gates,
-        cost_usd=result.cost_usd,
-        encoding_error=plan.encoding.worst_error,
-        quantum_speedup_ratio=ratio,
-        provider_job_ids=result.provider_job_ids,
-    )
+        for position, (context, _) in enumerate(query.contexts):
+            if context not in names:
+                path = f"contexts[{position}].name" if len(query.contexts) > 1 else "context"
+                message = f"no entity has the context {context!r}{near_name(context, names)}"
+                raise UnknownContext(f"{path}: {message}", errors=[FieldError(path, message)])

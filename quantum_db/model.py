@@ -71,13 +71,14 @@ class Entity:
 class Search:
     """What the store is asked: the entities whose vectors lie nearest to ``vector``.
 
-    With ``context``, only vectors that hold for this context are compared and returned. Without, an entity's
-    place is that of its nearest vector; ``all_contexts`` then returns all its vectors, else only the nearest.
+    With ``contexts``, only vectors that hold for one of them are compared, and all of an entity's that do are returned.
+    Without, all are compared; ``all_contexts`` then returns all of an entity's vectors, else only the nearest. An
+    entity's place is that of its nearest compared vector.
     """
 
     vector: Vector
     limit: int
-    context: str | None = None
+    contexts: tuple[str, ...] = ()
     filter: Filter | None = None
     all_contexts: bool = False
 
@@ -123,11 +124,13 @@ class Query:
         shots: of each circuit; None takes the mode's.
         epsilon: makes the shots adaptive; 0 asks for the exact top-k set, else for one that is right up to this.
         max_shots: budget of adaptive shots.
+        contexts: names with their probabilities u_c; none, one, or several in superposition.
+        age_ms: age of the states, by which several contexts have lost coherence.
         refine: ``auto`` runs circuits only where they may change the answer.
     """
 
     vector: Vector
-    context: str | None
+    contexts: tuple[tuple[str, float], ...]
     mode: str
     top_k: int
     timeout_s: float
@@ -138,6 +141,7 @@ class Query:
     shots: int | None = None
     epsilon: float | None = None
     max_shots: int = DEFAULT_MAX_SHOTS
+    age_ms: float = 0.0
     refine: Refine = "auto"
     enable_tunneling: bool = False
     explain: bool = False
@@ -159,7 +163,7 @@ class Hit:
     Attributes:
         score: what the hits are ordered by; from the circuits where they ran, else the classical score.
         classical_score: the same rule computed exactly from the stored vectors.
-        context: the context that the score is for; without one in the query, the one that fits best.
+        context: the context that the score is for; with none or several in the query, the one that fits best.
         context_probability: the weight of that context, which is the probability of its outcome.
         interval: of ``score``; None where it is exact.
     """

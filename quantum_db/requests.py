@@ -200,6 +200,13 @@ class BatchBody(Body):
         return bodies
 
 
+class AskedContext(Body):
+    """One of several contexts that a query asks in superposition, with its probability (normalised over all)."""
+
+    name: Name
+    weight: Annotated[Finite, Field(gt=0.0)] = 1.0
+
+
 class QueryBody(Body):
     """A vector query."""
 
@@ -218,6 +225,8 @@ class QueryBody(Body):
 
     vector: VectorField
     context: Name | None = None
+    contexts: Annotated[list[AskedContext], Field(max_length=MAX_CONTEXTS)] = []
+    age_ms: Annotated[Finite, Field(ge=0.0, le=YEAR_MS)] = 0.0
     mode: Annotated[str, BeforeValidator(_known_mode), WithJsonSchema({"enum": list(MODES)})] = DEFAULT_MODE
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 10
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = 5_000
@@ -232,23 +241,44 @@ class QueryBody(Body):
     enable_tunneling: bool = False
     explain: bool = False
 
+    @field_validator("contexts")
+    @classmethod
+    def _asked_contexts_differ(cls, contexts: list[AskedContext]) -> list[AskedContext]:
+        names = [context.name for context in contexts]
+        if len(set(names)) < len(names):
+            _refuse("names a context twice; each name may stand once")
+        return contexts
+
+    @model_validator(mode="after")
+    def _contexts_are_asked_one_way(self) -> QueryBody:
+        if self.context is not None and self.contexts:
+            _refuse("and contexts exclude each other: one names a single context, the other several", at="context")
+        return self
+
     @model_validator(mode="after")
     def _adaptive_shots_have_one_aim(self) -> QueryBody:
         if self.epsilon is None:
             return self
         if self.shots is not None:
             _refuse("and epsilon exclude each other: one fixes the shots, the other lets them adapt", at="shots")
-        if self.context is None and self.no_context_rule != "best":
-            message = (
-                f"needs a context, or the rule best: {self.no_context_rule} sums over circuits, of which none can lead"
-            )
+        if len(self.contexts) > 1:
+            _refuse("needs a single context: a score of several takes two circuits", at="epsilon")
+        if self.context is None and not self.contexts and self.no_context_rule != "best":
+            message = f"needs a context, or the rule best: in {self.no_context_rule} no single circuit can lead"
             _refuse(message, at="epsilon")
         return self
 
     def to_query(self) -> Query:
         """Return the query with times in seconds."""
-        fields = {name: getattr(self, name) for name in type(self).model_fields if name != "timeout_ms"}
-        return Query(timeout_s=self.timeout_ms / 1000.0, **fields)
+        own = {"timeout_ms", "context", "contexts"}
+        fields = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
+        asked = [(context.name, context.weight) for context in self.contexts]
+        if self.context is not None:
+            asked = [(self.context, 1.0)]
+        largest = max((weight for _, weight in asked), default=1.0)
+        total = sum(weight / largest for _, weight in asked)
+        contexts = tuple((name, weight / largest / total) for name, weight in asked)
+        return Query(timeout_s=self.timeout_ms / 1000.0, contexts=contexts, **fields)
 
 
 class GroupBody(Body):

@@ -37,7 +37,7 @@ def search_for(query: Query, mode: Mode) -> Search:
     return Search(
         vector=query.vector,
         limit=max(mode.candidates, query.top_k),
-        context=query.context,
+        contexts=tuple(name for name, _ in query.contexts),
         filter=query.filter,
         all_contexts=_sums_rows(query),
     )
@@ -126,7 +126,8 @@ class Scores:
 def score(query: Query, candidates: Candidates, fidelities: Array, estimates: Estimates | None = None) -> Scores:
     """Turn the rows' fidelities into the entities' scores.
 
-    With a context, the score is the row's fidelity (``joint``: times its weight). Without:
+    With one context, the score is the row's fidelity (``joint``: times its weight); several are scored in
+    ``quantum_db.superposed``. Without:
 
     - ``best``: the largest fidelity of an entity's rows;
     - ``traced``: sum of w F, the fidelity after tracing out the context register;
@@ -159,7 +160,7 @@ def _best_rows(candidates: Candidates, fidelities: Array) -> NDArray[np.intp]:
 
 
 def _sums_rows(query: Query) -> bool:
-    return query.context is None and query.no_context_rule != "best"
+    return not query.contexts and query.no_context_rule != "best"
 
 
 def _sum_of_rows(

@@ -21,11 +21,12 @@ from actors.store_shard import RemoteStore
 from quantum_db.api import Api, Json
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
-from quantum_db.database import Database, Policy
+from quantum_db.database import Database
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.lifecycle import State
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import VectorStore
+from quantum_db.refinement import Policy
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app

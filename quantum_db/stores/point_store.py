@@ -23,6 +23,7 @@ from quantum_db.stores.points import (
     ranked,
     rebuild,
     settled,
+    wants_all,
 )
 
 _ATTEMPTS = 3
@@ -137,7 +138,7 @@ class PointStore(ABC):
         spread = [
             point
             for search, points in zip(searches, best, strict=True)
-            if search.all_contexts and search.context is None
+            if wants_all(search)
             for point in points
             if point.record.slots > 1
         ]
@@ -162,12 +163,12 @@ class PointStore(ABC):
 
     def _first_ask(self, search: Search) -> int:
         """Return the number of points to begin with; the one above the limit tells whether the last one is tied."""
-        if search.context is not None:
+        if len(search.contexts) == 1:
             return search.limit + 1
         return math.ceil(search.limit * (1.0 + 2.0 * (self._points_an_entity - 1.0))) + 1
 
     def _learn(self, searches: Sequence[Search], answers: Sequence[Sequence[Found]]) -> None:
-        answers = [points for search, points in zip(searches, answers, strict=True) if search.context is None]
+        answers = [points for search, points in zip(searches, answers, strict=True) if not search.contexts]
         entities = sum(len({point.record.entity_id for point in points}) for points in answers)
         if entities:
             ratio = sum(map(len, answers)) / entities

@@ -332,16 +332,26 @@ def candidates(search: Search, best: Sequence[Found], whole: Mapping[str, Gather
 def _rows(search: Search, point: Found, whole: Mapping[str, Gathered]) -> tuple[Record, list[_Row]]:
     record = point.record
     here: list[_Row] = [(name, weight, point.vector) for name, weight, slot in record.contexts if slot == point.slot]
-    if search.context is not None:
-        return record, [row for row in here if row[0] == search.context]
-    if not search.all_contexts or not record.contexts:
+    if len(search.contexts) == 1:
+        return record, _among(search, here)
+    if not wants_all(search) or not record.contexts:
         return record, [max(here, key=lambda row: row[1], default=(None, 1.0, point.vector))]
     if record.slots == 1:
-        return record, here
+        return record, _among(search, here)
     if record.entity_id not in whole:
         return record, []
     read = whole[record.entity_id]
-    return read.record, [(name, weight, read.vectors[slot]) for name, weight, slot in read.record.contexts]
+    return read.record, _among(search, [(name, w, read.vectors[slot]) for name, w, slot in read.record.contexts])
+
+
+def wants_all(search: Search) -> bool:
+    """Return whether the answer may need vectors of an entity besides the one that was found."""
+    return len(search.contexts) > 1 or (search.all_contexts and not search.contexts)
+
+
+def _among(search: Search, rows: list[_Row]) -> list[_Row]:
+    """Return the rows whose context is asked for; all where none is."""
+    return [row for row in rows if row[0] in search.contexts] if search.contexts else rows
 
 
 def payload_key(key: str) -> str:

@@ -229,8 +229,10 @@ class QdrantStore(PointStore):
 
 def _search_filter(search: Search) -> models.Filter | None:
     must: list[models.Condition] = []
-    if search.context is not None:
-        must.append(models.FieldCondition(key=CONTEXTS, match=models.MatchValue(value=search.context)))
+    if len(search.contexts) == 1:
+        must.append(models.FieldCondition(key=CONTEXTS, match=models.MatchValue(value=search.contexts[0])))
+    elif search.contexts:
+        must.append(models.FieldCondition(key=CONTEXTS, match=models.MatchAny(any=list(search.contexts))))
     if search.filter is not None:
         must.append(_filter(search.filter))
     return models.Filter(must=must) if must else None

@@ -307,8 +307,10 @@ def _write_manifest(data: Path, manifest: _Manifest) -> None:
 
 def _search_filter(search: Search) -> edge.Filter | None:
     must: list[Any] = []
-    if search.context is not None:
-        must.append(edge.FieldCondition(CONTEXTS, match=edge.MatchValue(search.context)))
+    if len(search.contexts) == 1:
+        must.append(edge.FieldCondition(CONTEXTS, match=edge.MatchValue(search.contexts[0])))
+    elif search.contexts:
+        must.append(edge.FieldCondition(CONTEXTS, match=edge.MatchAny(list(search.contexts))))
     if search.filter is not None:
         must.append(_filter(search.filter))
     return edge.Filter(must=must) if must else None

@@ -191,7 +191,7 @@ async def test_many_searches_are_one_request() -> None:
     async with server(scripted({"made": True})) as (url, heard):
         store = connect(url, None, "things", timeout_s=5.0)
         only = Filter.parse({"must_not": [{"key": '"a b".c[0]', "match": {"value": True}}, {"has_id": ["q"]}]})
-        await store.search([Search(axis(0), 3), Search(axis(1), 3, context="x", filter=only)])
+        await store.search([Search(axis(0), 3), Search(axis(1), 3, contexts=("x",), filter=only)])
         [(_, _, body)] = [call for call in heard if call[1].startswith("/collections/things/points/query")]
         plain, filtered = body["searches"]
         assert "filter" not in plain

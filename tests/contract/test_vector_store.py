@@ -109,7 +109,7 @@ async def test_a_replaced_entity_leaves_nothing_behind(store: PointStore) -> Non
     await store.upsert([new])
     assert await store.context_names() == ["b", "w"]
     assert await store.count() == 2
-    by_context = await store.search([Search(axis(1), 9, context=c) for c in ("x", "y", "z", "w")])
+    by_context = await store.search([Search(axis(1), 9, contexts=(c,)) for c in ("x", "y", "z", "w")])
     assert [found.entity_ids for found in by_context] == [(), (), (), ("a",)]
     [found] = await store.search([Search(axis(1), 9, all_contexts=True)])
     assert sorted(rows(found)) == [("a", "w", 1.0), ("b", "b", 1.0)]
@@ -136,7 +136,7 @@ async def test_a_replacement_that_was_cut_short_shows_the_new_version_alone(
         assert await store.count() == 1
         assert await store.context_names() == ["w"]
         found, in_w, in_y = await store.search(
-            [Search(axis(1), 3), Search(axis(1), 3, context="w"), Search(axis(1), 3, context="y")]
+            [Search(axis(1), 3), Search(axis(1), 3, contexts=("w",)), Search(axis(1), 3, contexts=("y",))]
         )
         assert rows(found) == rows(in_w) == [("a", "w", 1.0)]
         assert rows(in_y) == []

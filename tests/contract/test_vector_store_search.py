@@ -69,7 +69,7 @@ async def test_ties_are_broken_by_id(store: PointStore) -> None:
     ids = [f"e{i:02d}" for i in range(40)]
     random.Random(1).shuffle(ids)
     await store.upsert([Entity(i, unit(1, 2, 3, 4, 5, 6), (Context("x", 1.0),)) for i in ids])
-    for search in (Search(axis(0), 7), Search(axis(0), 7, context="x")):
+    for search in (Search(axis(0), 7), Search(axis(0), 7, contexts=("x",))):
         [found] = await store.search([search])
         assert list(found.entity_ids) == [f"e{i:02d}" for i in range(7)]
 
@@ -84,13 +84,13 @@ def wanted(entities: list[Entity], search: Search) -> list[tuple[str, str | None
         groups = [
             (float(vector.astype(np.float64) @ search.vector.astype(np.float64)), contexts)
             for vector, contexts in entity.distinct_vectors()
-            if search.context is None or search.context in [c.name for c in contexts]
+            if not search.contexts or set(search.contexts) & {c.name for c in contexts}
         ]
         if not groups or (search.filter is not None and not matches(search.filter, entity.id, entity.metadata)):
             continue
         score, here = max(groups, key=lambda group: group[0])
-        if search.context is not None:
-            here = tuple(c for c in here if c.name == search.context)
+        if search.contexts:
+            here = tuple(c for c in entity.contexts if c.name in search.contexts)
         elif search.all_contexts:
             here = entity.contexts
         else:
@@ -125,9 +125,16 @@ async def test_searches_agree_with_looking_at_everything(store: PointStore, seed
     await store.delete([e.id for e in stored[100:]])
     filter_ = Filter.parse({"must": [{"key": "year", "range": {"lt": 1996}}, {"key": "odd", "match": {"value": True}}]})
     searches = [
-        Search(unit(*rng.standard_normal(D)), limit, context, only, all_contexts)
+        Search(unit(*rng.standard_normal(D)), limit, names, only, all_contexts)
         for limit in (1, 10, 60, 500)
-        for context, all_contexts in ((None, False), (None, True), ("red", False), ("unknown", False))
+        for names, all_contexts in (
+            ((), False),
+            ((), True),
+            (("red",), False),
+            (("red", "blue"), False),
+            (("red", "unknown"), False),
+            (("unknown",), False),
+        )
         for only in (None, filter_)
     ]
     together = await store.search(searches)

@@ -61,11 +61,11 @@ class FakeStore:
                 (context.name, context.weight, entity.vector if context.vector is None else context.vector)
                 for context in entity.contexts
             ] or [(None, 1.0, entity.vector)]
-            rows = [row for row in rows if search.context in (None, row[0])]
+            rows = [row for row in rows if not search.contexts or row[0] in search.contexts]
             if not rows:
                 continue
             best = max(float(row[2] @ search.vector) for row in rows)
-            if search.context is None and not search.all_contexts:
+            if not search.contexts and not search.all_contexts:
                 rows = [max(rows, key=lambda row: float(row[2] @ search.vector))]
             found.append((best, entity, rows))
         found.sort(key=lambda item: (-item[0], item[1].id))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from quantum_db.api import Api
-from quantum_db.database import Database, Policy
+from quantum_db.database import Database
 from quantum_db.errors import (
     Conflict,
     DeadlineExceeded,
@@ -24,6 +24,7 @@ from quantum_db.errors import (
 from quantum_db.lifecycle import Happening
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import BackendResult, JobRequest
+from quantum_db.refinement import Policy
 from tests.unit.fakes import FakeClock, FakeGroups, FakeJobs, FakeStates, FakeStore, FakeTemplates
 
 
@@ -242,6 +243,62 @@ async def test_groups_need_stored_members() -> None:
         await bench.api.create_group({**group, "correlation_strength": 0.5})
     with pytest.raises(NotFound):
         await bench.api.group("h")
+
+
+def several(**changes: Any) -> dict[str, Any]:
+    asked = [{"name": "red", "weight": 0.5}, {"name": "blue", "weight": 0.5}]
+    return query(context=None, contexts=asked, shots=1_000_000, **changes)
+
+
+async def test_several_contexts_are_scored_as_a_superposition_exactly_and_by_circuits() -> None:
+    """60 circuits at a million shots each: five standard errors of a score are below 0.006."""
+    bench = await Bench().filled()
+    answer = await bench.api.query(several(top_k=30))
+    assert answer["refinement"]["circuits"] == 60
+    stored = {entity_id: bench.store.entities[entity_id] for entity_id in bench.store.entities}
+    vector = np.array(query()["vector"]) / np.linalg.norm(query()["vector"])
+    for hit in answer["hits"]:
+        entity = stored[hit["id"]]
+        overlaps = np.array([(1 + context.vector @ vector) / 2 for context in entity.contexts])
+        root = np.sqrt([0.5 * context.weight for context in entity.contexts])
+        coherent = (root @ overlaps) ** 2 / root.sum() ** 2
+        assert hit["classical_score"] == pytest.approx(coherent, abs=1e-5)
+        assert abs(hit["score"] - coherent) < 0.006
+        assert hit["context"] in ("red", "blue")
+
+
+async def test_age_takes_the_coherence_out_of_several_contexts() -> None:
+    bench = await Bench().filled()
+    old = await bench.api.query(several(top_k=30, age_ms=3.0e9))
+    vector = np.array(query()["vector"]) / np.linalg.norm(query()["vector"])
+    for hit in old["hits"]:
+        entity = bench.store.entities[hit["id"]]
+        overlaps = np.array([(1 + context.vector @ vector) / 2 for context in entity.contexts])
+        weights = np.array([context.weight for context in entity.contexts])
+        assert hit["classical_score"] == pytest.approx(weights @ overlaps**2 / weights.sum(), abs=1e-5)
+        assert abs(hit["score"] - hit["classical_score"]) < 0.006
+
+
+async def test_an_entity_with_one_of_the_asked_contexts_is_found_and_one_of_weight_zero_is_not() -> None:
+    bench = await Bench().filled(3)
+    only = {"id": "only-red", "contexts": [{"name": "red", "weight": 1.0, "vector": query()["vector"]}]}
+    never = {
+        "id": "never",
+        "vector": query()["vector"],
+        "contexts": [{"name": "red", "weight": 0.0}, {"name": "green", "weight": 1.0}],
+    }
+    await bench.api.insert_batch({"vectors": [only, never]})
+    answer = await bench.api.query(several())
+    assert answer["hits"][0]["id"] == "only-red"
+    assert answer["hits"][0]["classical_score"] == pytest.approx(1.0, abs=1e-5)
+    assert "never" not in {hit["id"] for hit in answer["hits"]}
+
+
+async def test_an_unknown_one_of_several_contexts_is_told_where_nothing_is_found() -> None:
+    bench = await Bench().filled(3)
+    asked = [{"name": "rad"}, {"name": "bleu"}]
+    with pytest.raises(UnknownContext, match=r"contexts\[0\]\.name: no entity has the context 'rad'"):
+        await bench.api.query(query(context=None, contexts=asked))
 
 
 async def test_a_groups_circuit_gives_its_correlation_strength() -> None:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter
 
 from quantum_db.errors import NotFound, Overloaded
 from quantum_db.lifecycle import Phase, State
+from quantum_db.refinement import Policy
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
 from tests.unit.fakes import FakeJobs
@@ -119,7 +120,7 @@ async def test_overload_tells_when_to_come_back() -> None:
 
     http = Http(FakeJobs(before=full))
     await http.bench.filled()
-    http.bench.api._database._policy = type(http.bench.api._database._policy)(on_backend_failure="fail")
+    http.bench.api._database._refiner._policy = Policy(on_backend_failure="fail")
     async with http.client:
         response = await http.client.post("/api/v2/query", json=query())
     problem(response, 503, "overloaded")

@@ -148,5 +148,5 @@ async def test_the_number_of_points_asked_for_is_learnt() -> None:
     assert len(shelf.asked) == 1, "in the end one question is enough"
     assert shelf.asked[0] < 60
     shelf.asked = []
-    await shelf.search([Search(vec(0), 10, context="c0")])
+    await shelf.search([Search(vec(0), 10, contexts=("c0",))])
     assert shelf.asked[0] == 11, "a context has one point an entity at most"

@@ -245,7 +245,7 @@ def test_rows() -> None:
     query = vec(1, 0)
     assert rows(Search(query, 1), shared) == [("x", 0.30000000000000004, [1, 0])]
     assert rows(Search(query, 1), own) == [("y", 0.5, [0, 1])]
-    assert rows(Search(query, 1, context="z"), shared) == [("z", 0.2, [1, 0])]
+    assert rows(Search(query, 1, contexts=("z",)), shared) == [("z", 0.2, [1, 0])]
     assert rows(Search(query, 1, all_contexts=True), own, plain) == [
         ("x", 0.30000000000000004, [1, 0]),
         ("y", 0.5, [0, 1]),

@@ -45,7 +45,12 @@ def test_the_documented_bodies_are_taken_as_they_stand() -> None:
     assert [(c.name, pytest.approx(c.weight)) for c in entity.contexts] == [("technical", 0.7), ("general", 0.3)]
     assert (entity.coherence_time_ms, entity.metadata) == (1000.0, {"source": "arxiv"})
     query = parse(QueryBody, QUERY).to_query()
-    assert (query.context, query.top_k, query.timeout_s, query.enable_tunneling) == ("technical", 10, 5.0, True)
+    assert (query.contexts, query.top_k, query.timeout_s, query.enable_tunneling) == (
+        (("technical", 1.0),),
+        10,
+        5.0,
+        True,
+    )
     assert parse(BatchBody, {"vectors": [ENTITY], "transaction": True}).transaction
     assert parse(GroupBody, GROUP).to_group().correlation_strength == 0.85
 
@@ -121,6 +126,11 @@ def test_wrong_entities_are_told_by_field(body: object, path: str, message: str)
         ({"epsilon": 0.02, "shots": 100}, "shots", "and epsilon exclude each other"),
         ({"epsilon": 0.02, "context": None}, "epsilon", "needs a context, or the rule best"),
         ({"epsilon": 0.9}, "epsilon", "must be less than or equal to 0.5"),
+        ({"contexts": [{"name": "a"}]}, "context", "and contexts exclude each other"),
+        ({"context": None, "contexts": [{"name": "a"}, {"name": "a"}]}, "contexts", "names a context twice"),
+        ({"context": None, "contexts": [{"name": "a", "weight": 0}]}, "contexts[0].weight", "must be greater than 0"),
+        ({"context": None, "contexts": [{"name": "a"}, {"name": "b"}], "epsilon": 0.1}, "epsilon", "a single context"),
+        ({"age_ms": -1}, "age_ms", "must be greater than or equal to 0"),
         ({"refine": "never"}, "refine", "must be 'auto' or 'always'"),
         ({"no_context_rule": "worst"}, "no_context_rule", "must be 'soft', 'best' or 'traced'"),
         ({"filter": {"must": [{"key": "a"}]}}, "filter.must[0]", "needs exactly one of"),

@@ -26,7 +26,7 @@ def unit(rng: np.random.Generator, rows: int) -> np.ndarray:
 
 def query(**changes: object) -> Query:
     vector = unit(np.random.default_rng(99), 1)[0]
-    return replace(Query(vector=vector, context=None, mode="balanced", top_k=3, timeout_s=1.0), **changes)  # type: ignore[arg-type]
+    return replace(Query(vector=vector, contexts=(), mode="balanced", top_k=3, timeout_s=1.0), **changes)  # type: ignore[arg-type]
 
 
 def candidates(sizes: list[int], seed: int = 0) -> Candidates:
@@ -64,8 +64,8 @@ def test_the_rules_are_their_formulas() -> None:
 def test_in_a_context_the_score_is_conditional_or_joint() -> None:
     found = candidates([1, 1, 1])
     fidelities = retrieval.exact_fidelities(query(), found)
-    conditional = retrieval.score(query(context="c0"), found, fidelities)
-    joint = retrieval.score(query(context="c0", weighting="joint"), found, fidelities)
+    conditional = retrieval.score(query(contexts=(("c0", 1.0),)), found, fidelities)
+    joint = retrieval.score(query(contexts=(("c0", 1.0),), weighting="joint"), found, fidelities)
     np.testing.assert_allclose(conditional.values, fidelities)
     np.testing.assert_allclose(joint.values, fidelities * found.weights)
 
@@ -83,13 +83,13 @@ def test_equal_vectors_share_a_circuit_and_the_heavier_context_leads() -> None:
     vectors = found.vectors.copy()
     vectors[2] = vectors[0]
     found = replace(found, vectors=vectors, weights=np.array([0.3, 0.5, 0.7]))
-    plan = retrieval.plan_refinement(query(context="c"), found, max_qubits=8)
+    plan = retrieval.plan_refinement(query(contexts=(("c", 1.0),)), found, max_qubits=8)
     assert plan.encoding.candidates.shape[0] == 2
     assert plan.circuit_of_row[0] == plan.circuit_of_row[2] != plan.circuit_of_row[1]
     counts = ({0: 400, 1: 100}, {0: 350, 3: 150})
     estimates = retrieval.estimate(plan, BackendResult(counts, "simulated shots", "simulator", 0.0))
     assert estimates.successes[0] == estimates.successes[2]
-    asked = query(context="c")
+    asked = query(contexts=(("c", 1.0),))
     classical = retrieval.score(asked, found, retrieval.exact_fidelities(asked, found))
     refined = retrieval.score(asked, found, estimates.fidelities, estimates)
     order = [hit.id for hit in retrieval.rank(found, classical, refined)]
@@ -132,14 +132,14 @@ def test_the_store_is_asked_for_all_contexts_only_where_the_rule_needs_them() ->
     mode = MODES["balanced"]
     assert retrieval.search_for(query(), mode).all_contexts
     assert not retrieval.search_for(query(no_context_rule="best"), mode).all_contexts
-    assert not retrieval.search_for(query(context="c"), mode).all_contexts
+    assert not retrieval.search_for(query(contexts=(("c", 1.0),)), mode).all_contexts
     assert retrieval.search_for(query(top_k=90), mode).limit == 90
     assert retrieval.search_for(query(), mode).limit == mode.candidates
 
 
 def test_routing_skips_the_circuits_where_they_cannot_change_the_set() -> None:
     found = candidates([1] * 12)
-    asked = query(context="c", top_k=3)
+    asked = query(contexts=(("c", 1.0),), top_k=3)
     exact = retrieval.score(asked, found, retrieval.exact_fidelities(asked, found))
     assert retrieval.routed(asked, found, exact, shots=100).run
     way = retrieval.routed(asked, found, exact, shots=100_000_000)
