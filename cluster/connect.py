@@ -49,6 +49,10 @@ class ClusterHandle:
         """Run the circuit of an entanglement group, as ``POST /api/v2/entanglement/groups/{id}/measure``."""
         return self._call("measure_group", group_id, body)
 
+    def execute_batch(self, **body: Any) -> dict[str, Any]:
+        """Run operations on circuits, as ``POST /api/v2/batch``."""
+        return self._call("execute_batch", body)
+
     def _call(self, method: str, *arguments: Any) -> dict[str, Any]:
         from ray.exceptions import RayTaskError
 

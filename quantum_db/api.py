@@ -7,11 +7,12 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
 from quantum_db.database import Database
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.requests import BatchBody, Body, EntityBody, GroupBody, MeasureBody, QueryBody, parse
-from quantum_db.views import answer_view, entity_view, group_view, measurement_view
+from quantum_db.views import answer_view, batch_view, entity_view, group_view, measurement_view
 
 Json = dict[str, Any]
 
@@ -19,9 +20,10 @@ Json = dict[str, Any]
 class Api:
     """JSON in, JSON out. Every method raises ``QuantumDBError``s only for what the caller can mend or must know."""
 
-    def __init__(self, database: Database, measurement: GroupMeasurement) -> None:
+    def __init__(self, database: Database, measurement: GroupMeasurement, batches: BatchRunner) -> None:
         self._database = database
         self._measurement = measurement
+        self._batches = batches
 
     async def insert(self, raw: object) -> Json:
         """Write one entity (``EntityBody``), replacing one with the same id. Idempotent."""
@@ -69,6 +71,10 @@ class Api:
         )
         return measurement_view(found)
 
+    async def execute_batch(self, raw: object) -> Json:
+        """Encode, entangle and measure (``RunBatchBody``) in as few circuits and jobs as the qubits allow."""
+        return batch_view(await self._batches.run(raw))
+
     async def circuit(self, key: str, form: str) -> tuple[str, str]:
         """Return a circuit structure that a query has used, as (text, media type), in a form of ``drawing.FORMS``."""
         template = await self._database.circuit(key)
@@ -81,4 +87,5 @@ BODIES: Mapping[str, type[Body]] = {
     "query": QueryBody,
     "create_group": GroupBody,
     "measure_group": MeasureBody,
+    "execute_batch": RunBatchBody,
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from quantum_db.batches import BatchRun
+from quantum_db.circuits.batch_results import EncodeResult, EntangleResult, Result
 from quantum_db.lifecycle import State
 from quantum_db.measurement import Measurement
 from quantum_db.model import Answer, EntanglementGroup, Entity, Hit
@@ -65,6 +67,34 @@ def measurement_view(measurement: Measurement) -> dict[str, Any]:
         "shots": measurement.shots,
         "cost_usd": sum(run.cost_usd for run in measurement.runs),
     }
+
+
+def batch_view(run: BatchRun) -> dict[str, Any]:
+    """Return each operation's result, and the effort beside that of one job for each operation."""
+    return {
+        "results": [_result_view(result) for result in run.results],
+        "effort": asdict(run.plan.effort),
+        "separate": asdict(run.plan.separate),
+        "backend": run.runs[0].backend,
+        "provenance": run.runs[0].provenance,
+        "cost_usd": sum(job.cost_usd for job in run.runs),
+    }
+
+
+def _result_view(result: Result | None) -> dict[str, Any] | None:
+    if isinstance(result, EncodeResult):
+        vectors = [{"context": v.context, "shares": v.shares.tolist(), "shots": v.shots} for v in result.vectors]
+        return {"op": "encode", "id": result.id, "vectors": vectors}
+    if isinstance(result, EntangleResult):
+        pairs = [
+            {"entity_ids": [result.entity_ids[a], result.entity_ids[b]], **asdict(found)}
+            for (a, b), found in sorted(result.correlation.pairs.items())
+        ]
+        return {"op": "entangle", "mean": asdict(result.correlation.mean), "pairs": pairs}
+    if result is None:
+        return None
+    counts = {name: {str(outcome): n for outcome, n in found.items()} for name, found in result.counts.items()}
+    return {"op": "measure", "counts": counts}
 
 
 def state_view(state: State) -> dict[str, Any]:

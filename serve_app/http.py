@@ -97,6 +97,11 @@ def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) 
         """Run a group's circuit and return the correlations of its members."""
         return _json(await api.measure_group(group_id, await _json_body(request, max_body_bytes)))
 
+    @app.post("/api/v2/batch", **documented("execute_batch"))
+    async def execute_batch(request: Request) -> Response:
+        """Encode, entangle and measure in one circuit where the qubits allow, and tell the saving."""
+        return _json(await api.execute_batch(await _json_body(request, max_body_bytes)))
+
     @app.get("/api/v2/circuits/{key}", **documented())
     async def circuit(key: str, format: str = "text") -> Response:  # noqa: A002 - the name that callers use
         """Return the structure of circuits that a query has run: as text, svg or qasm3."""

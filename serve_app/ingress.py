@@ -19,6 +19,7 @@ from actors.shell import CALL_TIMEOUT_S, ask, named
 from actors.state_manager import ShardedStateLog
 from actors.store_shard import RemoteStore
 from quantum_db.api import Api, Json
+from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
 from quantum_db.database import Database
@@ -35,7 +36,7 @@ from serve_app.loopback import bind_to_loopback
 PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
 HANDLE_CALLS = frozenset(
-    {"insert", "insert_batch", "fetch", "delete", "query", "create_group", "group", "measure_group"}
+    {"insert", "insert_batch", "fetch", "delete", "query", "create_group", "group", "measure_group", "execute_batch"}
 )
 
 
@@ -126,7 +127,8 @@ def _api(parts: ClusterParts, policy: Policy) -> Api:
         rng=np.random.default_rng(),
         policy=policy,
     )
-    return Api(database, GroupMeasurement(jobs=parts.jobs, groups=parts.groups, default_backend=policy.backend))
+    measurement = GroupMeasurement(jobs=parts.jobs, groups=parts.groups, default_backend=policy.backend)
+    return Api(database, measurement, BatchRunner(parts.jobs, policy.backend))
 
 
 class Ingress:

@@ -193,7 +193,16 @@ async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
     known = schema["components"]["schemas"]
     references = {part.split('"')[0] for part in orjson.dumps(schema).decode().split("#/components/schemas/")[1:]}
     assert references <= set(known), "every reference is there"
-    assert {"EntityBody", "BatchBody", "QueryBody", "GroupBody", "MeasureBody", "Problem", "Filter"} <= set(known)
+    assert {
+        "EntityBody",
+        "BatchBody",
+        "QueryBody",
+        "GroupBody",
+        "MeasureBody",
+        "RunBatchBody",
+        "Problem",
+        "Filter",
+    } <= set(known)
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             assert "default" in operation["responses"], (path, method)
