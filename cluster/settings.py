@@ -11,7 +11,9 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from quantum_db.circuits.noise import NOISE_MODELS
 from quantum_db.errors import InvalidRequest, InvalidSettings
+from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.jobs.backends import BackendSpec
 from quantum_db.near import near_name
 from quantum_db.requests import invalid_request
@@ -79,6 +81,18 @@ class JobSettings(_Section):
         if self.default_backend not in self.backends:
             near = near_name(self.default_backend, self.backends)
             raise ValueError(f"default_backend {self.default_backend!r} is not among backends{near}")
+        return self
+
+    @model_validator(mode="after")
+    def _models_are_known(self) -> JobSettings:
+        for name, spec in self.backends.items():
+            for key, value, known in (
+                ("noise_model", spec.noise_model, NOISE_MODELS),
+                ("price_model", spec.price_model, PRICE_MODELS),
+            ):
+                if value not in known:
+                    message = f"must be one of {', '.join(known)}, not {value!r}{near_name(value, known)}"
+                    raise ValueError(f"backends.{name}.{key}: {message}")
         return self
 
 

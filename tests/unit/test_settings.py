@@ -54,6 +54,11 @@ def test_the_environment_stands_above_the_file(tmp_path: Path, monkeypatch: pyte
         ("jobs: {default_backend: simulater}", "'simulater' is not among backends; did you mean 'simulator'?"),
         ("jobs: {backends: {a: {kind: ionqq}}}", "must be 'simulator' or 'ionq', not 'ionqq'"),
         ("jobs: {backends: {a: {kind: simulator, max_qbits: 3}}}", "max_qbits"),
+        (
+            "jobs: {backends: {simulator: {kind: simulator, noise_model: fort-1}}}",
+            "noise_model: must be one of ideal, aria-1, forte-1, not 'fort-1'; did you mean 'forte-1'",
+        ),
+        ("jobs: {backends: {simulator: {kind: simulator, price_model: azur}}}", "did you mean 'azure"),
         ("- a list", "must hold keys and values"),
         ("a: [", "is not valid YAML"),
     ],
