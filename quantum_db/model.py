@@ -198,6 +198,7 @@ class Refinement:
         confidence: with adaptive shots, how sure it is that the top-k set is right (up to epsilon).
         encoding_error: the worst error of an inner product made by cutting the span; 0 when nothing was cut.
         changed_order: whether the hits stand in another order than the classical one.
+        plan: the planner's choice of circuits and shots beside the alternatives; None where nothing was to choose.
         quantum_speedup_ratio: wall time of the exact scores over that of the circuits, measured in this query.
     """
 
@@ -217,6 +218,7 @@ class Refinement:
     changed_order: bool = False
     quantum_speedup_ratio: float | None = None
     provider_job_ids: tuple[str, ...] = ()
+    plan: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,12 +52,20 @@ class VectorStore(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class BackendLimits:
-    """What a backend accepts in one job."""
+    """What a backend accepts in one job, and what a planner has to know of it.
+
+    Attributes:
+        price_model: a name of ``quantum_db.ionq.pricing``.
+        one_qubit_fidelity, two_qubit_fidelity: mean fidelities of its gates; 1 for an ideal simulator.
+    """
 
     max_qubits: int
     max_circuits: int
     max_gates: int
     max_shots: int
+    price_model: str = "free"
+    one_qubit_fidelity: float = 1.0
+    two_qubit_fidelity: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

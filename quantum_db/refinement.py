@@ -6,8 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from quantum_db import retrieval, superposed
-from quantum_db.circuits.overlap import overlap_circuits
+from quantum_db import overlaps, retrieval, superposed
+from quantum_db.circuits.planner import Family, OverlapPlan
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import JobFailed, Overloaded, Unavailable
 from quantum_db.model import Candidates, Query, Refinement
@@ -31,11 +31,14 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Prepared:
-    """Circuits, and how their result becomes scores."""
+    """The job to run, and how its result becomes scores. ``plan`` is None where there was nothing to choose."""
 
     batch: CircuitBatch
+    shots: int
     encoding_error: float
     read: Callable[[BackendResult], Scores]
+    plan: OverlapPlan | None = None
+    adaptive: AdaptiveAim | None = None
 
 
 def exact_scores(query: Query, candidates: Candidates) -> tuple[Candidates, Scores]:
@@ -76,8 +79,11 @@ class Refiner:
         backend = query.backend or self._policy.backend
         start = self._clock.monotonic_s()
         try:
-            prepared = await self._prepare(query, candidates, backend)
-            result = await self._run(query, prepared.batch, backend, shots)
+            prepared = await self._prepare(query, candidates, backend, shots)
+            request = JobRequest(
+                self._new_key(), backend, prepared.batch, prepared.shots, query.timeout_s, adaptive=prepared.adaptive
+            )
+            result = await self._jobs.run(request)
             scores = prepared.read(result)
         except (Unavailable, Overloaded, JobFailed) as error:
             if self._policy.on_backend_failure == "fail":
@@ -99,27 +105,33 @@ class Refiner:
             return shots, "the query asks for it", True
         return shots, way.why, way.run
 
-    async def _prepare(self, query: Query, candidates: Candidates, backend: str) -> _Prepared:
+    async def _prepare(self, query: Query, candidates: Candidates, backend: str, shots: int) -> _Prepared:
         limits = await self._jobs.limits(backend)
         if len(query.contexts) > 1:
             made = superposed.prepare(query, candidates, limits.max_qubits)
             return _Prepared(
-                made.batch, made.encoding_error, lambda result: superposed.estimate(query, candidates, made, result)
+                made.batch,
+                shots,
+                made.encoding_error,
+                lambda result: superposed.estimate(query, candidates, made, result),
             )
-        plan = retrieval.plan_refinement(query, candidates, limits.max_qubits)
-        template = await self._templates.overlap(plan.encoding.num_qubits)
+        rows = retrieval.plan_refinement(query, candidates, limits.max_qubits)
+        template = await self._templates.overlap(rows.encoding.num_qubits)
+        family: Family = "merged"
+        plan = aim = None
+        if query.epsilon is not None:
+            epsilon = query.epsilon * overlaps.survival_of_merged(rows.encoding, limits)
+            aim = AdaptiveAim(query.top_k, epsilon, retrieval.CONFIDENCE, query.max_shots)
+        elif query.shots is None:
+            plan = overlaps.plan(rows.encoding, limits, shots)
+            family, shots = plan.chosen.family, plan.chosen.shots
 
         def read(result: BackendResult) -> Scores:
-            estimates = retrieval.estimate(plan, result)
+            estimates = retrieval.estimate(rows, family, limits, result)
             return retrieval.score(query, candidates, estimates.fidelities, estimates)
 
-        return _Prepared(overlap_circuits(plan.encoding, template), plan.encoding.worst_error, read)
-
-    async def _run(self, query: Query, batch: CircuitBatch, backend: str, shots: int) -> BackendResult:
-        aim = None
-        if query.epsilon is not None:
-            aim = AdaptiveAim(query.top_k, query.epsilon, retrieval.CONFIDENCE, query.max_shots)
-        return await self._jobs.run(JobRequest(self._new_key(), backend, batch, shots, query.timeout_s, adaptive=aim))
+        batch = overlaps.bind(family, rows.encoding, template)
+        return _Prepared(batch, shots, rows.encoding.worst_error, read, plan, aim)
 
 
 def _report(prepared: _Prepared, result: BackendResult, ratio: float, why: str) -> Refinement:
@@ -140,4 +152,5 @@ def _report(prepared: _Prepared, result: BackendResult, ratio: float, why: str) 
         encoding_error=prepared.encoding_error,
         quantum_speedup_ratio=ratio,
         provider_job_ids=result.provider_job_ids,
+        plan=None if prepared.plan is None else prepared.plan.view(),
     )

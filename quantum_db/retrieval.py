@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db import overlaps
 from quantum_db.circuits.encoding import (
     SpanEncoding,
     cosine_of_fidelity,
@@ -19,10 +20,11 @@ from quantum_db.circuits.encoding import (
     fidelity_of_cosine,
     lift,
 )
-from quantum_db.circuits.statistics import wilson_interval, z_value
+from quantum_db.circuits.planner import Family
+from quantum_db.circuits.statistics import z_value
 from quantum_db.model import Candidates, Hit, Interval, NoContextRule, Query, Search
 from quantum_db.modes import Mode
-from quantum_db.ports import BackendResult
+from quantum_db.ports import BackendLimits, BackendResult
 from quantum_db.routing import Route, binomial_errors, route
 
 Array = NDArray[np.float64]
@@ -70,30 +72,17 @@ def plan_refinement(query: Query, candidates: Candidates, max_qubits: int) -> Re
 class Estimates:
     """What shots say of the rows' fidelities; all of shape (N,). ``low`` and ``high`` are at ``CONFIDENCE``."""
 
-    successes: NDArray[np.int64]
-    shots: NDArray[np.int64]
+    fidelities: Array
     low: Array
     high: Array
-
-    @property
-    def fidelities(self) -> Array:
-        """The share of all-zero outcomes, (N,)."""
-        return self.successes / self.shots
+    variance: Array
 
 
-def estimate(plan: RefinementPlan, result: BackendResult) -> Estimates:
-    """Return the rows' estimates from each circuit's counts.
-
-    Intervals are Wilson's, or those of the adaptive selection, which allow for how it stopped.
-    """
-    zeros = np.array([counts.get(0, 0) for counts in result.counts], dtype=np.int64)
-    shots = np.array([sum(counts.values()) for counts in result.counts], dtype=np.int64)
-    if result.selection is None:
-        low, high = wilson_interval(zeros, shots, CONFIDENCE)
-    else:
-        low, high = result.selection.low, result.selection.high
+def estimate(plan: RefinementPlan, family: Family, limits: BackendLimits, result: BackendResult) -> Estimates:
+    """Return the rows' estimates from the counts of each candidate; see ``quantum_db.overlaps.read``."""
+    found = overlaps.read(family, plan.encoding, limits, result, CONFIDENCE)
     row = plan.circuit_of_row
-    return Estimates(zeros[row], shots[row], low[row], high[row])
+    return Estimates(found.values[row], found.low[row], found.high[row], found.variance[row])
 
 
 def routed(query: Query, candidates: Candidates, exact: Scores, shots: int) -> Route:
@@ -104,7 +93,8 @@ def routed(query: Query, candidates: Candidates, exact: Scores, shots: int) -> R
     fidelities = exact_fidelities(query, candidates)
     _, circuit = np.unique(candidates.vectors, axis=0, return_inverse=True)
     if _sums_rows(query):
-        _, errors = _sum_of_rows(query.no_context_rule, candidates, fidelities, fidelities * shots, shots)
+        variance = fidelities * (1.0 - fidelities) / shots
+        _, errors = _sum_of_rows(query.no_context_rule, candidates, fidelities, variance)
         circuits = None
     else:
         factor = candidates.weights if query.weighting == "joint" else np.ones_like(fidelities)
@@ -141,8 +131,8 @@ def score(query: Query, candidates: Candidates, fidelities: Array, estimates: Es
     """
     best_row = _best_rows(candidates, fidelities)
     if _sums_rows(query):
-        counted = (None, None) if estimates is None else (estimates.successes, estimates.shots)
-        values, deviation = _sum_of_rows(query.no_context_rule, candidates, fidelities, *counted)
+        variance = np.zeros_like(fidelities) if estimates is None else estimates.variance
+        values, deviation = _sum_of_rows(query.no_context_rule, candidates, fidelities, variance)
         margin = z_value(CONFIDENCE) * deviation
         return Scores(values, values - margin, values + margin, best_row)
     low = high = fidelities
@@ -164,20 +154,10 @@ def _sums_rows(query: Query) -> bool:
 
 
 def _sum_of_rows(
-    rule: NoContextRule,
-    candidates: Candidates,
-    fidelities: Array,
-    successes: NDArray[np.number] | None = None,
-    shots: NDArray[np.int64] | int | None = None,
+    rule: NoContextRule, candidates: Candidates, fidelities: Array, variance: Array
 ) -> tuple[Array, Array]:
     """Return value and standard deviation of each entity's sum over its rows."""
     starts = np.searchsorted(candidates.owner, np.arange(len(candidates.entity_ids)))
-    variance = np.zeros_like(fidelities)
-    if successes is not None and shots is not None:
-        centre = np.asarray(
-            (successes + 2.0) / (shots + 4.0), dtype=np.float64
-        )  # Agresti and Coull's: no variance of zero at 0 or all successes
-        variance = centre * (1.0 - centre) / shots
     if rule == "traced":
         weights = candidates.weights
         values = np.add.reduceat(weights * fidelities, starts)

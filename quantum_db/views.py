@@ -32,7 +32,7 @@ def entity_view(entity: Entity) -> dict[str, Any]:
 
 
 def answer_view(answer: Answer, explain: bool) -> dict[str, Any]:
-    """Return an answer; ``explain`` adds the time of each stage."""
+    """Return an answer; ``explain`` adds the time of each stage and the plan of the circuits."""
     view: dict[str, Any] = {
         "hits": [_hit_view(hit) for hit in answer.hits],
         "mode": answer.mode,
@@ -42,6 +42,8 @@ def answer_view(answer: Answer, explain: bool) -> dict[str, Any]:
     }
     if explain:
         view["stages"] = asdict(answer.stages)
+    else:
+        del view["refinement"]["plan"]
     return view
 
 

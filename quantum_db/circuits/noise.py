@@ -274,7 +274,12 @@ class NoisySimulatorBackend:
         self._rng = rng
         self._clock = clock
         self.limits = BackendLimits(
-            max_qubits=max_qubits, max_circuits=5_000, max_gates=1_000_000, max_shots=1_000_000_000
+            max_qubits=max_qubits,
+            max_circuits=5_000,
+            max_gates=1_000_000,
+            max_shots=1_000_000_000,
+            one_qubit_fidelity=noise.one_qubit_fidelity,
+            two_qubit_fidelity=noise.two_qubit_fidelity,
         )
 
     def run(self, batch: CircuitBatch, shots: int, *, job_key: str, timeout_s: float) -> BackendResult:  # noqa: ARG002

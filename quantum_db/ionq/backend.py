@@ -26,6 +26,7 @@ from qiskit_ionq.constants import ErrorMitigation
 from qiskit_ionq.exceptions import IonQError, IonQTranspileLevelWarning
 from qiskit_ionq.ionq_job import IonQJob
 
+from quantum_db.circuits.noise import ARIA_1, FORTE_1, IDEAL, NoiseModel
 from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import ROTATION_GATES, CircuitBatch, Gate
 from quantum_db.errors import DeadlineExceeded, InvalidCircuit, InvalidSettings, JobFailed, Unavailable
@@ -189,7 +190,16 @@ class IonQBackend:
             if isinstance(qubits, bool) or not isinstance(qubits, int) or qubits < 1:
                 raise Unavailable(f"the provider does not say how many qubits {self._target} has")
             shots = MAX_SIMULATOR_SHOTS if self._target == "simulator" else MAX_QPU_SHOTS
-            limits = BackendLimits(qubits, MAX_CIRCUITS, MAX_GATES, shots)
+            noise = _published_noise(self._target)
+            limits = BackendLimits(
+                qubits,
+                MAX_CIRCUITS,
+                MAX_GATES,
+                shots,
+                price_model=self._price_model.name,
+                one_qubit_fidelity=noise.one_qubit_fidelity,
+                two_qubit_fidelity=noise.two_qubit_fidelity,
+            )
             self._known = limits, _Target(self._target, qubits)
         return self._known
 
@@ -355,6 +365,13 @@ def _append(circuit: QuantumCircuit, gate: Gate) -> None:
         getattr(circuit, gate.name)(*gate.qubits)
     else:
         raise InvalidCircuit(f"the gate {gate.name!r} cannot be written for IonQ")
+
+
+def _published_noise(target: str) -> NoiseModel:
+    """Return the published model of the machine that IonQ calls ``target``; ideal for the simulator."""
+    if target.startswith("qpu.aria"):
+        return ARIA_1
+    return FORTE_1 if target.startswith("qpu.forte") else IDEAL
 
 
 def _has_key(job: object, job_key: str) -> bool:

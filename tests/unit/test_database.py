@@ -251,6 +251,17 @@ def several(**changes: Any) -> dict[str, Any]:
     return query(context=None, contexts=asked, shots=1_000_000, **changes)
 
 
+async def test_explain_shows_the_planned_circuits_beside_the_alternatives() -> None:
+    bench = await Bench().filled()
+    refinement = (await bench.api.query(query(explain=True)))["refinement"]
+    plan = refinement["plan"]
+    assert (plan["chosen"]["family"], plan["chosen"]["shots"]) == ("merged", 4096)
+    assert {family["family"] for family in plan["alternatives"]} == {"multiplexed", "unary"}
+    assert plan["why"]
+    assert "plan" not in (await bench.api.query(query()))["refinement"]
+    assert (await bench.api.query(query(explain=True, shots=500)))["refinement"]["plan"] is None
+
+
 async def test_several_contexts_are_scored_as_a_superposition_exactly_and_by_circuits() -> None:
     """60 circuits at a million shots each: five standard errors of a score are below 0.006."""
     bench = await Bench().filled()

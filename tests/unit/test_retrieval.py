@@ -13,7 +13,7 @@ from quantum_db.circuits.simulator import probabilities
 from quantum_db.circuits.statistics import wilson_interval, z_value
 from quantum_db.model import Candidates, Query
 from quantum_db.modes import MODES
-from quantum_db.ports import BackendResult
+from quantum_db.ports import BackendLimits, BackendResult
 from quantum_db.retrieval import Estimates
 
 DIMENSION = 16
@@ -42,6 +42,13 @@ def candidates(sizes: list[int], seed: int = 0) -> Candidates:
         weights=weights,
         vectors=unit(rng, len(owner)),
     )
+
+
+def drawn(rng: np.random.Generator, fidelities: np.ndarray, shots: int) -> Estimates:
+    """Return what an ideal backend's shots would say."""
+    share = rng.binomial(shots, fidelities) / shots
+    low, high = wilson_interval((share * shots).round().astype(int), shots, 0.95)
+    return Estimates(share, low, high, share * (1 - share) / shots)
 
 
 def test_the_rules_are_their_formulas() -> None:
@@ -87,8 +94,9 @@ def test_equal_vectors_share_a_circuit_and_the_heavier_context_leads() -> None:
     assert plan.encoding.candidates.shape[0] == 2
     assert plan.circuit_of_row[0] == plan.circuit_of_row[2] != plan.circuit_of_row[1]
     counts = ({0: 400, 1: 100}, {0: 350, 3: 150})
-    estimates = retrieval.estimate(plan, BackendResult(counts, "simulated shots", "simulator", 0.0))
-    assert estimates.successes[0] == estimates.successes[2]
+    result = BackendResult(counts, "simulated shots", "simulator", 0.0)
+    estimates = retrieval.estimate(plan, "merged", BackendLimits(8, 10, 1_000, 1_000), result)
+    assert estimates.fidelities[0] == estimates.fidelities[2]
     asked = query(contexts=(("c", 1.0),))
     classical = retrieval.score(asked, found, retrieval.exact_fidelities(asked, found))
     refined = retrieval.score(asked, found, estimates.fidelities, estimates)
@@ -106,9 +114,7 @@ def test_intervals_hold_at_their_confidence(rule: str) -> None:
     truth = retrieval.score(asked, found, exact).values
     shots, held, total = 20_000, 0, 0
     for _ in range(2_000):
-        successes = rng.binomial(shots, exact)
-        spent = np.full(len(exact), shots)
-        estimates = Estimates(successes, spent, *wilson_interval(successes, spent, 0.95))
+        estimates = drawn(rng, exact, shots)
         scores = retrieval.score(asked, found, estimates.fidelities, estimates)
         held += int(((scores.low <= truth) & (truth <= scores.high)).sum())
         total += len(truth)
@@ -161,9 +167,7 @@ def test_routing_knows_the_error_of_every_rule(rule: str) -> None:
     best = set(np.argsort(-exact.values)[:3])
     changed = 0
     for _ in range(300):
-        successes = rng.binomial(shots, fidelities)
-        spent = np.full(len(fidelities), shots)
-        estimates = Estimates(successes, spent, *wilson_interval(successes, spent, 0.95))
+        estimates = drawn(rng, fidelities, shots)
         scores = retrieval.score(asked, found, estimates.fidelities, estimates)
         changed += set(np.argsort(-scores.values)[:3]) != best
     assert changed <= 0.05 * 300
