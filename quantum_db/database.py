@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
 from quantum_db import retrieval
 from quantum_db.circuits.template import Template
+from quantum_db.diversity import Diversifier
 from quantum_db.errors import (
     DeadlineExceeded,
     FieldError,
@@ -20,7 +20,7 @@ from quantum_db.errors import (
     UnknownContext,
 )
 from quantum_db.lifecycle import Happening, StateEvent
-from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Hit, Query, StageTimes
+from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Query, StageTimes
 from quantum_db.modes import MODES
 from quantum_db.near import near_name
 from quantum_db.ports import (
@@ -32,11 +32,6 @@ from quantum_db.ports import (
     VectorStore,
 )
 from quantum_db.refinement import Policy, Refiner, exact_scores
-from quantum_db.retrieval import Scores
-from quantum_db.tunneling import tunnel
-
-DIVERSITY = 0.1
-"""How much a pair's similarity costs against relevance when ``enable_tunneling`` chooses the hits."""
 
 
 class Database:
@@ -60,8 +55,9 @@ class Database:
         self._states = states
         self._groups = groups
         self._clock = clock
-        self._rng = rng
-        self._refiner = Refiner(jobs, templates, clock, policy or Policy(), new_key)
+        policy = policy or Policy()
+        self._refiner = Refiner(jobs, templates, clock, policy, new_key)
+        self._diversifier = Diversifier(jobs, rng, policy.backend, new_key)
         self._dimension: int | None = None
 
     async def insert(self, entities: Sequence[Entity]) -> None:
@@ -151,7 +147,7 @@ class Database:
             self._note_measured(candidates)
         chosen, tunneling = hits[: query.top_k], None
         if query.enable_tunneling:
-            chosen, tunneling = await asyncio.to_thread(self._diverse, query, candidates, hits, scores or classical)
+            chosen, tunneling = await self._diversifier.choose(query, candidates, hits, scores or classical)
         end = self._clock.monotonic_s()
         return Answer(
             hits=chosen,
@@ -173,27 +169,6 @@ class Database:
         prepared = [StateEvent(entity_id, Happening.PREPARED, now_s, time_ms) for entity_id, time_ms in entities]
         measured = [StateEvent(entity_id, Happening.MEASURED, now_s) for entity_id, _ in entities]
         self._states.record([*prepared, *measured])
-
-    def _diverse(
-        self, query: Query, candidates: Candidates, hits: tuple[Hit, ...], scores: Scores
-    ) -> tuple[tuple[Hit, ...], dict[str, Any]]:
-        """Choose ``top_k`` hits that are relevant and differ from each other; see ``quantum_db.tunneling``."""
-        vectors = candidates.vectors[scores.best_row].astype(np.float64)
-        place = {entity_id: index for index, entity_id in enumerate(candidates.entity_ids)}
-        vectors = vectors[[place[hit.id] for hit in hits]]
-        similarity = (vectors @ vectors.T).clip(0.0, 1.0) ** 2
-        similarity = (similarity + similarity.T) / 2.0
-        np.fill_diagonal(similarity, 0.0)
-        relevance = np.array([hit.score for hit in hits])
-        count = min(query.top_k, len(hits))
-        if count == 0:
-            return (), {"diversity": DIVERSITY, "gain_over_greedy": 0.0, "missed_by_greedy": []}
-        result = tunnel(relevance, similarity, count, DIVERSITY, self._rng)
-        return tuple(hits[i] for i in result.selection.indices), {
-            "diversity": DIVERSITY,
-            "gain_over_greedy": result.gain,
-            "missed_by_greedy": [hits[i].id for i in result.missed],
-        }
 
     async def _check_dimensions(self, dimensions: list[int], path: str = "") -> None:
         if self._dimension is None:

@@ -17,6 +17,7 @@ from quantum_db.filters import Filter
 Vector = NDArray[np.float32]
 Provenance = Literal["exact", "simulated shots", "emulator", "hardware"]
 NoContextRule = Literal["soft", "best", "traced"]
+TunnelingSolver = Literal["annealing", "qaoa"]
 Refine = Literal["auto", "always"]
 Weighting = Literal["conditional", "joint"]
 
@@ -144,6 +145,7 @@ class Query:
     age_ms: float = 0.0
     refine: Refine = "auto"
     enable_tunneling: bool = False
+    tunneling_solver: TunnelingSolver = "annealing"
     explain: bool = False
 
 

@@ -40,6 +40,7 @@ MAX_DIMENSION = 4_096
 MAX_BATCH = 1_000
 MAX_CONTEXTS = 64
 MAX_TOP_K = 100
+MAX_QAOA_TOP_K = 5
 MAX_GROUP = 1_000
 MAX_SHOTS = 1_000_000
 MAX_ADAPTIVE_SHOTS = 100_000_000
@@ -239,6 +240,7 @@ class QueryBody(Body):
     max_shots: Annotated[int, Field(ge=1_000, le=MAX_ADAPTIVE_SHOTS)] = DEFAULT_MAX_SHOTS
     refine: Literal["auto", "always"] = "auto"
     enable_tunneling: bool = False
+    tunneling_solver: Literal["annealing", "qaoa"] = "annealing"
     explain: bool = False
 
     @field_validator("contexts")
@@ -253,6 +255,12 @@ class QueryBody(Body):
     def _contexts_are_asked_one_way(self) -> QueryBody:
         if self.context is not None and self.contexts:
             _refuse("and contexts exclude each other: one names a single context, the other several", at="context")
+        return self
+
+    @model_validator(mode="after")
+    def _qaoa_is_small(self) -> QueryBody:
+        if self.tunneling_solver == "qaoa" and self.top_k > MAX_QAOA_TOP_K:
+            _refuse(f"may be at most {MAX_QAOA_TOP_K} with the solver qaoa, which chooses among ten hits", at="top_k")
         return self
 
     @model_validator(mode="after")

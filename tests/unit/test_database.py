@@ -159,6 +159,21 @@ async def test_tunneling_chooses_among_the_candidates_and_never_loses_to_greedy(
     assert answer["tunneling"]["gain_over_greedy"] >= 0.0
 
 
+async def test_qaoa_runs_through_the_job_pool_and_never_loses_to_greedy() -> None:
+    bench = await Bench().filled()
+    asked = query(mode="classical", enable_tunneling=True, tunneling_solver="qaoa", top_k=3)
+    answer = await bench.api.query(asked)
+    report = answer["tunneling"]
+    assert len({hit["id"] for hit in answer["hits"]}) == 3
+    assert report["gain_over_greedy"] >= 0.0
+    assert (report["solver"], report["layers"], report["shots"]) == ("qaoa", 4, 1024)
+    assert report["provenance"] == "simulated shots"
+    assert report["optimum_shots"] > 0
+    assert report["optimum_probability"] > report["uniform_probability"]
+    (request,) = bench.jobs.requests
+    assert request.batch.template.num_qubits == 10
+
+
 async def test_states_are_noted_for_what_was_measured() -> None:
     bench = await Bench().filled(3)
     assert [event.what for event in bench.states.events] == [Happening.CREATED] * 3
