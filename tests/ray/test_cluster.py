@@ -79,6 +79,54 @@ def test_both_backends_agree_with_exact_linear_algebra(client: httpx.Client, bac
     assert all(answer["stages"][stage] >= 0 for stage in ("parse_ms", "filter_ms", "refine_ms", "rank_ms"))
 
 
+def test_adaptive_shots_on_ionq_are_rounds_of_jobs(client: httpx.Client) -> None:
+    insert(client, *ring("rounds", 40))
+    body = {"vector": [1.0, 0.0], "context": "rounds-near", "top_k": 5, "backend": "ionq", "timeout_ms": 30_000}
+    answer = client.post("/api/v2/query", json={**body, "epsilon": 0.02, "refine": "always"}).json()
+    refinement = answer["refinement"]
+    assert refinement["ran"], refinement
+    assert refinement["rounds"] == len(refinement["provider_job_ids"]) > 1
+    assert refinement["confidence"] == 0.95
+    assert answer["hits"][0]["metadata"]["place"] in (39, 0, 1)
+
+
+def test_several_contexts_are_asked_in_superposition(client: httpx.Client) -> None:
+    """The two contexts of an entity lie half a turn apart: asked alike, the heavier one decides where it points."""
+    insert(client, *ring("both"))
+    asked = [{"name": "both-near"}, {"name": "both-far"}]
+    body = {"vector": [1.0, 0.0], "contexts": asked, "top_k": 12, "shots": 100_000}
+    answer = client.post("/api/v2/query", json=body).json()
+    assert answer["refinement"]["circuits"] == 24
+    root = np.sqrt([0.75, 0.25])
+    for hit in answer["hits"]:
+        cosine = float(np.cos(2 * np.pi * hit["metadata"]["place"] / 12))
+        coherent = float((root @ [(1 + cosine) / 2, (1 - cosine) / 2]) ** 2 / root.sum() ** 2)
+        assert hit["classical_score"] == pytest.approx(coherent, abs=1e-5)
+        assert abs(hit["score"] - coherent) < 0.02
+
+
+def test_groups_are_measured_and_batches_run(client: httpx.Client) -> None:
+    insert(client, *ring("tied", 3))
+    group = {"group_id": "tied/group", "entity_ids": ["tied-0", "tied-1", "tied-2"], "correlation_strength": 0.6}
+    client.post("/api/v2/entanglement/groups", json=group).raise_for_status()
+    path = "/api/v2/entanglement/groups/tied/group/measure"
+    found = client.post(path, json={"shots": 50_000, "backend": "ionq", "timeout_ms": 30_000, "chsh": True}).json()
+    assert found["provenance"] == "emulator"
+    assert abs(found["mean"]["value"] - 0.6) < 0.025
+    assert found["chsh"]["violates"]
+    operations = [{"op": "encode", "id": "a", "vector": [0.6, 0.8]}, {"op": "measure", "shots": 20_000}]
+    ran = client.post("/api/v2/batch", json={"operations": operations}).json()
+    assert ran["results"][0]["vectors"][0]["shares"] == pytest.approx([0.36, 0.64], abs=0.02)
+
+
+def test_the_circuits_of_an_answer_are_shown(client: httpx.Client) -> None:
+    insert(client, *ring("shown"))
+    body = {"vector": [1.0, 0.0], "context": "shown-near", "refine": "always"}
+    key = client.post("/api/v2/query", json=body).json()["refinement"]["circuit_key"]
+    assert "<svg" in client.get(f"/api/v2/circuits/{key}", params={"format": "svg"}).text
+    assert client.get(f"/api/v2/circuits/{key}?format=qasm3").text.startswith("OPENQASM 3")
+
+
 def test_contexts_change_the_answer_and_filters_narrow_it(client: httpx.Client) -> None:
     insert(client, *ring("turn"))
     body = {"vector": [1.0, 0.0], "top_k": 1, "filter": {"must": [{"key": "kind", "match": {"value": "turn"}}]}}
