@@ -17,6 +17,7 @@ from quantum_db.filters import Filter
 Vector = NDArray[np.float32]
 Provenance = Literal["exact", "simulated shots", "emulator", "hardware"]
 NoContextRule = Literal["soft", "best", "traced"]
+Mitigation = Literal["none", "readout", "zne"]
 TunnelingSolver = Literal["annealing", "qaoa"]
 Refine = Literal["auto", "always"]
 Weighting = Literal["conditional", "joint"]
@@ -143,6 +144,7 @@ class Query:
     epsilon: float | None = None
     max_shots: int = DEFAULT_MAX_SHOTS
     age_ms: float = 0.0
+    mitigation: Mitigation = "none"
     refine: Refine = "auto"
     enable_tunneling: bool = False
     tunneling_solver: TunnelingSolver = "annealing"

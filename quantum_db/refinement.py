@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from quantum_db import overlaps, retrieval, superposed
+from quantum_db import mitigated, overlaps, retrieval, superposed
 from quantum_db.circuits.planner import Family, OverlapPlan
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import JobFailed, Overloaded, Unavailable
@@ -31,12 +32,16 @@ class Policy:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Prepared:
-    """The job to run, and how its result becomes scores. ``plan`` is None where there was nothing to choose."""
+    """The job to run, maybe one more for mitigation, and how their results become scores.
+
+    ``plan`` is None where there was nothing to choose.
+    """
 
     batch: CircuitBatch
     shots: int
     encoding_error: float
-    read: Callable[[BackendResult], Scores]
+    read: Callable[[Sequence[BackendResult]], Scores]
+    extra: CircuitBatch | None = None
     plan: OverlapPlan | None = None
     adaptive: AdaptiveAim | None = None
 
@@ -80,18 +85,15 @@ class Refiner:
         start = self._clock.monotonic_s()
         try:
             prepared = await self._prepare(query, candidates, backend, shots)
-            request = JobRequest(
-                self._new_key(), backend, prepared.batch, prepared.shots, query.timeout_s, adaptive=prepared.adaptive
-            )
-            result = await self._jobs.run(request)
-            scores = prepared.read(result)
+            results = await self._run(query, prepared, backend)
+            scores = prepared.read(results)
         except (Unavailable, Overloaded, JobFailed) as error:
             if self._policy.on_backend_failure == "fail":
                 raise
             why = f"{backend} failed, so the order is the classical one: {error.detail}"
             return None, Refinement(False, why, "exact", backend)
         ratio = classical_s / (self._clock.monotonic_s() - start)
-        return scores, _report(prepared, result, ratio, why)
+        return scores, _report(prepared, results, ratio, why)
 
     def _routed(self, query: Query, candidates: Candidates, classical: Scores) -> tuple[int, str, bool]:
         """Return the shots of each circuit, the reason for running or skipping them, and whether they run."""
@@ -113,7 +115,7 @@ class Refiner:
                 made.batch,
                 shots,
                 made.encoding_error,
-                lambda result: superposed.estimate(query, candidates, made, result),
+                lambda results: superposed.estimate(query, candidates, made, results[0]),
             )
         rows = retrieval.plan_refinement(query, candidates, limits.max_qubits)
         template = await self._templates.overlap(rows.encoding.num_qubits)
@@ -122,35 +124,49 @@ class Refiner:
         if query.epsilon is not None:
             epsilon = query.epsilon * overlaps.survival_of_merged(rows.encoding, limits)
             aim = AdaptiveAim(query.top_k, epsilon, retrieval.CONFIDENCE, query.max_shots)
-        elif query.shots is None:
+        elif query.shots is None and query.mitigation == "none":
             plan = overlaps.plan(rows.encoding, limits, shots)
             family, shots = plan.chosen.family, plan.chosen.shots
 
-        def read(result: BackendResult) -> Scores:
-            estimates = retrieval.estimate(rows, family, limits, result)
+        batch = overlaps.bind(family, rows.encoding, template)
+
+        def read(results: Sequence[BackendResult]) -> Scores:
+            if query.mitigation == "none":
+                found = overlaps.read(family, rows.encoding, limits, results[0], retrieval.CONFIDENCE)
+            else:
+                found = mitigated.read(query.mitigation, rows.encoding, limits, results, shots, retrieval.CONFIDENCE)
+            estimates = retrieval.estimate(rows, found)
             return retrieval.score(query, candidates, estimates.fidelities, estimates)
 
-        batch = overlaps.bind(family, rows.encoding, template)
-        return _Prepared(batch, shots, rows.encoding.worst_error, read, plan, aim)
+        extra = None if query.mitigation == "none" else mitigated.extra_job(query.mitigation, batch)
+        return _Prepared(batch, shots, rows.encoding.worst_error, read, extra, plan, aim)
+
+    async def _run(self, query: Query, prepared: _Prepared, backend: str) -> list[BackendResult]:
+        batches = [prepared.batch] if prepared.extra is None else [prepared.batch, prepared.extra]
+        requests = [
+            JobRequest(self._new_key(), backend, batch, prepared.shots, query.timeout_s, adaptive=prepared.adaptive)
+            for batch in batches
+        ]
+        return list(await asyncio.gather(*(self._jobs.run(request) for request in requests)))
 
 
-def _report(prepared: _Prepared, result: BackendResult, ratio: float, why: str) -> Refinement:
-    batch, selection = prepared.batch, result.selection
+def _report(prepared: _Prepared, results: Sequence[BackendResult], ratio: float, why: str) -> Refinement:
+    batch, selection = prepared.batch, results[0].selection
     return Refinement(
         ran=True,
         why=why,
-        provenance=result.provenance,
-        backend=result.backend,
+        provenance=results[0].provenance,
+        backend=results[0].backend,
         circuit_key=batch.template.key,
         circuits=len(batch),
         qubits=batch.template.num_qubits,
-        shots=sum(sum(counts.values()) for counts in result.counts),
-        rounds=1 if selection is None else selection.rounds,
+        shots=sum(sum(counts.values()) for result in results for counts in result.counts),
+        rounds=len(results) if selection is None else selection.rounds,
         confidence=None if selection is None else selection.confidence,
         two_qubit_gates=len(batch) * batch.template.two_qubit_gates,
-        cost_usd=result.cost_usd,
+        cost_usd=sum(result.cost_usd for result in results),
         encoding_error=prepared.encoding_error,
         quantum_speedup_ratio=ratio,
-        provider_job_ids=result.provider_job_ids,
+        provider_job_ids=tuple(name for result in results for name in result.provider_job_ids),
         plan=None if prepared.plan is None else prepared.plan.view(),
     )

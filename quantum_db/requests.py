@@ -238,6 +238,7 @@ class QueryBody(Body):
     shots: Annotated[int, Field(ge=1, le=MAX_SHOTS)] | None = None
     epsilon: Annotated[Finite, Field(ge=0.0, le=0.5)] | None = None
     max_shots: Annotated[int, Field(ge=1_000, le=MAX_ADAPTIVE_SHOTS)] = DEFAULT_MAX_SHOTS
+    mitigation: Literal["none", "readout", "zne"] = "none"
     refine: Literal["auto", "always"] = "auto"
     enable_tunneling: bool = False
     tunneling_solver: Literal["annealing", "qaoa"] = "annealing"
@@ -255,6 +256,12 @@ class QueryBody(Body):
     def _contexts_are_asked_one_way(self) -> QueryBody:
         if self.context is not None and self.contexts:
             _refuse("and contexts exclude each other: one names a single context, the other several", at="context")
+        return self
+
+    @model_validator(mode="after")
+    def _mitigation_knows_its_shots(self) -> QueryBody:
+        if self.mitigation != "none" and (self.epsilon is not None or len(self.contexts) > 1):
+            _refuse("goes with neither epsilon nor several contexts", at="mitigation")
         return self
 
     @model_validator(mode="after")

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from quantum_db import overlaps
 from quantum_db.circuits.encoding import (
     SpanEncoding,
     cosine_of_fidelity,
@@ -20,11 +19,10 @@ from quantum_db.circuits.encoding import (
     fidelity_of_cosine,
     lift,
 )
-from quantum_db.circuits.planner import Family
 from quantum_db.circuits.statistics import z_value
 from quantum_db.model import Candidates, Hit, Interval, NoContextRule, Query, Search
 from quantum_db.modes import Mode
-from quantum_db.ports import BackendLimits, BackendResult
+from quantum_db.overlaps import FidelityEstimates
 from quantum_db.routing import Route, binomial_errors, route
 
 Array = NDArray[np.float64]
@@ -78,9 +76,8 @@ class Estimates:
     variance: Array
 
 
-def estimate(plan: RefinementPlan, family: Family, limits: BackendLimits, result: BackendResult) -> Estimates:
-    """Return the rows' estimates from the counts of each candidate; see ``quantum_db.overlaps.read``."""
-    found = overlaps.read(family, plan.encoding, limits, result, CONFIDENCE)
+def estimate(plan: RefinementPlan, found: FidelityEstimates) -> Estimates:
+    """Return the rows' estimates from those of the circuits."""
     row = plan.circuit_of_row
     return Estimates(found.values[row], found.low[row], found.high[row], found.variance[row])
 

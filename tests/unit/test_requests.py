@@ -132,6 +132,7 @@ def test_wrong_entities_are_told_by_field(body: object, path: str, message: str)
         ({"context": None, "contexts": [{"name": "a"}, {"name": "b"}], "epsilon": 0.1}, "epsilon", "a single context"),
         ({"age_ms": -1}, "age_ms", "must be greater than or equal to 0"),
         ({"tunneling_solver": "qaoa"}, "top_k", "may be at most 5 with the solver qaoa"),
+        ({"mitigation": "zne", "epsilon": 0.1}, "mitigation", "goes with neither epsilon nor several contexts"),
         ({"refine": "never"}, "refine", "must be 'auto' or 'always'"),
         ({"no_context_rule": "worst"}, "no_context_rule", "must be 'soft', 'best' or 'traced'"),
         ({"filter": {"must": [{"key": "a"}]}}, "filter.must[0]", "needs exactly one of"),

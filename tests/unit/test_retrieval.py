@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from quantum_db import retrieval
+from quantum_db import overlaps, retrieval
 from quantum_db.circuits.overlap import overlap_circuits, overlap_template
 from quantum_db.circuits.simulator import probabilities
 from quantum_db.circuits.statistics import wilson_interval, z_value
@@ -95,7 +95,8 @@ def test_equal_vectors_share_a_circuit_and_the_heavier_context_leads() -> None:
     assert plan.circuit_of_row[0] == plan.circuit_of_row[2] != plan.circuit_of_row[1]
     counts = ({0: 400, 1: 100}, {0: 350, 3: 150})
     result = BackendResult(counts, "simulated shots", "simulator", 0.0)
-    estimates = retrieval.estimate(plan, "merged", BackendLimits(8, 10, 1_000, 1_000), result)
+    limits = BackendLimits(8, 10, 1_000, 1_000)
+    estimates = retrieval.estimate(plan, overlaps.read("merged", plan.encoding, limits, result, 0.95))
     assert estimates.fidelities[0] == estimates.fidelities[2]
     asked = query(contexts=(("c", 1.0),))
     classical = retrieval.score(asked, found, retrieval.exact_fidelities(asked, found))
