@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Final, Literal
 
@@ -243,10 +243,13 @@ def _flipped_control(index: int, count: int) -> int:
     return ((index + 1) & -(index + 1)).bit_length() - 1
 
 
+@lru_cache(maxsize=32)
 def _gray_transform(controls: int) -> Angles:
-    """Return T with (multiplexed angles) @ T = (gate angles), shape (2^k, 2^k)."""
+    """Return T with (multiplexed angles) @ T = (gate angles), shape (2^k, 2^k), read-only because it is shared."""
     size = 1 << controls
     index = np.arange(size)
     gray = index ^ (index >> 1)
     parity = np.bitwise_count(index[:, None] & gray[None, :]) & 1
-    return np.asarray(np.where(parity, -1.0, 1.0) / size, dtype=np.float64)
+    transform = np.asarray(np.where(parity, -1.0, 1.0) / size, dtype=np.float64)
+    transform.flags.writeable = False
+    return transform

@@ -12,7 +12,7 @@ import re
 import threading
 import warnings
 from collections.abc import Mapping, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, Final, cast
 from urllib.parse import urlsplit
@@ -26,9 +26,10 @@ from qiskit_ionq.constants import ErrorMitigation
 from qiskit_ionq.exceptions import IonQError, IonQTranspileLevelWarning
 from qiskit_ionq.ionq_job import IonQJob
 
+from quantum_db.circuits.drawing import to_qiskit
 from quantum_db.circuits.noise import ARIA_1, FORTE_1, IDEAL, NoiseModel
 from quantum_db.circuits.simulator import check_limits
-from quantum_db.circuits.template import ROTATION_GATES, CircuitBatch, Gate
+from quantum_db.circuits.template import ROTATION_GATES, CircuitBatch, Template
 from quantum_db.errors import DeadlineExceeded, InvalidCircuit, InvalidSettings, JobFailed, Unavailable
 from quantum_db.ionq.client import BoundedClient, RefusedError, UnclearError
 from quantum_db.ionq.pricing import FREE, PriceModel
@@ -41,6 +42,7 @@ MAX_GATES: Final = 150_000
 MAX_QPU_SHOTS: Final = 10_000
 MAX_SIMULATOR_SHOTS: Final = 1_000_000
 JOB_KEY: Final = "job_key"
+_QIS_GATES: Final = ROTATION_GATES | {"cx", "h"}
 
 LIMITS_TIMEOUT_S: Final = 10.0
 CANCEL_TIMEOUT_S: Final = 2.0
@@ -345,26 +347,23 @@ def _provenance(url: str, target: str) -> Provenance:
 
 
 def _circuits(batch: CircuitBatch) -> list[QuantumCircuit]:
-    """Return the batch for qiskit. All have one name: results go by order, and the header then compresses well."""
-    qubits = batch.template.num_qubits
-    circuits = []
-    for gates in batch.template.gates(batch.angles):
-        circuit = QuantumCircuit(qubits, qubits, name="circuit")
-        for gate in gates:
-            _append(circuit, gate)
-        circuit.measure(range(qubits), range(qubits))
-        circuits.append(circuit)
-    return circuits
+    """Return the batch for qiskit, all circuits from one structure."""
+    structure = _structure(batch.template)
+    return [structure.assign_parameters(row.tolist()) for row in batch.template.gate_angles(batch.angles)]
 
 
-def _append(circuit: QuantumCircuit, gate: Gate) -> None:
-    """Append one gate of a template; all have a name of their own in IonQ's QIS gate set."""
-    if gate.name in ROTATION_GATES:
-        getattr(circuit, gate.name)(gate.angle, *gate.qubits)
-    elif gate.name in {"cx", "h"}:
-        getattr(circuit, gate.name)(*gate.qubits)
-    else:
-        raise InvalidCircuit(f"the gate {gate.name!r} cannot be written for IonQ")
+@lru_cache(maxsize=64)
+def _structure(template: Template) -> QuantumCircuit:
+    """Return the structure with its angles as parameters; all its gates have a name in IonQ's QIS gate set.
+
+    All structures have one name: results go by order, and the header that repeats it then compresses well.
+    """
+    unknown = {name for name, _ in template.structure} - _QIS_GATES
+    if unknown:
+        raise InvalidCircuit(f"the gate {min(unknown)!r} cannot be written for IonQ")
+    circuit = to_qiskit(template)
+    circuit.name = "circuit"
+    return circuit
 
 
 def _published_noise(target: str) -> NoiseModel:
