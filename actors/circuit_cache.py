@@ -42,6 +42,10 @@ class CircuitCache:
         """See ``Templates.overlap``."""
         return self._cache.overlap(num_qubits)
 
+    async def put(self, template: Template) -> None:
+        """Hold a structure that a replica has used."""
+        self._cache.put(template)
+
     async def get(self, key: str) -> Template:
         """See ``Templates.get``."""
         template = self._cache.find(key)
@@ -73,6 +77,11 @@ class SharedTemplates:
         assert isinstance(template, Template)
         self._cache.put_overlap(template)
         return template
+
+    def note(self, template: Template) -> None:
+        if not self._cache.holds(template.key):
+            self._cache.put(template)
+            self._actor.put.remote(template)
 
     async def get(self, key: str) -> Template:
         template = await ask(self._actor.get.remote(key))

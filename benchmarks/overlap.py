@@ -1,7 +1,7 @@
 """One overlap circuit: our batched simulator against qiskit's Statevector and Aer: ``python -m benchmarks.overlap``.
 
 Each peer gets the same circuits, already built and (for Aer) already transpiled; only running them is timed. Ours is
-timed on a batch of 64, as queries use it. Medians over rounds, one thread.
+timed on a batch of 64, as queries use it. Medians over rounds, one thread. Qulacs is a peer where it is installed.
 """
 
 from __future__ import annotations
@@ -14,6 +14,11 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 import statistics
 import time
 from collections.abc import Callable
+
+try:
+    import qulacs
+except ImportError:
+    qulacs = None
 
 import numpy as np
 from qiskit import QuantumCircuit
@@ -48,6 +53,31 @@ def to_qiskit(gates: list[Gate], qubits: int, measured: bool) -> QuantumCircuit:
     return circuit
 
 
+def qulacs_runner(lists: list[list[Gate]], qubits: int) -> Callable[[], object] | None:
+    """Return what runs the circuits on Qulacs, or None where it is not installed."""
+    if qulacs is None:
+        return None
+    circuits = []
+    for gates in lists:
+        circuit = qulacs.QuantumCircuit(qubits)
+        for gate in gates:
+            if gate.name == "ry":
+                circuit.add_RY_gate(gate.qubits[0], -gate.angle)  # its rotations turn the other way
+            else:
+                circuit.add_CNOT_gate(*gate.qubits)
+        circuits.append(circuit)
+
+    def run() -> list[list[int]]:
+        samples = []
+        for circuit in circuits:
+            state = qulacs.QuantumState(qubits)
+            circuit.update_quantum_state(state)
+            samples.append(state.sampling(SHOTS))
+        return samples
+
+    return run
+
+
 def median_ms(run: Callable[[], object], per: int) -> float:
     run()
     times = []
@@ -62,8 +92,8 @@ def main() -> None:
     rng = np.random.default_rng(0)
     aer = AerSimulator(method="statevector", max_parallel_threads=1)
     print(f"milliseconds for one circuit with {SHOTS:,} shots; medians of {ROUNDS} rounds\n")
-    print("| qubits | CX | ours | Statevector | Aer | Statevector / ours | Aer / ours |")
-    print("|---|---|---|---|---|---|---|")
+    print("| qubits | CX | ours | Statevector | Aer | Statevector / ours | Aer / ours | Qulacs / ours |")
+    print("|---|---|---|---|---|---|---|---|")
     for qubits in (4, 5, 6, 7, 8):
         batch = circuits(qubits)
         lists = list(batch.template.gates(batch.angles[:4]))
@@ -77,7 +107,9 @@ def main() -> None:
         )
         peer = median_ms(lambda measured=measured: aer.run(measured, shots=SHOTS).result(), len(measured))
         row = f"| {qubits} | {batch.template.two_qubit_gates} | {ours:.4f} | {state:.2f} | {peer:.2f} "
-        print(f"{row}| {state / ours:,.0f} | {peer / ours:,.0f} |", flush=True)
+        other = qulacs_runner(lists, qubits)
+        last = "not installed" if other is None else f"{median_ms(other, len(lists)) / ours:,.1f}"
+        print(f"{row}| {state / ours:,.0f} | {peer / ours:,.0f} | {last} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -169,6 +169,9 @@ class Templates(Protocol):
     async def overlap(self, num_qubits: int) -> Template:
         """Return ``overlap_template(num_qubits)``."""
 
+    def note(self, template: Template) -> None:
+        """Let the cluster know a structure that has been used, so that ``get`` finds it. Does not wait."""
+
     async def get(self, key: str) -> Template:
         """Return the structure with this key. Raises NotFound when it is not in the cluster's cache (any more)."""
 

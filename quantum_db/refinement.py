@@ -85,6 +85,7 @@ class Refiner:
         start = self._clock.monotonic_s()
         try:
             prepared = await self._prepare(query, candidates, backend, shots)
+            self._templates.note(prepared.batch.template)
             results = await self._run(query, prepared, backend)
             scores = prepared.read(results)
         except (Unavailable, Overloaded, JobFailed) as error:

@@ -45,11 +45,19 @@ class TemplateCache:
     def put_overlap(self, template: Template) -> None:
         """Hold an overlap template. Idempotent."""
         self._overlap_keys[template.num_qubits] = template.key
+        self.put(template)
+
+    def put(self, template: Template) -> None:
+        """Hold a template of any family. Idempotent."""
         self._templates[template.key] = template
         self._templates.move_to_end(template.key)
         while len(self._templates) > self._capacity:
             self._templates.popitem(last=False)
             self._evictions += 1
+
+    def holds(self, key: str) -> bool:
+        """Return whether a template with this key is held, without counting a hit or miss."""
+        return key in self._templates
 
     def overlap(self, num_qubits: int) -> Template:
         """Return the overlap template of this size, building it on a miss."""

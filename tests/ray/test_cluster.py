@@ -97,6 +97,8 @@ def test_several_contexts_are_asked_in_superposition(client: httpx.Client) -> No
     body = {"vector": [1.0, 0.0], "contexts": asked, "top_k": 12, "shots": 100_000}
     answer = client.post("/api/v2/query", json=body).json()
     assert answer["refinement"]["circuits"] == 24
+    shown = client.get(f"/api/v2/circuits/{answer['refinement']['circuit_key']}", params={"format": "qasm3"})
+    assert shown.text.startswith("OPENQASM 3")
     root = np.sqrt([0.75, 0.25])
     for hit in answer["hits"]:
         cosine = float(np.cos(2 * np.pi * hit["metadata"]["place"] / 12))

@@ -119,6 +119,9 @@ class FakeTemplates:
     async def overlap(self, num_qubits: int) -> Template:
         return self.cache.overlap(num_qubits)
 
+    def note(self, template: Template) -> None:
+        self.cache.put(template)
+
     async def get(self, key: str) -> Template:
         template = self.cache.find(key)
         if template is None:

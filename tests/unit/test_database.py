@@ -306,6 +306,8 @@ async def test_several_contexts_are_scored_as_a_superposition_exactly_and_by_cir
     bench = await Bench().filled()
     answer = await bench.api.query(several(top_k=30))
     assert answer["refinement"]["circuits"] == 60
+    text, _ = await bench.api.circuit(answer["refinement"]["circuit_key"], "qasm3")
+    assert text.startswith("OPENQASM 3")
     stored = {entity_id: bench.store.entities[entity_id] for entity_id in bench.store.entities}
     vector = np.array(query()["vector"]) / np.linalg.norm(query()["vector"])
     for hit in answer["hits"]:
