@@ -28,8 +28,7 @@ unit: $(STAMP)  ## the tests that need no server and no Ray: seconds
 
 bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.retrieval
-	$(PYTHON) -m benchmarks.overlap
-	$(PYTHON) -m benchmarks.tunneling
+	$(PYTHON) -m benchmarks.quantum
 	$(PYTHON) -m benchmarks.latency
 
 format: $(STAMP)
