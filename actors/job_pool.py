@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import itertools
 import threading
 from collections.abc import Mapping
@@ -47,6 +48,8 @@ class JobWorker:
     """Runs jobs on the backends, several at a time in threads. Holds no state that matters."""
 
     def __init__(self, specs: Mapping[str, BackendSpec], seed: int | None) -> None:
+        if any(spec.kind == "ionq" for spec in specs.values()):
+            importlib.import_module("quantum_db.ionq.backend")  # brings qiskit, which no short-lived thread may import
         self._specs = dict(specs)
         self._seeds = np.random.SeedSequence(seed)
         self._backends: dict[str, QuantumBackend] = {}

@@ -1,15 +1,19 @@
-"""Circuit structures for people and for other tools: as text, as a picture, as OpenQASM 3. By qiskit's own means."""
+"""Circuit structures for people and for other tools: as text, as a picture, as OpenQASM 3. By qiskit's own means.
+
+Qiskit is imported with this module, not where it is used: imported first in a thread that ends, it crashes the process
+when another thread uses it (2.6.2).
+"""
 
 from __future__ import annotations
 
 import io
-from typing import TYPE_CHECKING, Final
+from typing import Final
+
+from qiskit import QuantumCircuit, qasm3
+from qiskit.circuit import ParameterVector
 
 from quantum_db.circuits.template import ROTATION_GATES, Template
 from quantum_db.errors import InvalidRequest
-
-if TYPE_CHECKING:
-    from qiskit import QuantumCircuit
 
 FORMS: Final = {"text": "text/plain; charset=utf-8", "svg": "image/svg+xml", "qasm3": "text/plain; charset=utf-8"}
 """Form -> media type."""
@@ -34,16 +38,11 @@ def draw(template: Template, form: str) -> str:
         return str(circuit.draw("text", fold=_TEXT_WIDTH))
     if form == "svg":
         return _svg(circuit)
-    from qiskit import qasm3  # noqa: PLC0415
-
     return str(qasm3.dumps(circuit))
 
 
 def to_qiskit(template: Template) -> QuantumCircuit:
     """Return the structure as a measured circuit; its parameters are the gate angles in order, ``angle[0]`` first."""
-    from qiskit import QuantumCircuit  # noqa: PLC0415 - qiskit takes seconds to import
-    from qiskit.circuit import ParameterVector  # noqa: PLC0415
-
     qubits = template.num_qubits
     rotations = sum(name in ROTATION_GATES for name, _ in template.structure)
     angles = iter(ParameterVector("angle", rotations))
@@ -56,9 +55,7 @@ def to_qiskit(template: Template) -> QuantumCircuit:
 
 
 def _svg(circuit: QuantumCircuit) -> str:
-    from matplotlib.figure import Figure  # noqa: PLC0415
-
-    figure: Figure = circuit.draw("mpl", fold=30)
+    figure = circuit.draw("mpl", fold=30)
     picture = io.StringIO()
     figure.savefig(picture, format="svg", bbox_inches="tight")
     return picture.getvalue()

@@ -53,7 +53,7 @@ def build_backend(name: str, spec: BackendSpec, rng: np.random.Generator) -> Qua
     token = os.environ.get(spec.token_env)
     if not token:
         raise InvalidSettings(f"backend {name}: the environment variable {spec.token_env} holds no API key")
-    from quantum_db.ionq.backend import IonQBackend  # noqa: PLC0415 - qiskit takes seconds to import
+    from quantum_db.ionq.backend import IonQBackend  # noqa: PLC0415 - qiskit is for those who use it
 
     if spec.price_model not in PRICE_MODELS:
         raise InvalidSettings(f"backend {name}: price_model must be one of {', '.join(PRICE_MODELS)}")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -246,3 +248,22 @@ def test_the_drawn_structure_is_the_circuit() -> None:
     circuit.remove_final_measurements()
     bound = circuit.assign_parameters(list(template.gate_angles(batch.angles)[0]))
     np.testing.assert_allclose(Statevector(bound).data, simulate(batch)[0], atol=1e-10)
+
+
+def test_circuits_are_drawn_in_threads_that_come_and_go() -> None:
+    """In a process of its own: qiskit, first imported in a thread that ends, would crash it."""
+    program = """
+import threading
+def draw():
+    from quantum_db.circuits.drawing import to_qiskit
+    from quantum_db.circuits.overlap import overlap_template
+    for qubits in (2, 3, 4):
+        to_qiskit(overlap_template(qubits))
+import quantum_db.api
+for _ in range(4):
+    thread = threading.Thread(target=draw)
+    thread.start()
+    thread.join()
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 0, result.stderr

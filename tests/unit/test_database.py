@@ -126,7 +126,7 @@ async def test_adaptive_shots_find_the_exact_set_with_fewer_shots_and_say_how_su
     assert rough["refinement"]["shots"] < refinement["shots"]
 
 
-async def test_adaptive_shots_respect_what_a_job_takes() -> None:
+async def test_shots_beyond_what_a_job_takes_are_several_jobs() -> None:
     bench = Bench()
     limits = bench.jobs.backend.limits
     bench.jobs.backend.limits = replace(limits, max_shots=500)
@@ -134,6 +134,10 @@ async def test_adaptive_shots_respect_what_a_job_takes() -> None:
     answer = await bench.api.query(query(epsilon=0.0, max_shots=100_000))
     assert answer["refinement"]["shots"] <= 100_000
     assert answer["refinement"]["ran"], "no job was above the backend's 500 shots"
+    for asked in (query(shots=1_200), query()):
+        spent = (await bench.api.query(asked))["refinement"]["shots"]
+        wanted = 30 * (asked.get("shots") or 4_096)
+        assert wanted <= spent <= 1.01 * wanted, "equal jobs may come to a few shots more"
 
 
 async def test_with_many_shots_the_order_is_the_exact_one() -> None:
