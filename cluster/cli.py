@@ -1,4 +1,4 @@
-"""The command line: ``quantum-cluster serve``, ``demo`` and ``ionq-emulator`` is a module of its own."""
+"""The command line: run a cluster, or the demo."""
 
 from __future__ import annotations
 

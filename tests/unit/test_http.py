@@ -98,7 +98,9 @@ async def test_a_wrong_body_is_a_problem_with_the_fields_path(http: Http) -> Non
 @pytest.mark.parametrize("text", ['{"vector": [NaN]}', '{"vector": [1e999]}', "{", "", '{"vector": [Infinity]}'])
 async def test_what_is_not_json_is_told(http: Http, text: str) -> None:
     response = await http.client.post("/api/v2/query", content=text)
-    problem(response, 422, "invalid-request")
+    assert problem(response, 422, "invalid-request")["detail"].startswith(
+        ("the body is not valid JSON", "vector: holds")
+    )
 
 
 async def test_bodies_above_the_limit_are_refused_declared_or_not(http: Http) -> None:

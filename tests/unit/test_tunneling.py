@@ -227,7 +227,10 @@ class TestEverySolver:
         r, s = vectors_instance(8, 16)
         r.setflags(write=False)
         s.setflags(write=False)
+        copies = r.copy(), s.copy()
         solve(r, s, 5, 0.5)
+        assert (r == copies[0]).all()
+        assert (s == copies[1]).all()
 
     @every_solver
     def test_takes_lists_and_float32_products(self, solve: Any) -> None:
