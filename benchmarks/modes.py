@@ -36,7 +36,7 @@ from quantum_db.clock import SystemClock
 from quantum_db.corpus import Corpus, load_corpus
 from quantum_db.errors import NotFound
 from quantum_db.ionq.pricing import BRAKET_FORTE
-from quantum_db.jobs.run import run_job
+from quantum_db.jobs.rounds import run_here
 from quantum_db.model import Candidates, Query
 from quantum_db.modes import MODES
 from quantum_db.ports import BackendLimits, BackendResult, JobRequest
@@ -85,7 +85,7 @@ class InProcessJobs:
         return self._backend.limits
 
     async def run(self, request: JobRequest) -> BackendResult:
-        return run_job(self._backend, request, self._clock)
+        return run_here(self._backend, request, self._clock)
 
 
 class CachedTemplates:

@@ -11,6 +11,7 @@ from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
 from quantum_db.database import Database
 from quantum_db.measurement import GroupMeasurement
+from quantum_db.model import DEFAULT_TENANT
 from quantum_db.requests import BatchBody, Body, EntityBody, GroupBody, MeasureBody, QueryBody, parse
 from quantum_db.views import answer_view, batch_view, entity_view, group_view, measurement_view
 
@@ -46,11 +47,11 @@ class Api:
         await self._database.delete(entity_id)
         return {"id": entity_id, "deleted": True}
 
-    async def query(self, raw: object) -> Json:
-        """Answer a query (``QueryBody``)."""
+    async def query(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+        """Answer a query (``QueryBody``) of a tenant."""
         start = time.perf_counter()
         body = parse(QueryBody, raw)
-        query = body.to_query()
+        query = body.to_query(tenant)
         answer = await self._database.query(query, parse_ms=(time.perf_counter() - start) * 1000.0)
         return answer_view(answer, query.explain)
 
@@ -62,18 +63,18 @@ class Api:
         """Return an entanglement group."""
         return group_view(await self._database.group(group_id))
 
-    async def measure_group(self, group_id: str, raw: object) -> Json:
+    async def measure_group(self, group_id: str, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
         """Run the circuit of an entanglement group (``MeasureBody``) and return its correlations."""
         body = parse(MeasureBody, raw)
         timeout_s = body.timeout_ms / 1000.0
         found = await self._measurement.measure(
-            group_id, shots=body.shots, timeout_s=timeout_s, backend=body.backend, chsh=body.chsh
+            group_id, shots=body.shots, timeout_s=timeout_s, tenant=tenant, backend=body.backend, chsh=body.chsh
         )
         return measurement_view(found)
 
-    async def execute_batch(self, raw: object) -> Json:
+    async def execute_batch(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
         """Encode, entangle and measure (``RunBatchBody``) in as few circuits and jobs as the qubits allow."""
-        return batch_view(await self._batches.run(raw))
+        return batch_view(await self._batches.run(raw, tenant))
 
     async def circuit(self, key: str, form: str) -> tuple[str, str]:
         """Return a circuit structure that a query has used, as (text, media type), in a form of ``drawing.FORMS``."""

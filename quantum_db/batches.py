@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 from uuid import uuid4
@@ -39,11 +39,11 @@ class RunBatchBody(OperationsBody):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BatchRun:
-    """What a batch was planned as, what each operation gave, and the jobs that ran."""
+    """What a batch was planned as, what each operation gave, and the job that ran."""
 
     plan: BatchPlan
     results: tuple[Result | None, ...]
-    runs: tuple[BackendResult, ...]
+    run: BackendResult
 
 
 class BatchRunner:
@@ -54,8 +54,8 @@ class BatchRunner:
         self._default_backend = default_backend
         self._new_key = new_key
 
-    async def run(self, raw: object) -> BatchRun:
-        """Run a batch (``RunBatchBody``).
+    async def run(self, raw: object, tenant: str) -> BatchRun:
+        """Run a batch (``RunBatchBody``) for a tenant.
 
         Raises:
             InvalidRequest: an operation is wrong, or needs more qubits in one circuit than the backend has.
@@ -68,8 +68,19 @@ class BatchRunner:
                 limits = await self._jobs.limits(backend)
                 operations = [operation.model_dump(exclude_unset=True) for operation in body.operations]
                 plan = plan_batch(operations, backend, limits)
-                requests = [JobRequest(self._new_key(), backend, b, plan.shots, timeout_s) for b in plan.batches]
-                runs = tuple(await asyncio.gather(*(self._jobs.run(request) for request in requests)))
+                request = JobRequest(
+                    self._new_key(), backend, tuple(plan.batches), plan.shots, timeout_s, tenant=tenant
+                )
+                run = await self._jobs.run(request)
         except TimeoutError:
             raise DeadlineExceeded(f"timeout_ms: the batch did not end within {timeout_s * 1000:.0f} ms") from None
-        return BatchRun(plan, read_batch(plan, [run.counts for run in runs]), runs)
+        return BatchRun(plan, read_batch(plan, _by_batch(plan, run.counts)), run)
+
+
+def _by_batch(plan: BatchPlan, counts: Sequence[Mapping[int, int]]) -> list[Sequence[Mapping[int, int]]]:
+    """Return the counts of each batch of the plan."""
+    found, start = [], 0
+    for batch in plan.batches:
+        found.append(counts[start : start + len(batch)])
+        start += len(batch)
+    return found

@@ -49,6 +49,7 @@ class Database:
         rng: np.random.Generator,
         policy: Policy | None = None,
         new_key: Callable[[], str] = lambda: uuid4().hex,
+        count_route: Callable[[str], None] = lambda backend: None,  # noqa: ARG005 - counted where there are metrics
     ) -> None:
         self._store = store
         self._templates = templates
@@ -56,7 +57,7 @@ class Database:
         self._groups = groups
         self._clock = clock
         policy = policy or Policy()
-        self._refiner = Refiner(jobs, templates, clock, policy, new_key)
+        self._refiner = Refiner(jobs, templates, clock, policy, new_key=new_key, count_route=count_route)
         self._diversifier = Diversifier(jobs, rng, policy.backend, new_key)
         self._dimension: int | None = None
 
@@ -147,7 +148,8 @@ class Database:
             self._note_measured(candidates)
         chosen, tunneling = hits[: query.top_k], None
         if query.enable_tunneling:
-            chosen, tunneling = await self._diversifier.choose(query, candidates, hits, scores or classical)
+            left = query.budget.less(report.cost_usd, report.shots)
+            chosen, tunneling = await self._diversifier.choose(query, candidates, hits, scores or classical, left)
         end = self._clock.monotonic_s()
         return Answer(
             hits=chosen,

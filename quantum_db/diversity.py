@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db.backend_choice import AUTO
 from quantum_db.circuits.qaoa import plan_qaoa, read_counts
 from quantum_db.circuits.qaoa_ansatz import diverse_selection
+from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import Candidates, Hit, Query
 from quantum_db.ports import JobPool, JobRequest
 from quantum_db.retrieval import Scores
@@ -48,9 +50,12 @@ class Diversifier:
         self._new_key = new_key
 
     async def choose(
-        self, query: Query, candidates: Candidates, hits: tuple[Hit, ...], scores: Scores
+        self, query: Query, candidates: Candidates, hits: tuple[Hit, ...], scores: Scores, limit: SpendingLimit
     ) -> tuple[tuple[Hit, ...], dict[str, Any]]:
         """Return the chosen hits, best first, and the report. Never worse than greedy on the same hits.
+
+        Args:
+            limit: what the circuits of the solver ``qaoa`` may cost.
 
         Raises what ``JobPool.run`` raises, with the solver ``qaoa``.
         """
@@ -60,7 +65,7 @@ class Diversifier:
             return (), {"solver": solver, "diversity": DIVERSITY, "gain_over_greedy": 0.0, "missed_by_greedy": []}
         if solver == "qaoa":
             problem = _problem(candidates, hits[:QAOA_HITS], scores, count)
-            return await self._by_qaoa(query, problem, hits)
+            return await self._by_qaoa(query, problem, hits, limit)
         problem = _problem(candidates, hits, scores, count)
         found = await asyncio.to_thread(
             tunnel, problem.relevance, problem.similarity, problem.count, DIVERSITY, self._rng
@@ -68,14 +73,23 @@ class Diversifier:
         return _chosen(hits, found.selection), _report(solver, hits, found.selection, found.greedy)
 
     async def _by_qaoa(
-        self, query: Query, problem: _Problem, hits: tuple[Hit, ...]
+        self, query: Query, problem: _Problem, hits: tuple[Hit, ...], limit: SpendingLimit
     ) -> tuple[tuple[Hit, ...], dict[str, Any]]:
         """Sample a QAOA circuit of the best ``QAOA_HITS`` hits. A demonstration: see the benchmark."""
         first = greedy(problem.relevance, problem.similarity, problem.count, DIVERSITY)
-        backend = query.backend or self._default_backend
+        backend = query.backend if query.backend not in (None, AUTO) else self._default_backend
         qubo = diverse_selection(problem.relevance, problem.similarity, problem.count, DIVERSITY)
         plan = await asyncio.to_thread(plan_qaoa, qubo, QAOA_LAYERS, self._rng)
-        run = await self._jobs.run(JobRequest(self._new_key(), backend, plan.batch, QAOA_SHOTS, query.timeout_s))
+        request = JobRequest(
+            self._new_key(),
+            backend,
+            (plan.batch,),
+            QAOA_SHOTS,
+            query.timeout_s,
+            tenant=query.tenant,
+            limit=limit,
+        )
+        run = await self._jobs.run(request)
         sampled = read_counts(plan, run.counts[0])
         best = first
         if sampled.selection is not None and sampled.selection.value > first.value:

@@ -103,6 +103,24 @@ class Unavailable(QuantumDBError):
     slug, status, title = "unavailable", 503, "A part of the cluster does not answer"
 
 
+class Fenced(Unavailable):
+    """Another process has become the writer; this one may not write any more."""
+
+    slug, status, title = "fenced", 503, "Another process has taken over"
+
+
+class BreakerOpen(Unavailable):
+    """The backend failed too often; nothing is sent to it before ``retry_after_s``."""
+
+    slug, status, title = "breaker-open", 503, "The backend is taking a break"
+
+
+class BudgetExceeded(QuantumDBError):
+    """The work is estimated to cost more than is left; nothing was submitted."""
+
+    slug, status, title = "budget-exceeded", 402, "The budget does not cover this"
+
+
 class OutcomeUnclear(Unavailable):
     """A submission may have been accepted: it must be looked for by its key before anything is submitted again."""
 

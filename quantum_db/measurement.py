@@ -15,7 +15,6 @@ from quantum_db.circuits.entanglement import (
     estimate_chsh,
     estimate_group,
 )
-from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import DeadlineExceeded, InvalidRequest
 from quantum_db.model import EntanglementGroup
 from quantum_db.ports import BackendResult, Groups, JobPool, JobRequest
@@ -28,7 +27,7 @@ class Measurement:
     group: EntanglementGroup
     correlation: GroupCorrelation
     chsh: ChshEstimate | None
-    runs: tuple[BackendResult, ...]
+    run: BackendResult
     shots: int
 
 
@@ -49,7 +48,14 @@ class GroupMeasurement:
         self._new_key = new_key
 
     async def measure(
-        self, group_id: str, *, shots: int, timeout_s: float, backend: str | None = None, chsh: bool = False
+        self,
+        group_id: str,
+        *,
+        shots: int,
+        timeout_s: float,
+        tenant: str,
+        backend: str | None = None,
+        chsh: bool = False,
     ) -> Measurement:
         """Prepare a group's state on one qubit for each member, and measure it.
 
@@ -68,18 +74,14 @@ class GroupMeasurement:
                     message = f"has {limits.max_qubits} qubits, and the group has {members} members"
                     raise InvalidRequest.at("backend", f"{name} {message}")
                 circuit = correlation_circuit(members, group.correlation_strength)
-                runs = [await self._run(circuit, name, shots, timeout_s)]
-                correlation, bell = estimate_group(runs[0].counts[0], members), None
-                if chsh:
-                    test = chsh_circuits(members, group.correlation_strength)
-                    runs.append(await self._run(test.batch, name, shots, timeout_s))
-                    bell = estimate_chsh(test, tuple(runs[1].counts))
+                test = chsh_circuits(members, group.correlation_strength) if chsh else None
+                parts = (circuit,) if test is None else (circuit, test.batch)
+                run = await self._jobs.run(JobRequest(self._new_key(), name, parts, shots, timeout_s, tenant=tenant))
+                correlation = estimate_group(run.counts[0], members)
+                bell = None if test is None else estimate_chsh(test, tuple(run.counts[1:]))
         except TimeoutError:
             raise DeadlineExceeded(
                 f"timeout_ms: the measurement did not end within {timeout_s * 1000:.0f} ms"
             ) from None
-        total = sum(sum(counts.values()) for run in runs for counts in run.counts)
-        return Measurement(group, correlation, bell, tuple(runs), total)
-
-    async def _run(self, batch: CircuitBatch, backend: str, shots: int, timeout_s: float) -> BackendResult:
-        return await self._jobs.run(JobRequest(self._new_key(), backend, batch, shots, timeout_s))
+        total = sum(sum(counts.values()) for counts in run.counts)
+        return Measurement(group, correlation, bell, run, total)

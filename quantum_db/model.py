@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantum_db.filters import Filter
+from quantum_db.jobs.budget import NO_LIMIT, SpendingLimit
 
 Vector = NDArray[np.float32]
 Provenance = Literal["exact", "simulated shots", "emulator", "hardware"]
@@ -22,6 +23,7 @@ TunnelingSolver = Literal["annealing", "qaoa"]
 Refine = Literal["auto", "always"]
 Weighting = Literal["conditional", "joint"]
 
+DEFAULT_TENANT = "default"
 DEFAULT_COHERENCE_TIME_MS = 60_000.0
 DEFAULT_MAX_SHOTS = 3_000_000
 
@@ -129,6 +131,9 @@ class Query:
         contexts: names with their probabilities u_c; none, one, or several in superposition.
         age_ms: age of the states, by which several contexts have lost coherence.
         refine: ``auto`` runs circuits only where they may change the answer.
+        backend: a backend's name, ``auto``, or None for the configured one.
+        tenant: who asks: whose budget pays.
+        budget: what its circuits may cost.
     """
 
     vector: Vector
@@ -149,6 +154,8 @@ class Query:
     enable_tunneling: bool = False
     tunneling_solver: TunnelingSolver = "annealing"
     explain: bool = False
+    tenant: str = DEFAULT_TENANT
+    budget: SpendingLimit = NO_LIMIT
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,6 +210,8 @@ class Refinement:
         encoding_error: the worst error of an inner product made by cutting the span; 0 when nothing was cut.
         changed_order: whether the hits stand in another order than the classical one.
         plan: the planner's choice of circuits and shots beside the alternatives; None where nothing was to choose.
+        routing: how the backend was chosen, where the query left that open.
+        reused_circuits: how many were answered from kept results, at no cost.
         quantum_speedup_ratio: wall time of the exact scores over that of the circuits, measured in this query.
     """
 
@@ -223,6 +232,8 @@ class Refinement:
     quantum_speedup_ratio: float | None = None
     provider_job_ids: tuple[str, ...] = ()
     plan: Mapping[str, Any] | None = None
+    routing: Mapping[str, Any] | None = None
+    reused_circuits: int = 0
 
 
 @dataclass(frozen=True, slots=True)

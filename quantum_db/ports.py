@@ -9,8 +9,11 @@ from typing import Any, Final, Literal, Protocol
 
 from quantum_db.circuits.adaptive import Selection
 from quantum_db.circuits.template import CircuitBatch, Template
+from quantum_db.jobs.breaker import BreakerState
+from quantum_db.jobs.budget import NO_LIMIT, SpendingLimit
+from quantum_db.jobs.queue import Priority
 from quantum_db.lifecycle import StateEvent
-from quantum_db.model import Candidates, EntanglementGroup, Entity, Provenance, Search
+from quantum_db.model import DEFAULT_TENANT, Candidates, EntanglementGroup, Entity, Provenance, Search
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -79,6 +82,7 @@ class BackendResult:
         counts: for each circuit, outcome -> number of shots; an outcome is an integer, qubit 0 its lowest bit.
         cost_usd: by the provider's published price model; 0 for simulators.
         provider_job_ids: as the provider knows the work; one for each round of an adaptive job.
+        reused_circuits: how many were answered without being run again.
         selection: of an adaptive job, what it decided.
     """
 
@@ -88,6 +92,7 @@ class BackendResult:
     cost_usd: float
     provider_job_ids: tuple[str, ...] = ()
     selection: Selection | None = None
+    reused_circuits: int = 0
 
 
 class QuantumBackend(Protocol):
@@ -246,21 +251,44 @@ class AdaptiveAim:
 
 @dataclass(frozen=True, slots=True)
 class JobRequest:
-    """One piece of quantum work: a batch of circuits that a backend runs as one job, or in rounds.
+    """One piece of quantum work: circuits that a backend runs as one job, or in rounds.
 
     Attributes:
-        key: identifies the work; unique for each new piece of it.
+        key: identifies the request; unique for each new one.
+        parts: batches of one structure each; results come in their order.
         shots: of each circuit, where there is no ``adaptive`` aim.
         priority: ``interactive`` work starts before ``batch`` work.
+        tenant: who it is for: whose budget pays, and whose share of the queue it takes.
+        limit: what it may spend.
+        adaptive: for a single part.
     """
 
     key: str
     backend: str
-    batch: CircuitBatch
+    parts: tuple[CircuitBatch, ...]
     shots: int
     timeout_s: float
-    priority: Literal["interactive", "batch"] = "interactive"
+    priority: Priority = "interactive"
+    tenant: str = DEFAULT_TENANT
+    limit: SpendingLimit = NO_LIMIT
     adaptive: AdaptiveAim | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """How a backend is doing, for those who choose one.
+
+    Attributes:
+        breaker: ``open`` and ``half_open`` take no new work.
+        wait_s: predicted wait for a place and in the provider's queue, in seconds.
+        run_s: mean time that its recent jobs took from their start here; 0 before the first.
+    """
+
+    limits: BackendLimits
+    provenance: Provenance
+    breaker: BreakerState
+    wait_s: float
+    run_s: float
 
 
 class JobPool(Protocol):
@@ -272,10 +300,21 @@ class JobPool(Protocol):
         Raises InvalidRequest when there is no such backend, Unavailable when it does not tell.
         """
 
-    async def run(self, request: JobRequest) -> BackendResult:
-        """Run a job and return its counts.
+    async def conditions(self) -> Mapping[str, Condition]:
+        """Return how each backend is doing that answers; a moment old."""
 
-        Raises what ``QuantumBackend.run`` raises, and Overloaded when too many jobs wait.
+    async def run(self, request: JobRequest) -> BackendResult:
+        """Run circuits and return their counts.
+
+        Raises:
+            InvalidCircuit: a circuit is outside the limits; nothing was submitted.
+            BudgetExceeded: the limit, or the tenant's day, does not cover it; nothing was submitted.
+            Overloaded: too much work waits.
+            BreakerOpen: the backend failed too often; nothing was submitted.
+            OutcomeUnclear: a submission may or may not have been accepted; it is being looked for.
+            Unavailable: the provider does not answer.
+            DeadlineExceeded: there was no result within ``timeout_s``.
+            JobFailed, JobCanceled: the provider refused, failed or canceled the job.
         """
 
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 from quantum_db import mitigated, overlaps, retrieval, superposed
+from quantum_db.backend_choice import AUTO, CLASSICAL, BackendChoice, choose, options_for
 from quantum_db.circuits.planner import Family, OverlapPlan
 from quantum_db.circuits.template import CircuitBatch
-from quantum_db.errors import JobFailed, Overloaded, Unavailable
+from quantum_db.errors import JobCanceled, JobFailed, Overloaded, QuantumDBError, Unavailable
 from quantum_db.model import Candidates, Query, Refinement
 from quantum_db.modes import MODES
 from quantum_db.ports import AdaptiveAim, BackendResult, Clock, JobPool, JobRequest, Templates
@@ -23,11 +23,14 @@ class Policy:
 
     Attributes:
         backend: the quantum backend of queries that name none.
-        on_backend_failure: answer with the classical order and say so, or fail.
+        on_backend_failure: when a backend fails or takes no work, answer with the classical order, run the circuits on
+            ``fallback_backend``, or fail. An answer says which happened.
+        fallback_backend: one that runs in the workers, and so cannot fail with the provider.
     """
 
     backend: str = "simulator"
-    on_backend_failure: Literal["classical", "fail"] = "classical"
+    on_backend_failure: Literal["classical", "simulator", "fail"] = "classical"
+    fallback_backend: str = "simulator"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -58,13 +61,31 @@ class Refiner:
     """Estimates scores from circuits through the job pool."""
 
     def __init__(
-        self, jobs: JobPool, templates: Templates, clock: Clock, policy: Policy, new_key: Callable[[], str]
+        self,
+        jobs: JobPool,
+        templates: Templates,
+        clock: Clock,
+        policy: Policy,
+        *,
+        new_key: Callable[[], str],
+        count_route: Callable[[str], None],
     ) -> None:
+        """Run nothing yet.
+
+        Args:
+            jobs: runs the circuits.
+            templates: their structures.
+            clock: for the measured ratio.
+            policy: what queries do unless they say otherwise.
+            new_key: for each request to the pool.
+            count_route: is told each choice that was made: a backend's name, or ``classical``.
+        """
         self._jobs = jobs
         self._templates = templates
         self._clock = clock
         self._policy = policy
         self._new_key = new_key
+        self._count_route = count_route
 
     async def refine(
         self, query: Query, candidates: Candidates, classical: Scores, classical_s: float
@@ -81,20 +102,73 @@ class Refiner:
         shots, why, wanted = self._routed(query, candidates, classical)
         if not wanted:
             return None, Refinement(False, why, "exact")
-        backend = query.backend or self._policy.backend
-        start = self._clock.monotonic_s()
+        backend, routing = query.backend or self._policy.backend, None
+        if backend == AUTO:
+            choice = await self._choose(query, candidates, shots)
+            routing = choice.view()
+            self._count_route(choice.backend or CLASSICAL)
+            if choice.backend is None:
+                return None, Refinement(False, choice.why, "exact", routing=routing)
+            backend = choice.backend
         try:
-            prepared = await self._prepare(query, candidates, backend, shots)
-            self._templates.note(prepared.batch.template)
-            results = await self._run(query, prepared, backend)
-            scores = prepared.read(results)
-        except (Unavailable, Overloaded, JobFailed) as error:
-            if self._policy.on_backend_failure == "fail":
-                raise
-            why = f"{backend} failed, so the order is the classical one: {error.detail}"
-            return None, Refinement(False, why, "exact", backend)
+            scores, report = await self._run_on(backend, query, candidates, classical_s, shots, why)
+        except (Unavailable, Overloaded, JobFailed, JobCanceled) as error:
+            return await self._fall_back(error, backend, query, candidates, classical_s, shots, routing)
+        return scores, replace(report, routing=routing)
+
+    async def _fall_back(
+        self,
+        error: QuantumDBError,
+        backend: str,
+        query: Query,
+        candidates: Candidates,
+        classical_s: float,
+        shots: int,
+        routing: Mapping[str, Any] | None,
+    ) -> tuple[Scores | None, Refinement]:
+        """Do what the policy says of a backend that failed; say so in the report."""
+        policy = self._policy
+        if policy.on_backend_failure == "fail":
+            raise error
+        if policy.on_backend_failure == "simulator" and backend != policy.fallback_backend:
+            why = f"{backend} failed, so {policy.fallback_backend} ran instead: {error.detail}"
+            self._count_route(policy.fallback_backend)
+            scores, report = await self._run_on(policy.fallback_backend, query, candidates, classical_s, shots, why)
+            return scores, replace(report, routing=routing)
+        why = f"{backend} failed, so the order is the classical one: {error.detail}"
+        self._count_route(CLASSICAL)
+        return None, Refinement(False, why, "exact", backend, routing=routing)
+
+    async def _run_on(
+        self, backend: str, query: Query, candidates: Candidates, classical_s: float, shots: int, why: str
+    ) -> tuple[Scores, Refinement]:
+        start = self._clock.monotonic_s()
+        prepared = await self._prepare(query, candidates, backend, shots)
+        self._templates.note(prepared.batch.template)
+        parts = (prepared.batch,) if prepared.extra is None else (prepared.batch, prepared.extra)
+        request = JobRequest(
+            self._new_key(),
+            backend,
+            parts,
+            prepared.shots,
+            query.timeout_s,
+            tenant=query.tenant,
+            limit=query.budget,
+            adaptive=prepared.adaptive,
+        )
+        result = await self._jobs.run(request)
+        scores = prepared.read(_by_part(parts, result))
         ratio = classical_s / (self._clock.monotonic_s() - start)
-        return scores, _report(prepared, results, ratio, why)
+        return scores, _report(prepared, result, ratio, why)
+
+    async def _choose(self, query: Query, candidates: Candidates, shots: int) -> BackendChoice:
+        """Choose the backend for a query that leaves it open."""
+        conditions = await self._jobs.conditions()
+        encodings = {
+            name: retrieval.plan_refinement(query, candidates, condition.limits.max_qubits).encoding
+            for name, condition in conditions.items()
+        }
+        return choose(options_for(encodings, conditions, shots), query.budget, query.timeout_s)
 
     def _routed(self, query: Query, candidates: Candidates, classical: Scores) -> tuple[int, str, bool]:
         """Return the shots of each circuit, the reason for running or skipping them, and whether they run."""
@@ -142,32 +216,34 @@ class Refiner:
         extra = None if query.mitigation == "none" else mitigated.extra_job(query.mitigation, batch)
         return _Prepared(batch, shots, rows.encoding.worst_error, read, extra, plan, aim)
 
-    async def _run(self, query: Query, prepared: _Prepared, backend: str) -> list[BackendResult]:
-        batches = [prepared.batch] if prepared.extra is None else [prepared.batch, prepared.extra]
-        requests = [
-            JobRequest(self._new_key(), backend, batch, prepared.shots, query.timeout_s, adaptive=prepared.adaptive)
-            for batch in batches
-        ]
-        return list(await asyncio.gather(*(self._jobs.run(request) for request in requests)))
+
+def _by_part(parts: Sequence[CircuitBatch], result: BackendResult) -> list[BackendResult]:
+    """Return the result of each part."""
+    found, start = [], 0
+    for part in parts:
+        found.append(replace(result, counts=result.counts[start : start + len(part)]))
+        start += len(part)
+    return found
 
 
-def _report(prepared: _Prepared, results: Sequence[BackendResult], ratio: float, why: str) -> Refinement:
-    batch, selection = prepared.batch, results[0].selection
+def _report(prepared: _Prepared, result: BackendResult, ratio: float, why: str) -> Refinement:
+    batch, selection = prepared.batch, result.selection
     return Refinement(
         ran=True,
         why=why,
-        provenance=results[0].provenance,
-        backend=results[0].backend,
+        provenance=result.provenance,
+        backend=result.backend,
         circuit_key=batch.template.key,
         circuits=len(batch),
         qubits=batch.template.num_qubits,
-        shots=sum(sum(counts.values()) for result in results for counts in result.counts),
-        rounds=len(results) if selection is None else selection.rounds,
+        shots=sum(sum(counts.values()) for counts in result.counts),
+        rounds=1 if selection is None else selection.rounds,
         confidence=None if selection is None else selection.confidence,
         two_qubit_gates=len(batch) * batch.template.two_qubit_gates,
-        cost_usd=sum(result.cost_usd for result in results),
+        cost_usd=result.cost_usd,
         encoding_error=prepared.encoding_error,
         quantum_speedup_ratio=ratio,
-        provider_job_ids=tuple(name for result in results for name in result.provider_job_ids),
+        provider_job_ids=result.provider_job_ids,
+        reused_circuits=result.reused_circuits,
         plan=None if prepared.plan is None else prepared.plan.view(),
     )

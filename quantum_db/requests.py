@@ -24,6 +24,7 @@ from pydantic_core import ErrorDetails, PydanticCustomError
 
 from quantum_db.errors import FieldError, InvalidRequest
 from quantum_db.filters import Filter
+from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import (
     DEFAULT_COHERENCE_TIME_MS,
     DEFAULT_MAX_SHOTS,
@@ -208,6 +209,17 @@ class AskedContext(Body):
     weight: Annotated[Finite, Field(gt=0.0)] = 1.0
 
 
+class BudgetBody(Body):
+    """What the circuits of one query or job may cost, estimated by published prices before anything is submitted."""
+
+    max_usd: Annotated[Finite, Field(ge=0.0)] | None = None
+    max_shots: Annotated[int, Field(ge=0)] | None = None
+
+    def to_limit(self) -> SpendingLimit:
+        """Return the limit."""
+        return SpendingLimit(self.max_usd, self.max_shots)
+
+
 class QueryBody(Body):
     """A vector query."""
 
@@ -243,6 +255,7 @@ class QueryBody(Body):
     enable_tunneling: bool = False
     tunneling_solver: Literal["annealing", "qaoa"] = "annealing"
     explain: bool = False
+    budget: BudgetBody = BudgetBody()
 
     @field_validator("contexts")
     @classmethod
@@ -283,9 +296,9 @@ class QueryBody(Body):
             _refuse(message, at="epsilon")
         return self
 
-    def to_query(self) -> Query:
-        """Return the query with times in seconds."""
-        own = {"timeout_ms", "context", "contexts"}
+    def to_query(self, tenant: str) -> Query:
+        """Return the query with times in seconds, for a tenant."""
+        own = {"timeout_ms", "context", "contexts", "budget"}
         fields = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
         asked = [(context.name, context.weight) for context in self.contexts]
         if self.context is not None:
@@ -293,7 +306,13 @@ class QueryBody(Body):
         largest = max((weight for _, weight in asked), default=1.0)
         total = sum(weight / largest for _, weight in asked)
         contexts = tuple((name, weight / largest / total) for name, weight in asked)
-        return Query(timeout_s=self.timeout_ms / 1000.0, contexts=contexts, **fields)
+        return Query(
+            timeout_s=self.timeout_ms / 1000.0,
+            contexts=contexts,
+            tenant=tenant,
+            budget=self.budget.to_limit(),
+            **fields,
+        )
 
 
 class GroupBody(Body):

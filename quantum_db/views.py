@@ -44,6 +44,8 @@ def answer_view(answer: Answer, explain: bool) -> dict[str, Any]:
         view["stages"] = asdict(answer.stages)
     else:
         del view["refinement"]["plan"]
+        if answer.refinement.routing is not None:
+            del view["refinement"]["routing"]["options"]
     return view
 
 
@@ -64,10 +66,10 @@ def measurement_view(measurement: Measurement) -> dict[str, Any]:
         "mean": asdict(measurement.correlation.mean),
         "pairs": pairs,
         "chsh": asdict(measurement.chsh) if measurement.chsh is not None else None,
-        "backend": measurement.runs[0].backend,
-        "provenance": measurement.runs[0].provenance,
+        "backend": measurement.run.backend,
+        "provenance": measurement.run.provenance,
         "shots": measurement.shots,
-        "cost_usd": sum(run.cost_usd for run in measurement.runs),
+        "cost_usd": measurement.run.cost_usd,
     }
 
 
@@ -77,9 +79,9 @@ def batch_view(run: BatchRun) -> dict[str, Any]:
         "results": [_result_view(result) for result in run.results],
         "effort": asdict(run.plan.effort),
         "separate": asdict(run.plan.separate),
-        "backend": run.runs[0].backend,
-        "provenance": run.runs[0].provenance,
-        "cost_usd": sum(job.cost_usd for job in run.runs),
+        "backend": run.run.backend,
+        "provenance": run.run.provenance,
+        "cost_usd": run.run.cost_usd,
     }
 
 

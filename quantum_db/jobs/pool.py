@@ -1,115 +1,344 @@
-"""The job pool's flow of control: wait for a place, run, free the place when the job has really ended."""
+"""The quantum job pool: limits, budgets, fairness, one paid job for each piece of work, results that are kept.
+
+``run`` takes circuits and gives counts. Circuits that have run before are answered from the ledger; those that are
+queued or in flight for the same tenant are waited for; the rest is priced, reserved, queued, and sent together with
+what others want at the same time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
+from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
-
-from quantum_db.errors import DeadlineExceeded, InvalidRequest, QuantumDBError
-from quantum_db.jobs.queue import JobQueue
+from quantum_db.circuits.simulator import check_limits
+from quantum_db.circuits.template import CircuitBatch
+from quantum_db.errors import BudgetExceeded, DeadlineExceeded, InvalidRequest, JobCanceled, QuantumDBError, Unavailable
+from quantum_db.ionq.pricing import PRICE_MODELS
+from quantum_db.jobs.breaker import Override
+from quantum_db.jobs.budget import Account, Charge, Spending, day_of, micro_of
+from quantum_db.jobs.coalescing import Wish, chunks, wish_of, without
+from quantum_db.jobs.dispatch import Dispatcher, Lane
+from quantum_db.jobs.job_metrics import JobMetrics
+from quantum_db.jobs.ledger import KeptResult, Ledger
+from quantum_db.jobs.rounds import adaptive_rounds
+from quantum_db.jobs.runs import Outcome, Run
+from quantum_db.jobs.workers import Workers
+from quantum_db.model import Provenance
 from quantum_db.near import near_name
-from quantum_db.ports import BackendLimits, BackendResult, Clock, JobRequest
+from quantum_db.ports import BackendLimits, BackendResult, Clock, Condition, JobRequest
+
+START_TIMEOUT_S: Final = 30.0
+QUEUE_TIME_TIMEOUT_S: Final = 2.0
+QUEUE_TIME_KEPT_S: Final = 30.0
+REJOIN_PAUSE_S: Final = 0.02
 
 
-class QueuedJobPool:
-    """Implements ``JobPool`` over anything that can execute one job. For one event loop."""
+class QuantumJobPool:
+    """Implements ``JobPool``. For one event loop; ``open`` lets callers in."""
 
     def __init__(
         self,
-        queue: JobQueue,
-        *,
-        backends: tuple[str, ...],
-        execute: Callable[[JobRequest], Awaitable[BackendResult]],
-        limits_of: Callable[[str], Awaitable[BackendLimits]],
+        dispatcher: Dispatcher,
+        ledger: Ledger,
+        workers: Workers,
         clock: Clock,
-        registry: CollectorRegistry,
+        metrics: JobMetrics,
+        provenances: Mapping[str, Provenance],
     ) -> None:
-        self._queue = queue
-        self._backends = backends
-        self._execute = execute
-        self._limits_of = limits_of
-        self._limits: dict[str, BackendLimits] = {}
+        self._dispatcher = dispatcher
+        self._ledger = ledger
+        self._workers = workers
         self._clock = clock
-        self._places: dict[str, asyncio.Future[None]] = {}
-        self._running: set[asyncio.Task[BackendResult]] = set()
-        self._jobs = Counter("quantum_jobs", "Jobs that ended", ["backend", "outcome"], registry=registry)
-        self._circuits = Counter("quantum_circuits", "Circuits of completed jobs", ["backend"], registry=registry)
-        self._shots = Counter("quantum_shots", "Shots of completed jobs", ["backend"], registry=registry)
-        self._cost = Counter("quantum_cost_usd", "Cost of completed jobs", ["backend"], registry=registry)
-        self._wait = Histogram("quantum_job_wait_seconds", "Wait for a place", ["backend"], registry=registry)
+        self._metrics = metrics
+        self._provenances = provenances
+        self._opened = asyncio.Event()
+        self._callers: dict[str, asyncio.Task[object]] = {}
+        self._queue_times: dict[str, tuple[float, float]] = {}
+
+    def open(self) -> None:
+        """Take up what an earlier process left, and let callers in. Call it once the ledger has been read."""
+        self._dispatcher.resume(list(self._ledger.open.values()))
+        self._opened.set()
 
     async def limits(self, backend: str) -> BackendLimits:
         """See ``JobPool.limits``. Asked of the backend once."""
-        self._check_name(backend)
-        if backend not in self._limits:
-            self._limits[backend] = await self._limits_of(backend)
-        return self._limits[backend]
+        lane = self.lane(backend)
+        if lane.limits is None:
+            lane.limits = await self._workers.limits(backend)
+        return lane.limits
 
-    async def run(self, request: JobRequest) -> BackendResult:
-        """See ``JobPool.run``. A caller that leaves gives up the result; its running job keeps its place to the end."""
-        self._check_name(request.backend)
-        deadline_s = self._clock.monotonic_s() + request.timeout_s
-        place = self._places[request.key] = asyncio.get_running_loop().create_future()
-        task: asyncio.Task[BackendResult] | None = None
+    async def conditions(self) -> dict[str, Condition]:
+        """See ``JobPool.conditions``."""
+        found = {}
+        for name, lane in self._dispatcher.lanes.items():
+            try:
+                limits = await self.limits(name)
+            except QuantumDBError:
+                continue  # what does not tell its limits cannot be chosen
+            wait_s = self._dispatcher.wait_s(name) + (0.0 if lane.local else await self._provider_queue_s(name))
+            found[name] = Condition(limits, self._provenances[name], lane.breaker.state, wait_s, lane.mean_s)
+        return found
+
+    async def run(self, request: JobRequest, *, patient: bool = False) -> BackendResult:
+        """See ``JobPool.run``.
+
+        Args:
+            patient: wait on while the outcome is unclear, the provider does not answer or the breaker is open, until
+                the deadline.
+        """
+        task = asyncio.current_task()
+        assert task is not None
+        self._callers[request.key] = task
         try:
             async with asyncio.timeout(request.timeout_s):
-                self._open(self._queue.submit(request.key, request.backend, request.priority))
-                start = self._clock.monotonic_s()
-                await place
-                now = self._clock.monotonic_s()
-                self._wait.labels(request.backend).observe(now - start)
-                task = asyncio.create_task(self._run_to_the_end(replace(request, timeout_s=deadline_s - now)))
-                self._running.add(task)
-                task.add_done_callback(self._ended)
-                return await asyncio.shield(task)
+                return await self._run(request, patient)
         except TimeoutError:
             raise DeadlineExceeded(
-                f"the job on {request.backend} did not end within {request.timeout_s:.3g} s"
+                f"the quantum work on {request.backend} did not end within {request.timeout_s:.3g} s"
             ) from None
-        finally:
-            del self._places[request.key]
-            if task is None and not self._queue.withdraw(request.key):  # left just as its place opened: pass it on
-                self._open(self._queue.finish(request.key))
-
-    def depths(self) -> dict[str, tuple[int, int]]:
-        """Return backend -> (jobs in flight, jobs waiting)."""
-        return self._queue.depths()
-
-    async def _run_to_the_end(self, request: JobRequest) -> BackendResult:
-        outcome = "failed"
-        try:
-            result = await self._execute(request)
-            outcome = "completed"
         except QuantumDBError as error:
-            outcome = error.slug
+            if error.status in (402, 503):
+                self._metrics.refused(request.backend, error)
             raise
         finally:
-            self._jobs.labels(request.backend, outcome).inc()
-            self._open(self._queue.finish(request.key))
-        self._circuits.labels(request.backend).inc(len(request.batch))
-        self._shots.labels(request.backend).inc(sum(sum(counts.values()) for counts in result.counts))
-        self._cost.labels(request.backend).inc(result.cost_usd)
-        return result
+            self._callers.pop(request.key, None)
 
-    def _ended(self, task: asyncio.Task[BackendResult]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # marks it as seen: the caller may have left before it was raised
+    def leave(self, key: str) -> None:
+        """Note that the caller of a request has left. Idempotent."""
+        task = self._callers.get(key)
+        if task is not None:
+            task.cancel()
 
-    def _open(self, keys: list[str]) -> None:
-        for key in keys:
-            place = self._places[key]
-            if place.done():  # cancelled: its caller is about to leave
-                self._open(self._queue.finish(key))
-            else:
-                place.set_result(None)
+    def lane(self, backend: str) -> Lane:
+        """Return what is known of a backend. Raises InvalidRequest when there is none of this name."""
+        lanes = self._dispatcher.lanes
+        if backend not in lanes:
+            message = f"there is no backend {backend!r}; there are {', '.join(lanes)}{near_name(backend, lanes)}"
+            raise InvalidRequest.at("backend", message)
+        return lanes[backend]
 
-    def _check_name(self, backend: str) -> None:
-        if backend not in self._backends:
-            known = ", ".join(self._backends)
-            raise InvalidRequest.at(
-                "backend", f"there is no backend {backend!r}; there are {known}{near_name(backend, self._backends)}"
+    def force_breaker(self, backend: str, override: Override) -> None:
+        """Set a backend's breaker by hand; ``auto`` gives it back. Idempotent. Raises InvalidRequest."""
+        self.lane(backend)
+        self._dispatcher.force(backend, override)
+
+    def estimate_usd(self, limits: BackendLimits, parts: Sequence[CircuitBatch], shots: int) -> float:
+        """Return the price of circuits by the backend's published price model."""
+        model = PRICE_MODELS[limits.price_model]
+        return sum(
+            model.cost_usd(
+                len(part),
+                shots,
+                len(part.template.structure) - part.template.two_qubit_gates,
+                part.template.two_qubit_gates,
             )
+            for part in parts
+        )
+
+    def show(self) -> None:
+        """Set the gauges."""
+        for name, (in_flight, waiting) in self._dispatcher.depths().items():
+            self._metrics.show(name, in_flight, waiting, self._dispatcher.lanes[name].breaker.state)
+
+    async def close(self) -> None:
+        """Let go of all work. What is at a provider is taken up at the next start."""
+        await self._dispatcher.close()
+
+    async def _run(self, request: JobRequest, patient: bool) -> BackendResult:
+        await self._until_open()
+        lane = self.lane(request.backend)
+        limits = await self.limits(request.backend)
+        one_job = min(request.shots, limits.max_shots)
+        for part in request.parts:
+            check_limits(request.backend, limits, [CircuitBatch(part.template, part.angles[:1])], one_job)
+        if request.adaptive is None:
+            return await self._in_draws(request, limits, patient)
+        if lane.local:
+            return await self._ask(request, request.shots, request.adaptive, patient)
+        return await self._in_rounds(request, limits, patient)
+
+    async def _until_open(self) -> None:
+        try:
+            async with asyncio.timeout(START_TIMEOUT_S):
+                await self._opened.wait()
+        except TimeoutError:
+            raise Unavailable("the job pool is still reading its journal", retry_after_s=5.0) from None
+
+    async def _in_draws(
+        self, request: JobRequest, limits: BackendLimits, patient: bool, first: Hashable = 0
+    ) -> BackendResult:
+        """Run as many shots as a job takes, in as many jobs as that needs."""
+        results: list[BackendResult] = []
+        left, limit = request.shots, request.limit
+        while left > 0 or not results:
+            shots = min(left, limits.max_shots)
+            draw = (first, len(results)) if results else first
+            result = await self._ask(replace(request, limit=limit), shots, draw, patient)
+            results.append(result)
+            left -= shots
+            limit = limit.less(result.cost_usd, shots * len(result.counts))
+        return results[0] if len(results) == 1 else _sum(results)
+
+    async def _in_rounds(self, request: JobRequest, limits: BackendLimits, patient: bool) -> BackendResult:
+        """Run adaptive shots, each round as a job; where the limit is used up, by what is known then."""
+        assert request.adaptive is not None
+        limit, results = request.limit, list[BackendResult]()
+        most = request.adaptive.max_shots if limit.max_shots is None else limit.max_shots
+        aim = replace(request.adaptive, max_shots=min(request.adaptive.max_shots, most))
+        rounds = adaptive_rounds(request.parts[0], aim)
+        batch, shots = next(rounds)
+        while True:
+            part = replace(request, parts=(batch,), shots=shots, limit=limit, adaptive=None)
+            counts: Sequence[Mapping[int, int]] | None = None
+            try:
+                result = await self._in_draws(part, limits, patient, first=("round", len(results)))
+            except BudgetExceeded:
+                if not results:
+                    raise
+            else:
+                results.append(result)
+                counts = result.counts
+                limit = limit.less(result.cost_usd, shots * len(batch))
+            try:
+                batch, shots = rounds.send(counts)
+            except StopIteration as end:
+                return replace(_sum(results), counts=end.value.counts, selection=end.value.selection)
+
+    async def _ask(self, request: JobRequest, shots: int, draw: Hashable, patient: bool) -> BackendResult:
+        """Answer from what is kept, wait for what is under way, and start the rest."""
+        lane = self.lane(request.backend)
+        wish = wish_of(request.parts, tenant=request.tenant, identity=lane.identity, shots=shots, draw=draw)
+        if request.adaptive is not None:  # its selection is by the place of each circuit, so that none may be left out
+            wish = Wish(wish.parts, tuple(f"{digest}.{place}" for place, digest in enumerate(wish.digests)))
+        while True:
+            kept, joined = self._known(lane, wish)
+            own = self._make_runs(request, without(wish, {**kept, **joined}), shots)
+            others = list({id(run): run for run in joined.values()}.values())
+            try:
+                outcomes = await self._wait_for(own, others, patient)
+            except JobCanceled:
+                if not others:
+                    raise
+                await asyncio.sleep(REJOIN_PAUSE_S)
+                continue  # those who wanted it first have left just now: it is this caller's work from here on
+            if kept:
+                self._note_reuse(request, len(kept))
+            cost_usd = sum(outcome.cost_usd for outcome in outcomes[: len(own)])
+            return _result(wish, kept, outcomes, lane.name, cost_usd)
+
+    def _known(self, lane: Lane, wish: Wish) -> tuple[dict[str, KeptResult], dict[str, Run]]:
+        """Return the circuits that have results, and those that are queued or in flight."""
+        kept: dict[str, KeptResult] = {}
+        joined: dict[str, Run] = {}
+        now_s = self._clock.now_s()
+        for digest in set(wish.digests):
+            run = self._dispatcher.run_of(digest)
+            if run is not None:
+                joined[digest] = run
+            elif not lane.local and (found := self._ledger.kept(digest, now_s)) is not None:
+                kept[digest] = found
+        return kept, joined
+
+    def _make_runs(self, request: JobRequest, wish: Wish, shots: int) -> list[Run]:
+        """Return the runs of what has to be run, priced. Raises BudgetExceeded when the request's limit is too low."""
+        lane = self.lane(request.backend)
+        limits = lane.limits
+        assert limits is not None
+        if not wish.digests:
+            return []
+        exclusive = request.adaptive is not None
+        pieces = [wish] if exclusive else chunks(wish, limits.max_circuits, limits.max_gates)
+        prices = [self.estimate_usd(limits, piece.parts, shots) for piece in pieces]
+        request.limit.check(sum(prices), shots * len(wish.digests))
+        day = day_of(self._clock.now_s())
+        return [
+            Run(
+                key=f"{request.key}-{place}" if place else request.key,
+                backend=lane.name,
+                wish=piece,
+                shots=shots,
+                tenant=request.tenant,
+                priority=request.priority,
+                deadline_s=self._clock.monotonic_s() + request.timeout_s,
+                charge=None
+                if lane.local
+                else Charge(
+                    Account(request.tenant, day, lane.name),
+                    micro_of(price),
+                    shots * len(piece.digests),
+                    len(piece.digests),
+                ),
+                adaptive=request.adaptive,
+            )
+            for place, (piece, price) in enumerate(zip(pieces, prices, strict=True))
+        ]
+
+    async def _wait_for(self, own: list[Run], others: list[Run], patient: bool) -> list[Outcome]:
+        """Start the own runs, and wait for all; whatever happens, leave all of them."""
+        waited: list[Run] = []
+        try:
+            for run in own:
+                self._dispatcher.join(run)
+                waited.append(run)
+                self._dispatcher.start(run, patient=patient)
+            for run in others:
+                self._dispatcher.join(run)
+                waited.append(run)
+            return await asyncio.gather(*(run.outcome(patient=patient) for run in waited))
+        finally:
+            for run in waited:
+                self._dispatcher.leave(run)
+
+    def _note_reuse(self, request: JobRequest, circuits: int) -> None:
+        account = Account(request.tenant, day_of(self._clock.now_s()), request.backend)
+        self._ledger.budgets.book(account, Spending(reused=circuits))
+        self._metrics.reused(request.backend, circuits)
+
+    async def _provider_queue_s(self, backend: str) -> float:
+        """Return the provider's queue time, at most half a minute old; 0 while it does not tell."""
+        told = self._queue_times.get(backend)
+        now_s = self._clock.monotonic_s()
+        if told is None or now_s - told[0] > QUEUE_TIME_KEPT_S:
+            try:
+                queue_s = await self._workers.queue_time_s(backend, timeout_s=QUEUE_TIME_TIMEOUT_S)
+            except QuantumDBError:
+                queue_s = 0.0
+            told = self._queue_times[backend] = (now_s, queue_s)
+        return told[1]
+
+
+def _result(
+    wish: Wish, kept: Mapping[str, KeptResult], outcomes: Sequence[Outcome], backend: str, cost_usd: float
+) -> BackendResult:
+    found: dict[str, Mapping[int, int]] = {digest: result.counts() for digest, result in kept.items()}
+    for outcome in outcomes:
+        found.update(outcome.counts)
+    job_ids = [result.job_id for result in kept.values()] + [name for outcome in outcomes for name in outcome.job_ids]
+    provenances = [outcome.provenance for outcome in outcomes] or [result.provenance for result in kept.values()]
+    return BackendResult(
+        counts=tuple(found[digest] for digest in wish.digests),
+        provenance=provenances[0],
+        backend=backend,
+        cost_usd=cost_usd,
+        provider_job_ids=tuple(dict.fromkeys(job_ids)),
+        selection=outcomes[0].selection if outcomes else None,
+        reused_circuits=len(kept),
+    )
+
+
+def _sum(results: Sequence[BackendResult]) -> BackendResult:
+    """Return several draws of the same circuits, or rounds, as one; the counts of rounds are to be replaced."""
+    totals: list[dict[int, int]] = [dict(counts) for counts in results[0].counts]
+    for result in results[1:]:
+        for total, counts in zip(totals, result.counts, strict=False):
+            for outcome, number in counts.items():
+                total[outcome] = total.get(outcome, 0) + number
+    return replace(
+        results[-1],
+        counts=tuple(totals),
+        cost_usd=sum(result.cost_usd for result in results),
+        provider_job_ids=tuple(dict.fromkeys(name for result in results for name in result.provider_job_ids)),
+        reused_circuits=sum(result.reused_circuits for result in results),
+    )

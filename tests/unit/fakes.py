@@ -12,10 +12,10 @@ from quantum_db.circuits.template import Template
 from quantum_db.clock import SystemClock
 from quantum_db.errors import NotFound
 from quantum_db.groups import GroupTable
-from quantum_db.jobs.run import run_job
+from quantum_db.jobs.rounds import run_here
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
-from quantum_db.ports import BackendLimits, BackendResult, JobRequest
+from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
 
 
 class FakeClock:
@@ -105,11 +105,14 @@ class FakeJobs:
     async def limits(self, backend: str) -> BackendLimits:
         return self.backend.limits
 
+    async def conditions(self) -> dict[str, Condition]:
+        return {"simulator": Condition(self.backend.limits, "simulated shots", "closed", 0.0, 0.0)}
+
     async def run(self, request: JobRequest) -> BackendResult:
         self.requests.append(request)
         if self.before is not None:
             self.before(request)
-        return run_job(self.backend, request, SystemClock())
+        return run_here(self.backend, request, SystemClock())
 
 
 class FakeTemplates:

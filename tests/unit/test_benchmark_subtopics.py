@@ -58,7 +58,7 @@ async def chosen_by_the_database(corpus: Corpus, word: int, count: int) -> set[i
     candidates, scores = exact_scores(query, senses(corpus, word, count))
     hits = retrieval.rank(candidates, scores, None)
     diversifier = Diversifier(FakeJobs(), np.random.default_rng(SEED), "simulator", lambda: "key")
-    chosen, _ = await diversifier.choose(query, candidates, hits, scores)
+    chosen, _ = await diversifier.choose(query, candidates, hits, scores, NO_LIMIT)
     return {int(hit.id) for hit in chosen}
 
 

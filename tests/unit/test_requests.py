@@ -44,7 +44,7 @@ def test_the_documented_bodies_are_taken_as_they_stand() -> None:
     np.testing.assert_allclose(entity.vector, np.array([1, 2]) / np.sqrt(5), rtol=1e-6)
     assert [(c.name, pytest.approx(c.weight)) for c in entity.contexts] == [("technical", 0.7), ("general", 0.3)]
     assert (entity.coherence_time_ms, entity.metadata) == (1000.0, {"source": "arxiv"})
-    query = parse(QueryBody, QUERY).to_query()
+    query = parse(QueryBody, QUERY).to_query("t")
     assert (query.contexts, query.top_k, query.timeout_s, query.enable_tunneling) == (
         (("technical", 1.0),),
         10,
