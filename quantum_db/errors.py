@@ -103,6 +103,12 @@ class Unavailable(QuantumDBError):
     slug, status, title = "unavailable", 503, "A part of the cluster does not answer"
 
 
+class Fenced(QuantumDBError):
+    """Another process has become the writer; this one may not write any more."""
+
+    slug, status, title = "fenced", 503, "Another process has taken over"
+
+
 class DeadlineExceeded(QuantumDBError):
     """The work did not end within the caller's ``timeout_ms``."""
 
