@@ -352,15 +352,59 @@ class Groups(Protocol):
 
 
 class Journal(Protocol):
-    """An append-only record of facts, in named streams; durable when ``append`` returns. Synchronous."""
+    """An append-only record of facts, in named streams that are numbered from 1 without gaps. Synchronous.
 
-    def append(self, stream: str, records: Sequence[Mapping[str, Any]]) -> int:
-        """Append JSON records, all or none; return the sequence number of the last one."""
+    One thread of the owner writes; others may read meanwhile. Every wait is bounded. All methods raise ``Unavailable``
+    when the journal does not answer, refuses to write (full, read-only) or is closed, and ``CorruptData`` when what it
+    holds is damaged or less than this object has seen. Whether a write that raised Unavailable took place is not
+    known; it did as a whole or not at all.
+    """
+
+    def begin_epoch(self, stream: str) -> int:
+        """Become the stream's writer: return a new epoch, one above the last. Durable when it returns.
+
+        From now on writes with an earlier epoch are refused.
+        """
+
+    def append(self, stream: str, records: Sequence[Mapping[str, Any]], *, epoch: int | None = None) -> int:
+        """Append JSON records, all or none, and return the number of the last one. Durable when it returns.
+
+        Appending nothing returns the number of the stream's last record.
+
+        Args:
+            epoch: the writer's own, from ``begin_epoch``; None is never refused.
+
+        Raises:
+            Fenced: ``epoch`` is not the newest; nothing was written.
+            TypeError, ValueError: a record is not JSON (NaN isn't); nothing was written.
+        """
 
     def read(self, stream: str, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (sequence number, record) in order, for numbers above ``after``.
+        """Yield (number, record) for what is there when the reading begins and numbered above ``after``, in order.
 
-        Raises CorruptData when a record cannot be read.
+        Where ``compact`` has replaced records above ``after``, the snapshot comes first, each of its records with the
+        number up to which it stands for the stream. Records are loaded in batches of bounded number.
+
+        Raises:
+            CorruptData: a record or the snapshot is missing or fails its checksum, or ``after`` is beyond the last
+                number: never silently short.
+            Unavailable: also when a compaction has overtaken this reading; a new one succeeds.
+        """
+
+    def last(self, stream: str) -> int:
+        """Return the number of the stream's last record, 0 if it never had one."""
+
+    def compact(
+        self, stream: str, through: int, records: Sequence[Mapping[str, Any]], *, epoch: int | None = None
+    ) -> None:
+        """Replace all up to and including number ``through`` by ``records``, the snapshot. Atomic and idempotent.
+
+        Numbers of later records stay. Durable when it returns.
+
+        Raises:
+            Fenced: ``epoch`` is not the newest; nothing was changed.
+            TypeError, ValueError: a record is not JSON.
+            ValueError: ``through`` lies beyond the last record or before the existing snapshot; nothing was changed.
         """
 
     def close(self) -> None:

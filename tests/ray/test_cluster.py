@@ -18,7 +18,7 @@ import pytest
 
 from cluster.emulator import running_emulator
 from tests.ray.conftest import ROOT, LiveCluster, descendants, live_cluster, write_config
-from tests.ray.redis_server import key_count, running_redis
+from tests.redis_server import running_redis
 from tests.unit.test_requests import ENTITY, GROUP, QUERY
 
 DIMENSION = 2
@@ -311,7 +311,7 @@ def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
 def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: Path) -> None:
     """Start, write, SIGINT, start again on the same data with Ray's head on Redis, read; then SIGTERM."""
     data_dir, path = tmp_path / "data", tmp_path / "config.yaml"
-    with running_emulator() as emulator, running_redis() as redis_url:
+    with running_emulator() as emulator, running_redis() as redis:
         config = write_config(path, data_dir, emulator.url, emulator.token_env)
         with live_cluster(config, data_dir) as first, httpx.Client(base_url=first.url, timeout=60.0) as client:
             insert(client, *ring("kept"))
@@ -321,10 +321,10 @@ def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: 
             assert len(below) > 5
         assert first.process.returncode == 0
         assert not alive(below)
-        assert key_count(redis_url) == 0
-        config = write_config(path, data_dir, emulator.url, emulator.token_env, redis_url)
+        assert redis.key_count() == 0
+        config = write_config(path, data_dir, emulator.url, emulator.token_env, redis.url)
         with live_cluster(config, data_dir) as second, httpx.Client(base_url=second.url, timeout=60.0) as client:
-            assert key_count(redis_url) > 0, "Ray's head keeps its state there"
+            assert redis.key_count() > 0, "Ray's head keeps its state there"
             kept = client.get("/api/v2/vectors/kept-3").json()
             assert kept["metadata"] == {"place": 3, "kind": "kept"}
             assert [context["weight"] for context in kept["contexts"]] == [0.75, 0.25]
@@ -336,4 +336,4 @@ def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: 
             second.process.wait(60)
         assert second.process.returncode == 128 + signal.SIGTERM
         assert not alive(below)
-        assert key_count(redis_url) == 0, "what Ray kept there is gone with it"
+        assert redis.key_count() == 0, "what Ray kept there is gone with it"
