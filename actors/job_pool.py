@@ -1,30 +1,31 @@
-"""The pool of quantum-job actors: one coordinator that keeps the limits, and workers that talk to backends."""
+"""The job pool's coordinator: one process that keeps limits, budgets and the journal for the whole cluster."""
 
 from __future__ import annotations
 
-import importlib
-import itertools
-import threading
+import asyncio
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
-import ray
-from prometheus_client import CollectorRegistry, Gauge
-from ray.actor import ActorHandle
+from prometheus_client import CollectorRegistry
 
-from actors.shell import CALL_TIMEOUT_S, ask
+from actors.job_worker import RemoteWorkers
 from quantum_db.clock import SystemClock
-from quantum_db.jobs.backends import BackendSpec, build_backend
-from quantum_db.jobs.pool import QueuedJobPool
-from quantum_db.jobs.queue import JobQueue
-from quantum_db.jobs.run import run_job
-from quantum_db.ports import BackendLimits, BackendResult, JobRequest, QuantumBackend
+from quantum_db.errors import Fenced, QuantumDBError, Unavailable
+from quantum_db.jobs.assembly import AssembledPool, PoolPolicy, assemble
+from quantum_db.jobs.backends import BackendSpec, describe
+from quantum_db.jobs.stored_jobs import Page, StoredJobs
+from quantum_db.journals.open import open_journal
+from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
 from quantum_db.telemetry import Snapshot, snapshot
 
-GRACE_S = 5.0
-"""How much longer than a job's own timeout the pool waits for the worker's word about it."""
+logger = logging.getLogger(__name__)
+
+OPEN_PAUSE_S = 1.0
+Json = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,109 +34,154 @@ class PoolSettings:
 
     Attributes:
         backends: name -> how to build it.
-        max_concurrent_circuits: jobs in flight for each backend, over all workers; a multi-circuit job is one.
-        max_waiting: jobs that may wait for each backend.
+        journal_url: where intents and results are written; see ``quantum_db.journals.open``.
+        default_backend: of jobs that name none.
         workers: worker processes.
+        policy: the pool's bounds.
     """
 
     backends: Mapping[str, BackendSpec]
-    max_concurrent_circuits: int
-    max_waiting: int
-    workers: int
-
-
-class JobWorker:
-    """Runs jobs on the backends, several at a time in threads. Holds no state that matters."""
-
-    def __init__(self, specs: Mapping[str, BackendSpec], seed: int | None) -> None:
-        if any(spec.kind == "ionq" for spec in specs.values()):
-            importlib.import_module("quantum_db.ionq.backend")  # brings qiskit, which no short-lived thread may import
-        self._specs = dict(specs)
-        self._seeds = np.random.SeedSequence(seed)
-        self._backends: dict[str, QuantumBackend] = {}
-        self._lock = threading.Lock()
-
-    def ready(self) -> bool:
-        """Return True."""
-        return True
-
-    def limits(self, backend: str) -> BackendLimits:
-        """Return what a backend accepts; may ask the provider."""
-        return self._backend(backend).limits
-
-    def run(self, request: JobRequest) -> BackendResult:
-        """Run one job; see ``quantum_db.jobs.run``."""
-        return run_job(self._backend(request.backend), request, SystemClock())
-
-    def _backend(self, name: str) -> QuantumBackend:
-        with self._lock:
-            if name not in self._backends:
-                rng = np.random.default_rng(self._seeds.spawn(1)[0])
-                self._backends[name] = build_backend(name, self._specs[name], rng)
-            return self._backends[name]
+    journal_url: str
+    default_backend: str = "simulator"
+    workers: int = 1
+    policy: PoolPolicy = PoolPolicy()
 
 
 class JobPool:
-    """The coordinator: a ``QueuedJobPool`` whose jobs run on ``JobWorker``s in turn."""
+    """A ``QuantumJobPool`` and its ``StoredJobs``. After a crash it reads its journal, and only then lets callers in."""
 
-    def __init__(self, settings: PoolSettings) -> None:
-        threads = settings.max_concurrent_circuits + 2  # so that asking for limits never waits for jobs
-        worker = ray.remote(JobWorker).options(num_cpus=0, max_restarts=-1, max_concurrency=threads)
-        self._workers = [worker.remote(settings.backends, None) for _ in range(settings.workers)]
-        self._turn = itertools.cycle(self._workers)
+    def __init__(self, settings: PoolSettings, seed: int | None = None) -> None:
+        self._settings = settings
+        self._rng = np.random.default_rng(seed)
+        threads = 4 * settings.policy.max_in_flight * len(settings.backends) + 8
+        self._workers = RemoteWorkers(settings.backends, settings.workers, threads, seed)
         self._registry = CollectorRegistry()
-        self._depth = Gauge("quantum_jobs_now", "Jobs in the pool", ["backend", "where"], registry=self._registry)
-        limits = dict.fromkeys(settings.backends, settings.max_concurrent_circuits)
-        self._pool = QueuedJobPool(
-            JobQueue(limits, settings.max_waiting),
-            backends=tuple(settings.backends),
-            execute=self._execute,
-            limits_of=self._limits_of,
-            clock=SystemClock(),
-            registry=self._registry,
-        )
+        self._clock = SystemClock()
+        self._parts: AssembledPool | None = None
+        self._stored: StoredJobs | None = None
+        self._starting = asyncio.get_running_loop().create_task(self._start())
 
     async def ready(self) -> bool:
-        """Return True once all workers answer."""
-        for worker in self._workers:
-            await ask(worker.ready.remote())
+        """Return True once the journal has been read and all workers answer.
+
+        Raises:
+            CorruptData: the journal cannot be read.
+            InvalidSettings: it cannot be used.
+        """
+        await asyncio.shield(self._starting)
+        await self._workers.ready()
         return True
 
     async def limits(self, backend: str) -> BackendLimits:
         """See ``JobPool.limits`` of the ports."""
-        return await self._pool.limits(backend)
+        return await (await self._opened()).pool.limits(backend)
+
+    async def conditions(self) -> dict[str, Condition]:
+        """See ``JobPool.conditions`` of the ports."""
+        return await (await self._opened()).pool.conditions()
 
     async def run(self, request: JobRequest) -> BackendResult:
         """See ``JobPool.run`` of the ports."""
-        return await self._pool.run(request)
+        return await (await self._opened()).pool.run(request)
+
+    async def leave(self, key: str) -> None:
+        """Note that the caller of a request has left."""
+        (await self._opened()).pool.leave(key)
+
+    async def force_breaker(self, backend: str, override: Any) -> None:
+        """See ``QuantumJobPool.force_breaker``."""
+        (await self._opened()).pool.force_breaker(backend, override)
+
+    async def create_job(self, tenant: str, raw: object) -> Json:
+        """See ``StoredJobs.create``."""
+        return await (await self._jobs()).create(tenant, raw)
+
+    async def job(self, tenant: str, job_id: str) -> Json:
+        """See ``StoredJobs.get``."""
+        return (await self._jobs()).get(tenant, job_id)
+
+    async def list_jobs(self, tenant: str, page: Page) -> Json:
+        """See ``StoredJobs.list``."""
+        return (await self._jobs()).list(tenant, page)
+
+    async def cancel_job(self, tenant: str, job_id: str) -> Json:
+        """See ``StoredJobs.cancel``."""
+        return await (await self._jobs()).cancel(tenant, job_id)
+
+    async def estimate_job(self, tenant: str, raw: object) -> Json:
+        """See ``StoredJobs.estimate``."""
+        return await (await self._jobs()).estimate(tenant, raw)
+
+    async def costs(self, tenant: str, since: str | None, until: str | None) -> Json:
+        """See ``StoredJobs.costs``."""
+        return (await self._jobs()).costs(tenant, since, until)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
-        for backend, (in_flight, waiting) in self._pool.depths().items():
-            self._depth.labels(backend, "in_flight").set(in_flight)
-            self._depth.labels(backend, "waiting").set(waiting)
+        if self._parts is not None:
+            self._parts.pool.show()
         return snapshot(self._registry, "jobs")
 
-    async def _execute(self, request: JobRequest) -> BackendResult:
-        result = await ask(next(self._turn).run.remote(request), request.timeout_s + GRACE_S)
-        return cast(BackendResult, result)
+    async def close(self) -> None:
+        """Let go of all work, and release the journal. Jobs at a provider are taken up at the next start."""
+        self._starting.cancel()
+        if self._stored is not None:
+            await self._stored.close()
+        if self._parts is not None:
+            await self._parts.pool.close()
+            await self._parts.journal.close()
 
-    async def _limits_of(self, backend: str) -> BackendLimits:
-        return cast(BackendLimits, await ask(next(self._turn).limits.remote(backend)))
+    async def _opened(self) -> AssembledPool:
+        if self._parts is None or not self._starting.done():
+            await asyncio.wait({self._starting}, timeout=OPEN_PAUSE_S)
+        if not self._starting.done():
+            raise Unavailable("the job pool is reading its journal", retry_after_s=OPEN_PAUSE_S)
+        self._starting.result()  # raises what the journal is wrong with
+        assert self._parts is not None
+        return self._parts
+
+    async def _jobs(self) -> StoredJobs:
+        await self._opened()
+        assert self._stored is not None
+        return self._stored
+
+    async def _start(self) -> None:
+        """Open the pool; try again for as long as the journal does not answer."""
+        while True:
+            try:
+                parts = await self._assembled()
+                break
+            except Unavailable as error:
+                logger.warning("the job pool waits for its journal: %s", error.detail)
+                await asyncio.sleep(OPEN_PAUSE_S)
+            except QuantumDBError:
+                logger.exception("the job pool cannot start")
+                raise
+        parts.pool.open()
+        self._parts = parts
+        self._stored = StoredJobs(
+            parts.pool, parts.journal, self._workers, self._clock, self._settings.default_backend
+        )
+        self._stored.resume()
+
+    async def _assembled(self) -> AssembledPool:
+        journal = await asyncio.to_thread(open_journal, self._settings.journal_url)
+        parts = assemble(
+            self._settings.policy,
+            {name: describe(spec) for name, spec in self._settings.backends.items()},
+            workers=self._workers,
+            journal=journal,
+            clock=self._clock,
+            rng=self._rng,
+            registry=self._registry,
+            on_fenced=_give_way,
+        )
+        await parts.journal.load()
+        return parts
 
 
-class RemoteJobPool:
-    """Implements the ``JobPool`` port by calls to the coordinator; limits are asked once a process."""
-
-    def __init__(self, actor: ActorHandle[Any]) -> None:
-        self._actor = actor
-        self._limits: dict[str, BackendLimits] = {}
-
-    async def limits(self, backend: str) -> BackendLimits:
-        if backend not in self._limits:
-            self._limits[backend] = cast(BackendLimits, await ask(self._actor.limits.remote(backend), CALL_TIMEOUT_S))
-        return self._limits[backend]
-
-    async def run(self, request: JobRequest) -> BackendResult:
-        result = await ask(self._actor.run.remote(request), request.timeout_s + 2 * GRACE_S)
-        return cast(BackendResult, result)
+def _give_way(error: Fenced) -> None:
+    """End this process at once: another has become the coordinator, and this one must not decide anything more."""
+    logger.error("the job pool ends: %s", error.detail)
+    logging.shutdown()
+    os._exit(1)

@@ -19,6 +19,10 @@ RESTARTS = {"max_restarts": -1, "max_task_retries": 0}
 T = TypeVar("T")
 
 
+class ActorLost(Unavailable):
+    """An actor died, or did not answer in time: what it was doing may or may not have been done."""
+
+
 def named(name: str) -> ActorHandle[Any]:
     """Return the handle of a running actor.
 
@@ -36,15 +40,15 @@ async def ask(reference: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
 
     Raises:
         QuantumDBError: what the actor raised.
-        Unavailable: the actor died, or did not answer in time.
+        ActorLost: the actor died, or did not answer in time.
     """
     try:
         async with asyncio.timeout(timeout_s):
             return await reference
     except TimeoutError:
-        raise Unavailable(f"an actor did not answer within {timeout_s:.3g} s", retry_after_s=1.0) from None
+        raise ActorLost(f"an actor did not answer within {timeout_s:.3g} s", retry_after_s=1.0) from None
     except RayActorError as error:
-        raise Unavailable("an actor died while it worked on this; it is being restarted", retry_after_s=1.0) from error
+        raise ActorLost("an actor died while it worked on this; it is being restarted", retry_after_s=1.0) from error
     except RayTaskError as error:
         if isinstance(error.cause, QuantumDBError):
             raise error.cause from None

@@ -119,6 +119,11 @@ class Budgets:
         """
         if key in self._reserved:
             raise ValueError(f"{key} has a reservation already")
+        self.check(charge)
+        self.restore(key, charge)
+
+    def check(self, charge: Charge) -> None:
+        """Raise BudgetExceeded if the tenant's day does not cover an amount."""
         allowance = self._allowance_of(charge.account.tenant)
         micro_usd, shots = self.used(charge.account.tenant, charge.account.day)
         if allowance.usd_per_day is not None and micro_usd + charge.micro_usd > micro_of(allowance.usd_per_day):
@@ -132,7 +137,6 @@ class Budgets:
             raise BudgetExceeded(
                 f"the work takes {charge.shots:,} shots; {left_shots:,} are left of today's {allowance.shots_per_day:,}"
             )
-        self.restore(key, charge)
 
     def restore(self, key: str, charge: Charge) -> None:
         """Take over a reservation that was made earlier, whatever the allowance is now. Idempotent."""
@@ -161,6 +165,15 @@ class Budgets:
         return (
             sum(spent.micro_usd + spent.reserved_micro_usd for spent in found),
             sum(spent.shots + spent.reserved_shots for spent in found),
+        )
+
+    def left(self, tenant: str, day: str) -> Allowance:
+        """Return what is left of a tenant's day."""
+        allowance = self._allowance_of(tenant)
+        micro_usd, shots = self.used(tenant, day)
+        return Allowance(
+            None if allowance.usd_per_day is None else max(0.0, allowance.usd_per_day - micro_usd / MICRO),
+            None if allowance.shots_per_day is None else max(0, allowance.shots_per_day - shots),
         )
 
     def accounts(self) -> dict[Account, Spending]:

@@ -167,6 +167,7 @@ class Dispatcher:
                 tenant="",
                 priority="batch",
                 deadline_s=float("inf"),
+                orphan=True,
                 flight_key=submission.key,
             )
             self._runs[run.key] = run
@@ -348,7 +349,7 @@ class Dispatcher:
         flying.delivered = True
         counts = {digest: counts_of(raw) for digest, raw in zip(flying.wish.digests, result["counts"], strict=True)}
         for run in flying.runs:
-            micro_usd = result["micro_usd"].get(run.key, 0)
+            micro_usd = sum(result["micro_usd"].values()) if run.orphan else result["micro_usd"].get(run.key, 0)
             run.end(Outcome(counts, result["provenance"], micro_usd / MICRO, (result["job_id"],)))
 
     def _land(self, flying: _Flying, end: End) -> None:

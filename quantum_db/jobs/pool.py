@@ -55,6 +55,7 @@ class QuantumJobPool:
         self._provenances = provenances
         self._opened = asyncio.Event()
         self._callers: dict[str, asyncio.Task[object]] = {}
+        self._waits_for: dict[str, list[Run]] = {}
         self._queue_times: dict[str, tuple[float, float]] = {}
 
     def open(self) -> None:
@@ -137,6 +138,22 @@ class QuantumJobPool:
             for part in parts
         )
 
+    def check_day(self, tenant: str, backend: str, usd: float, shots: int) -> None:
+        """Raise BudgetExceeded if a tenant's day does not cover this much more."""
+        if not self.lane(backend).local:
+            account = Account(tenant, day_of(self._clock.now_s()), backend)
+            self._ledger.budgets.check(Charge(account, micro_of(usd), shots, 0))
+
+    def left_today(self, tenant: str) -> dict[str, float | int | None]:
+        """Return what is left of a tenant's day at paid backends: ``usd`` and ``shots``, None where nothing limits it."""
+        left = self._ledger.budgets.left(tenant, day_of(self._clock.now_s()))
+        return {"usd": left.usd_per_day, "shots": left.shots_per_day}
+
+    def provider_job_ids(self, request_key: str) -> list[str]:
+        """Return the provider's ids of the jobs that a request waits for."""
+        found = [self._dispatcher.job_ids(run) for run in self._waits_for.get(request_key, ())]
+        return list(dict.fromkeys(job_id for ids in found for job_id in ids))
+
     def show(self) -> None:
         """Set the gauges."""
         for name, (in_flight, waiting) in self._dispatcher.depths().items():
@@ -217,7 +234,7 @@ class QuantumJobPool:
             own = self._make_runs(request, without(wish, {**kept, **joined}), shots)
             others = list({id(run): run for run in joined.values()}.values())
             try:
-                outcomes = await self._wait_for(own, others, patient)
+                outcomes = await self._wait_for(request.key, own, others, patient)
             except JobCanceled:
                 if not others:
                     raise
@@ -226,6 +243,11 @@ class QuantumJobPool:
             if kept:
                 self._note_reuse(request, len(kept))
             cost_usd = sum(outcome.cost_usd for outcome in outcomes[: len(own)])
+            cost_usd += sum(
+                outcome.cost_usd * sum(other is run for other in joined.values()) / len(run.wish.digests)
+                for run, outcome in zip(others, outcomes[len(own) :], strict=True)
+                if run.orphan
+            )
             return _result(wish, kept, outcomes, lane.name, cost_usd)
 
     def _known(self, lane: Lane, wish: Wish) -> tuple[dict[str, KeptResult], dict[str, Run]]:
@@ -275,9 +297,10 @@ class QuantumJobPool:
             for place, (piece, price) in enumerate(zip(pieces, prices, strict=True))
         ]
 
-    async def _wait_for(self, own: list[Run], others: list[Run], patient: bool) -> list[Outcome]:
+    async def _wait_for(self, key: str, own: list[Run], others: list[Run], patient: bool) -> list[Outcome]:
         """Start the own runs, and wait for all; whatever happens, leave all of them."""
         waited: list[Run] = []
+        self._waits_for[key] = waited
         try:
             for run in own:
                 self._dispatcher.join(run)
@@ -288,6 +311,7 @@ class QuantumJobPool:
                 waited.append(run)
             return await asyncio.gather(*(run.outcome(patient=patient) for run in waited))
         finally:
+            del self._waits_for[key]
             for run in waited:
                 self._dispatcher.leave(run)
 

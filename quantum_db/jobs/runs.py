@@ -41,6 +41,7 @@ class Run:
         charge: what is reserved for it; None where nothing is accounted for.
         deadline_s: on the monotonic clock; of the caller that came first.
         alone: its job may not be shared.
+        orphan: whoever wanted it first died with an earlier process; who wants it now is told its cost.
         flight_key: of its job, once it has started.
         queued_s: since when it waits, on the monotonic clock.
         waiters: how many wait for it.
@@ -58,6 +59,7 @@ class Run:
     charge: Charge | None = None
     adaptive: AdaptiveAim | None = None
     alone: bool = False
+    orphan: bool = False
     flight_key: str | None = None
     queued_s: float = 0.0
     waiters: int = 0

@@ -1,0 +1,190 @@
+"""The ways into the job pool from other processes: for the database, and for any Ray job by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
+from typing import Any, cast
+from uuid import uuid4
+
+import ray
+from qiskit import QuantumCircuit
+from ray.actor import ActorHandle
+from ray.exceptions import RayActorError, RayTaskError
+
+from actors.job_pool import JobPool, PoolSettings
+from actors.job_worker import GRACE_S
+from actors.shell import CALL_TIMEOUT_S, NAMESPACE, ActorLost, ask, named
+from quantum_db.circuits.template import CircuitBatch
+from quantum_db.errors import QuantumDBError, Unavailable
+from quantum_db.jobs.budget import SpendingLimit
+from quantum_db.jobs.queue import Priority
+from quantum_db.model import DEFAULT_TENANT
+from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
+
+POOL_NAME = "jobs"
+RETRY_PAUSE_S = 0.25
+CONDITIONS_KEPT_S = 1.0
+START_TIMEOUT_S = 60.0
+
+Circuits = CircuitBatch | QuantumCircuit | str
+
+
+class RemoteJobPool:
+    """Implements the ``JobPool`` port by calls to the coordinator; limits are asked once a process.
+
+    A coordinator that dies is asked again as soon as it is back: it knows from its journal what was submitted, so the
+    same circuits are not submitted again.
+    """
+
+    def __init__(self, actor: ActorHandle[Any]) -> None:
+        self._actor = actor
+        self._limits: dict[str, BackendLimits] = {}
+        self._conditions: tuple[float, dict[str, Condition]] = (-CONDITIONS_KEPT_S, {})
+
+    async def limits(self, backend: str) -> BackendLimits:
+        if backend not in self._limits:
+            self._limits[backend] = cast(BackendLimits, await ask(self._actor.limits.remote(backend), CALL_TIMEOUT_S))
+        return self._limits[backend]
+
+    async def conditions(self) -> Mapping[str, Condition]:
+        at_s, found = self._conditions
+        if time.monotonic() - at_s > CONDITIONS_KEPT_S:
+            found = await ask(self._actor.conditions.remote(), CALL_TIMEOUT_S)
+            self._conditions = (time.monotonic(), found)
+        return found
+
+    async def run(self, request: JobRequest) -> BackendResult:
+        end_s = time.monotonic() + request.timeout_s
+        while True:
+            try:
+                result = await ask(self._actor.run.remote(request), request.timeout_s + GRACE_S)
+            except asyncio.CancelledError:
+                self._actor.leave.remote(request.key)
+                raise
+            except ActorLost:
+                if time.monotonic() + RETRY_PAUSE_S > end_s:
+                    raise
+                await asyncio.sleep(RETRY_PAUSE_S)
+            else:
+                return cast(BackendResult, result)
+
+
+class QuantumPool:
+    """The pool for any Ray job, with or without the database."""
+
+    def __init__(self, actor: ActorHandle[Any]) -> None:
+        self._actor = actor
+
+    @classmethod
+    def connect(cls) -> QuantumPool:
+        """Return the pool of the cluster that this process has joined. Raises Unavailable when there is none."""
+        return cls(named(POOL_NAME))
+
+    @classmethod
+    def start(cls, settings: PoolSettings) -> QuantumPool:
+        """Start a pool on the Ray cluster that this process has joined; it lives until ``stop``.
+
+        Raises:
+            QuantumDBError: the journal or a backend cannot be used.
+        """
+        life = {"lifetime": "detached", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
+        actor = ray.remote(JobPool).options(name=POOL_NAME, max_concurrency=10_000, **life).remote(settings)
+        _get(actor.ready.remote(), START_TIMEOUT_S)
+        return cls(actor)
+
+    def submit(
+        self,
+        circuits: Circuits | Sequence[Circuits],
+        *,
+        backend: str,
+        shots: int,
+        deadline_s: float,
+        budget_usd: float | None = None,
+        budget_shots: int | None = None,
+        priority: Priority = "interactive",
+        tenant: str = DEFAULT_TENANT,
+    ) -> Future[BackendResult]:
+        """Run circuits; return a future of their counts, in order.
+
+        Cancelling the future gives the work up; it reaches the provider if nobody else wants the same.
+
+        Args:
+            circuits: OpenQASM 3 programs, qiskit circuits, or batches of this library.
+            backend: by its name in the settings.
+            shots: of each circuit.
+            deadline_s: how long the result is worth waiting for.
+            budget_usd: the most that it may cost, by the backend's published prices.
+            budget_shots: the most shots over all circuits.
+            priority: interactive work goes before batch work.
+            tenant: who it is for.
+
+        Raises:
+            InvalidCircuit: a program or circuit cannot be run. What the future raises: see ``JobPool.run``.
+        """
+        given = [circuits] if isinstance(circuits, Circuits) else list(circuits)
+        request = JobRequest(
+            key=uuid4().hex,
+            backend=backend,
+            parts=parts_of(given),
+            shots=shots,
+            timeout_s=deadline_s,
+            priority=priority,
+            tenant=tenant,
+            limit=SpendingLimit(budget_usd, budget_shots),
+        )
+        return self._future(request)
+
+    def stop(self) -> None:
+        """End a pool that ``start`` started. Jobs at a provider are taken up by the next one on the same journal."""
+        _get(self._actor.close.remote(), CALL_TIMEOUT_S)
+        ray.kill(self._actor)
+
+    def _future(self, request: JobRequest) -> Future[BackendResult]:
+        future: Future[BackendResult] = Future()
+        end_s = time.monotonic() + request.timeout_s
+
+        def begin() -> None:
+            if not future.cancelled():
+                self._actor.run.remote(request).future().add_done_callback(done)
+
+        def done(answer: Future[Any]) -> None:
+            error = answer.exception()
+            if isinstance(error, RayActorError) and time.monotonic() + RETRY_PAUSE_S < end_s:
+                threading.Timer(RETRY_PAUSE_S, begin).start()  # the coordinator is being restarted
+                return
+            with suppress(InvalidStateError):  # it has been cancelled
+                if error is not None:
+                    future.set_exception(_told(error))
+                else:
+                    future.set_result(answer.result())
+
+        def canceled(ended: Future[BackendResult]) -> None:
+            if ended.cancelled():
+                self._actor.leave.remote(request.key)
+
+        future.add_done_callback(canceled)
+        begin()
+        return future
+
+
+def _get(reference: Any, timeout_s: float) -> Any:
+    try:
+        return ray.get(reference, timeout=timeout_s)
+    except ray.exceptions.GetTimeoutError:
+        raise Unavailable(f"the job pool did not answer within {timeout_s:.3g} s") from None
+    except (RayTaskError, RayActorError) as error:
+        raise _told(error) from None
+
+
+def _told(error: BaseException) -> BaseException:
+    cause = getattr(error, "cause", None)
+    if isinstance(cause, QuantumDBError):
+        return cause
+    if isinstance(error, RayActorError):
+        return ActorLost("the job pool's coordinator died while it worked on this", retry_after_s=1.0)
+    return error
