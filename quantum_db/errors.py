@@ -103,6 +103,12 @@ class Unavailable(QuantumDBError):
     slug, status, title = "unavailable", 503, "A part of the cluster does not answer"
 
 
+class OutcomeUnclear(Unavailable):
+    """A submission may have been accepted: it must be looked for by its key before anything is submitted again."""
+
+    slug, status, title = "outcome-unclear", 503, "It is not known whether the job was accepted"
+
+
 class DeadlineExceeded(QuantumDBError):
     """The work did not end within the caller's ``timeout_ms``."""
 
@@ -113,6 +119,12 @@ class JobFailed(QuantumDBError):
     """The quantum provider refused the job or failed while running it."""
 
     slug, status, title = "job-failed", 502, "The quantum job failed"
+
+
+class JobCanceled(QuantumDBError):
+    """The quantum job was canceled before it had a result."""
+
+    slug, status, title = "job-canceled", 409, "The quantum job was canceled"
 
 
 class InvalidCircuit(QuantumDBError):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from types import MappingProxyType
+from typing import Any, Final, Literal, Protocol
 
 from quantum_db.circuits.adaptive import Selection
 from quantum_db.circuits.template import CircuitBatch, Template
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Provenance, Search
+
+NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class VectorStore(Protocol):
@@ -110,6 +113,119 @@ class QuantumBackend(Protocol):
             Unavailable: the provider does not answer, or answers with a transient error.
             JobFailed: the provider refused or failed the job.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderJob:
+    """One job at a provider.
+
+    Attributes:
+        job_id: the provider's name for it.
+        status: ``completed``, ``failed`` or ``canceled`` when it has ended; anything else means that it may still run.
+    """
+
+    job_id: str
+    status: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobEstimate:
+    """What a provider expects of a job: its cost, the wait in the queue and the run time; None for what is not told."""
+
+    cost_usd: float
+    wait_s: float | None
+    run_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Collected:
+    """The end of a job at a provider.
+
+    Attributes:
+        result: the counts. Its ``cost_usd`` is ``told_cost_usd``, or where that is None the price model's figure for
+            the gates that the provider counted.
+        told_cost_usd: what the provider says that the job cost; None where it says nothing, in particular where
+            nothing is billed.
+    """
+
+    result: BackendResult
+    told_cost_usd: float | None
+
+
+class QuantumProvider(Protocol):
+    """Runs circuits elsewhere, step by step, so that a journal can be written between the steps.
+
+    Synchronous: called from worker threads, and may be shared by them. No method waits beyond its ``timeout_s``. All
+    but ``submit`` may be repeated freely.
+    """
+
+    @property
+    def name(self) -> str:
+        """The name that queries choose it by."""
+
+    @property
+    def limits(self) -> BackendLimits:
+        """What one job may hold. Raises Unavailable when the provider does not tell."""
+
+    def submit(
+        self,
+        parts: Sequence[CircuitBatch],
+        shots: int,
+        *,
+        job_key: str,
+        timeout_s: float,
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> str:
+        """Submit all circuits of all parts, in order, as one job; return the provider's id of it.
+
+        The submission is sent once at most, whatever happens. Parts may differ in structure and qubits.
+
+        Args:
+            shots: of each circuit.
+            job_key: what ``find`` finds the job by.
+            labels: kept with the job for people and tools, beside the key.
+
+        Raises:
+            InvalidCircuit: the job is outside the limits, or it or its labels cannot be written; nothing was sent.
+            DeadlineExceeded: no time was left; nothing was sent.
+            OutcomeUnclear: it may have been accepted.
+            Unavailable: it was certainly not accepted, and may be later.
+            JobFailed: it was refused.
+        """
+
+    def find(self, job_key: str, *, timeout_s: float, since_s: float = 0.0) -> tuple[ProviderJob, ...]:
+        """Return the jobs of this key, newest first. Submits nothing. A new job may not be listed at once.
+
+        Args:
+            since_s: seconds since the epoch; jobs submitted earlier need not be looked through.
+
+        Raises:
+            Unavailable: there is no clear answer, also because more jobs are listed than can be looked through.
+            JobFailed: the provider refuses to list jobs.
+        """
+
+    def collect(self, job_id: str, qubits: Sequence[int], shots: int, *, timeout_s: float) -> Collected:
+        """Wait for the end of a job and return its counts. Cancels nothing.
+
+        Args:
+            qubits: of each circuit, in the order of submission.
+            shots: of each circuit.
+
+        Raises:
+            DeadlineExceeded: it was still waiting or running.
+            Unavailable: there is no clear answer.
+            JobFailed: it failed, is gone, or has a result that cannot be that of the circuits.
+            JobCanceled: it was canceled.
+        """
+
+    def cancel(self, job_id: str, *, timeout_s: float) -> bool:
+        """Cancel a job; return True if it is canceled now, False if it had ended otherwise. Raises Unavailable."""
+
+    def estimate(self, parts: Sequence[CircuitBatch], shots: int, *, timeout_s: float) -> JobEstimate:
+        """Return what the provider expects of such a job. Raises Unavailable, or JobFailed when it refuses to say."""
+
+    def queue_time_s(self, *, timeout_s: float) -> float:
+        """Return how long jobs wait in the queue on average at present. Raises Unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
