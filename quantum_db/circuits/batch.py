@@ -195,7 +195,7 @@ def plan_batch(raw: object, backend: str, limits: BackendLimits, *, fill: bool =
     jobs, idle = _equal_structures(_pack(blocks, limits.max_qubits), fill)
     batches = tuple(_batch(job) for job in jobs)
     for batch in batches:
-        check_limits(backend, limits, batch, shots)
+        check_limits(backend, limits, [batch], shots)
     alone = [
         _group(operation, {}) if isinstance(operation, Entangle) else _alone(operation)
         for operation in operations

@@ -284,7 +284,7 @@ class NoisySimulatorBackend:
 
     def run(self, batch: CircuitBatch, shots: int, *, job_key: str, timeout_s: float) -> BackendResult:  # noqa: ARG002
         """Run the batch; see ``QuantumBackend.run``. The deadline is looked at between chunks of circuits."""
-        check_limits(self.name, self.limits, batch, shots)
+        check_limits(self.name, self.limits, [batch], shots)
         end_s = self._clock.monotonic_s() + timeout_s
         counts: list[Mapping[int, int]] = []
         for found in _chunks(batch, self.noise):

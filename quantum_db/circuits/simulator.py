@@ -6,7 +6,7 @@ gates, and so is a run of RZ and RZZ; tests hold both against the gates.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import groupby
 from typing import Any
@@ -140,23 +140,23 @@ class SimulatorBackend:
 
     def run(self, batch: CircuitBatch, shots: int, *, job_key: str, timeout_s: float) -> BackendResult:  # noqa: ARG002
         """Run the batch; see ``QuantumBackend.run``. It ends by itself within its limits, so no timeout is needed."""
-        check_limits(self.name, self.limits, batch, shots)
+        check_limits(self.name, self.limits, [batch], shots)
         drawn = self._rng.multinomial(shots, probabilities(batch))
         counts = tuple({int(outcome): int(row[outcome]) for outcome in np.flatnonzero(row)} for row in drawn)
         return BackendResult(counts=counts, provenance="simulated shots", backend=self.name, cost_usd=0.0)
 
 
-def check_limits(name: str, limits: BackendLimits, batch: CircuitBatch, shots: int) -> None:
-    """Raise InvalidCircuit if the batch is outside of what backend ``name`` accepts in one job."""
-    template = batch.template
+def check_limits(name: str, limits: BackendLimits, parts: Sequence[CircuitBatch], shots: int) -> None:
+    """Raise InvalidCircuit if the circuits of all parts are outside of what backend ``name`` accepts in one job."""
+    circuits = sum(map(len, parts))
+    if shots < 1 or circuits < 1:
+        raise InvalidCircuit(f"a job needs at least one circuit and one shot, not {circuits} and {shots}")
     asked = (
-        ("qubits", template.num_qubits, limits.max_qubits),
-        ("circuits", len(batch), limits.max_circuits),
-        ("gates", len(batch) * len(template.structure), limits.max_gates),
+        ("qubits", max(part.template.num_qubits for part in parts), limits.max_qubits),
+        ("circuits", circuits, limits.max_circuits),
+        ("gates", sum(len(part) * len(part.template.structure) for part in parts), limits.max_gates),
         ("shots", shots, limits.max_shots),
     )
     for what, value, limit in asked:
         if value > limit:
             raise InvalidCircuit(f"{value} {what} in one job, and {name} takes {limit}")
-    if shots < 1 or len(batch) < 1:
-        raise InvalidCircuit(f"a job needs at least one circuit and one shot, not {len(batch)} and {shots}")
