@@ -37,7 +37,7 @@ from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.drawing import to_qiskit
 from quantum_db.circuits.overlap import overlap_template
 from quantum_db.circuits.template import CircuitBatch, MultiplexedRY
-from quantum_db.ionq.backend import _circuits as ionq_circuits
+from quantum_db.ionq.payload import qiskit_circuits as ionq_circuits
 
 QUBITS = (3, 4, 5, 6, 7)
 CHECKED_QUBITS = 5

@@ -17,6 +17,8 @@ from quantum_db.model import DEFAULT_TENANT, Candidates, EntanglementGroup, Enti
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
+NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
+
 
 class VectorStore(Protocol):
     """Entities with their vectors, contexts and metadata, durable when a write returns.
@@ -199,7 +201,7 @@ class QuantumProvider(Protocol):
         """
 
     def find(self, job_key: str, *, timeout_s: float, since_s: float = 0.0) -> tuple[ProviderJob, ...]:
-        """Return the jobs of this key, newest first. Submits nothing. A job may be listed some time after its submission.
+        """Return the jobs of this key, newest first. Submits nothing. A new job may not be listed at once.
 
         Args:
             since_s: seconds since the epoch; jobs submitted earlier need not be looked through.

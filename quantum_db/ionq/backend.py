@@ -1,83 +1,72 @@
-"""IonQ, or the emulator, as a ``QuantumBackend``: qiskit-ionq's conversion over a client that is safe to use.
-
-``IonQProvider`` is not used: it asks IonQ's public host for qubit counts, whatever URL it was given, and falls back to
-4 qubits. Its backend class is built here from what the configured URL tells, so neither ``IONQ_API_URL`` nor
-``QISKIT_IONQ_API_URL`` matters, and nothing in the environment is read or changed.
-"""
+"""IonQ, or the emulator, as a ``QuantumProvider``: qiskit-ionq's conversion over a client that is safe to use."""
 
 from __future__ import annotations
 
 import logging
-import re
 import threading
-import warnings
-from collections.abc import Mapping, Sequence
-from functools import lru_cache, partial
-from pathlib import Path
-from typing import Any, Final, cast
-from urllib.parse import urlsplit
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, TypeVar
 
 import numpy as np
-import qiskit_ionq
-from dotenv import dotenv_values
-from qiskit import QuantumCircuit
-from qiskit_ionq import IonQProvider, ionq_backend
 from qiskit_ionq.constants import ErrorMitigation
-from qiskit_ionq.exceptions import IonQError, IonQTranspileLevelWarning
+from qiskit_ionq.exceptions import IonQError
 from qiskit_ionq.ionq_job import IonQJob
 
-from quantum_db.circuits.drawing import to_qiskit
-from quantum_db.circuits.noise import ARIA_1, FORTE_1, IDEAL, NoiseModel
 from quantum_db.circuits.simulator import check_limits
-from quantum_db.circuits.template import ROTATION_GATES, CircuitBatch, Template
-from quantum_db.errors import DeadlineExceeded, InvalidCircuit, InvalidSettings, JobFailed, Unavailable
-from quantum_db.ionq.client import BoundedClient, RefusedError, UnclearError
+from quantum_db.circuits.template import CircuitBatch, Template
+from quantum_db.errors import (
+    DeadlineExceeded,
+    InvalidCircuit,
+    InvalidSettings,
+    JobCanceled,
+    JobFailed,
+    Unavailable,
+)
+from quantum_db.ionq import answers
+from quantum_db.ionq.client import BoundedClient, RefusedError
+from quantum_db.ionq.payload import metadata, qiskit_circuits
 from quantum_db.ionq.pricing import FREE, PriceModel
-from quantum_db.ionq.results import Distribution, as_counts, distributions, rounded_counts
-from quantum_db.model import Provenance
-from quantum_db.ports import BackendLimits, BackendResult, Clock
+from quantum_db.ionq.results import (
+    Distribution,
+    as_counts,
+    distributions,
+    in_agreed_order,
+    in_order_of_names,
+    rounded_counts,
+    rows_by_child,
+)
+from quantum_db.ionq.target import Target, check_settings, limits_of, provenance_of
+from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.ports import (
+    NO_LABELS,
+    BackendLimits,
+    BackendResult,
+    Clock,
+    Collected,
+    JobEstimate,
+    ProviderJob,
+)
 
-MAX_CIRCUITS: Final = 5_000
-MAX_GATES: Final = 150_000
-MAX_QPU_SHOTS: Final = 10_000
-MAX_SIMULATOR_SHOTS: Final = 1_000_000
-JOB_KEY: Final = "job_key"
-_QIS_GATES: Final = ROTATION_GATES | {"cx", "h"}
+RETRY: Final = RetryPolicy()
+POLL_S: Final = (0.01, 1.0)
+"""The first and the longest pause between two looks at a job."""
 
 LIMITS_TIMEOUT_S: Final = 10.0
-CANCEL_TIMEOUT_S: Final = 2.0
-LOOKUP_TIMEOUT_S: Final = 5.0
-LOOKUP_PAUSES_S: Final = (0.0, 0.25, 1.0)
-LOOKUP_PAGES: Final = 10
+LOOKUP_PAGES: Final = 50
 PAGE: Final = 100
+CLOCK_SKEW_S: Final = 600.0
+"""How far the provider's clock may be from this one."""
 
-_PENDING: Final = frozenset({"submitted", "ready", "started"})
-_LOST: Final = frozenset({"failed", "canceled"})
-_DOTENV_KEYS: Final = frozenset(
-    {"QISKIT_IONQ_API_URL", "IONQ_API_URL", "QISKIT_IONQ_API_TOKEN", "IONQ_API_TOKEN", "IONQ_API_KEY"}
-)
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 
-class _Target(ionq_backend.IonQBackend):
-    """What qiskit-ionq's conversion wants to know of a backend."""
-
-    def __init__(self, target: str, num_qubits: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", IonQTranspileLevelWarning)  # nothing is transpiled here
-            super().__init__(
-                provider=cast(IonQProvider, None),  # it is only asked for a client, and jobs are given one
-                name=f"ionq_{target}",
-                description=f"IonQ {target}",
-                gateset="qis",
-                num_qubits=num_qubits,
-                simulator=target == "simulator",
-            )
-
-
 class IonQBackend:
-    """Implements ``QuantumBackend`` over IonQ's API v0.4. May be shared by threads."""
+    """Implements ``QuantumProvider`` over IonQ's API v0.4. May be shared by threads."""
 
     def __init__(
         self,
@@ -89,7 +78,7 @@ class IonQBackend:
         price_model: PriceModel = FREE,
         clock: Clock,
         rng: np.random.Generator,
-        poll_s: tuple[float, float] = (0.01, 1.0),
+        retry: RetryPolicy = RETRY,
         error_mitigation: bool = False,
     ) -> None:
         """Check the settings; nothing is asked of the provider yet.
@@ -102,43 +91,36 @@ class IonQBackend:
             price_model: prices the jobs of a ``qpu`` target; the simulator is free.
             clock: for deadlines.
             rng: draws the shots of the simulator target; each circuit has a stream spawned from it.
-            poll_s: the first and the longest pause between two looks at a job.
+            retry: how often a read is tried, and after which pauses. A submission is never sent again.
             error_mitigation: whether a ``qpu`` target debiases, which its price model must reflect. Always said
                 explicitly, because IonQ's own default changes with the shots.
 
         Raises:
             InvalidSettings: the URL or the key cannot be used, or a ``.env`` file would override them.
         """
-        if not re.fullmatch(r"https?://[^/?#\s]+(/[^?#\s]*)?/v\d+\.\d+/?", url):
-            raise InvalidSettings(f"the IonQ URL must end with the API's version, like /v0.4; it is {url!r}")
-        if not re.fullmatch(r"[\x21-\x7e]+", token):
-            raise InvalidSettings("the IonQ API key is empty or has characters that cannot be in a header")
-        if not re.fullmatch(r"simulator|qpu\.[a-z0-9.-]+", target):
-            raise InvalidSettings(f"the IonQ target must be simulator or like qpu.forte-1; it is {target!r}")
-        refuse_dotenv(Path(qiskit_ionq.__file__))
+        check_settings(url, token, target)
         self._name = name
         self._target = target
         self._price_model = price_model if target != "simulator" else FREE
-        self._provenance = _provenance(url, target)
+        self._provenance = provenance_of(url, target)
         self._clock = clock
         self._rng = rng
         self._rng_lock = threading.Lock()
-        self._poll_s = poll_s
         self._error_mitigation = error_mitigation
-        self._client = BoundedClient(token, url, clock=clock)
-        self._known: tuple[BackendLimits, _Target] | None = None
+        self._client = BoundedClient(token, url, clock=clock, rng=rng.spawn(1)[0], retry=retry)
+        self._known: tuple[BackendLimits, Target] | None = None
 
     def __repr__(self) -> str:
         return f"IonQBackend({self._name!r}, {self._target!r}, {self._client!r})"
 
     @property
     def name(self) -> str:
-        """See ``QuantumBackend.name``."""
+        """See ``QuantumProvider.name``."""
         return self._name
 
     @property
     def limits(self) -> BackendLimits:
-        """See ``QuantumBackend.limits``. Asked of the provider once.
+        """See ``QuantumProvider.limits``. Asked of the provider once.
 
         Raises:
             Unavailable: it does not tell within ``LIMITS_TIMEOUT_S``.
@@ -146,68 +128,26 @@ class IonQBackend:
         """
         return self._learn(self._client.until(self._clock.monotonic_s() + LIMITS_TIMEOUT_S))[0]
 
-    def run(self, batch: CircuitBatch, shots: int, *, job_key: str, timeout_s: float) -> BackendResult:
-        """Run the batch as one job, submitted once; see ``QuantumBackend.run``.
+    def submit(
+        self,
+        parts: Sequence[CircuitBatch],
+        shots: int,
+        *,
+        job_key: str,
+        timeout_s: float,
+        labels: Mapping[str, str] = NO_LABELS,
+    ) -> str:
+        """Submit once; see ``QuantumProvider.submit``. The labels go to the job's metadata, beside the key.
 
-        When the answer to the submission is lost, the job is looked for at the provider by its key. If it is not
-        found there, the outcome is unclear: Unavailable says so, and ``recover`` can look again later.
-
-        To find a lost job and to cancel one, ``CANCEL_TIMEOUT_S`` each may be spent beyond ``timeout_s``.
+        Raises InvalidSettings as well: the provider has no such target.
         """
-        client = self._client.until(self._clock.monotonic_s() + timeout_s)
+        client = self._until(timeout_s)
+        if client.left_s <= 0.0:
+            raise DeadlineExceeded("no time was left to submit the job; nothing was sent")
         limits, target = self._learn(client)
-        check_limits(self._name, limits, batch, shots)
-        try:
-            job_id = self._submit(client, target, batch, shots, job_key)
-        except UnclearError as unclear:
-            job_id = self._adopt(client, job_key, unclear)
-        return self._collect(client, job_id, batch, shots)
-
-    def recover(self, batch: CircuitBatch, shots: int, *, job_key: str, timeout_s: float) -> BackendResult | None:
-        """Return the result of a job that was submitted earlier under this key, or None if the provider has none.
-
-        For use after a crash or an unclear submission, before the work is submitted again. Submits nothing; raises
-        what ``run`` raises.
-        """
-        client = self._client.until(self._clock.monotonic_s() + timeout_s)
-        try:
-            job_id = self._find(client, job_key)
-        except RefusedError as error:
-            raise JobFailed(f"the provider refused to list jobs: {error.detail}") from error
-        return None if job_id is None else self._collect(client, job_id, batch, shots)
-
-    def close(self) -> None:
-        """Close the connections. Idempotent."""
-        self._client.close()
-
-    def _learn(self, client: BoundedClient) -> tuple[BackendLimits, _Target]:
-        """Return the limits, and the target built from them."""
-        if self._known is None:
-            try:
-                qubits = client.backend(self._target).get("qubits")
-            except RefusedError as error:
-                if error.status == 404:
-                    raise InvalidSettings(f"the provider has no target {self._target!r}: {error.detail}") from error
-                raise Unavailable(f"the provider does not describe {self._target}: {error.detail}") from error
-            if isinstance(qubits, bool) or not isinstance(qubits, int) or qubits < 1:
-                raise Unavailable(f"the provider does not say how many qubits {self._target} has")
-            shots = MAX_SIMULATOR_SHOTS if self._target == "simulator" else MAX_QPU_SHOTS
-            noise = _published_noise(self._target)
-            limits = BackendLimits(
-                qubits,
-                MAX_CIRCUITS,
-                MAX_GATES,
-                shots,
-                price_model=self._price_model.name,
-                one_qubit_fidelity=noise.one_qubit_fidelity,
-                two_qubit_fidelity=noise.two_qubit_fidelity,
-            )
-            self._known = limits, _Target(self._target, qubits)
-        return self._known
-
-    def _submit(self, client: BoundedClient, target: _Target, batch: CircuitBatch, shots: int, job_key: str) -> str:
-        circuits = _circuits(batch)
-        arguments: dict[str, Any] = {"shots": shots, "sampler_seed": None, "extra_metadata": {JOB_KEY: job_key}}
+        check_limits(self._name, limits, parts, shots)
+        circuits = [circuit for part in parts for circuit in qiskit_circuits(part)]
+        arguments: dict[str, Any] = {"shots": shots, "extra_metadata": metadata(job_key, labels)}
         if self._target != "simulator":
             mitigation = ErrorMitigation.DEBIASING if self._error_mitigation else ErrorMitigation.NO_DEBIASING
             arguments["error_mitigation"] = mitigation
@@ -222,91 +162,190 @@ class IonQBackend:
             raise InvalidCircuit(f"the circuits cannot be written for IonQ: {client.clean(error)}") from error
         return str(job.job_id())
 
-    def _adopt(self, client: BoundedClient, job_key: str, unclear: UnclearError) -> str:
-        """Return the job of this key, looking a few times because a listing may lag behind."""
-        # Even if the deadline has passed there is a little time to find the job, so that it can be canceled.
-        end_s = self._clock.monotonic_s() + max(CANCEL_TIMEOUT_S, min(LOOKUP_TIMEOUT_S, client.left_s))
-        lookup = self._client.until(end_s)
-        try:
-            for pause_s in LOOKUP_PAUSES_S:
-                lookup.pause(pause_s)
-                job_id = self._find(lookup, job_key)
-                if job_id is not None:
-                    log.warning("job %s: the answer to its submission was lost; it was found by its key", job_id)
-                    return job_id
-            why = "no job with this key is listed"
-        except (Unavailable, DeadlineExceeded, RefusedError) as error:
-            why = f"jobs could not be listed: {error.detail}"
-        raise Unavailable(
-            f"the outcome of the submission of job key {job_key} is unclear: {unclear.detail}; {why}",
-            retry_after_s=unclear.retry_after_s,
-        ) from unclear
-
-    def _find(self, client: BoundedClient, job_key: str) -> str | None:
-        """Return the newest job of this key, one that failed or was canceled only if there is no other."""
-        lost: str | None = None
+    def find(self, job_key: str, *, timeout_s: float, since_s: float = 0.0) -> tuple[ProviderJob, ...]:
+        """List jobs, the newest first as IonQ has them, and pick those of the key; see ``QuantumProvider.find``."""
+        client = self._until(timeout_s)
+        found: dict[str, ProviderJob] = {}
         cursor: str | None = None
         for _ in range(LOOKUP_PAGES):
-            params: dict[str, Any] = {"target": self._target, "limit": PAGE}
-            page = client.list_jobs(params if cursor is None else {**params, "next": cursor})
-            for job in filter(partial(_has_key, job_key=job_key), page.get("jobs") or []):
-                if job.get("status") not in _LOST:
-                    return str(job["id"])
-                lost = lost or str(job["id"])
-            cursor = page.get("next")
-            if cursor is None:
-                break
-        return lost
+            try:
+                jobs, cursor = client.list_jobs({"target": self._target, "limit": PAGE}, cursor)
+            except RefusedError as error:
+                raise JobFailed(f"the provider refused to list jobs: {error.detail}") from error
+            for job in jobs:
+                if answers.has_key(job, job_key):
+                    found[str(job["id"])] = ProviderJob(str(job["id"]), answers.status(job))
+            if cursor is None or any(answers.was_submitted_before(job, since_s - CLOCK_SKEW_S) for job in jobs):
+                return tuple(found.values())
+        if not found:
+            raise Unavailable(f"none of the newest {LOOKUP_PAGES * PAGE} jobs has the key {job_key}; there are more")
+        return tuple(found.values())
 
-    def _collect(self, client: BoundedClient, job_id: str, batch: CircuitBatch, shots: int) -> BackendResult:
-        """Wait for the job and return its counts; cancel it when the time is up."""
+    def collect(self, job_id: str, qubits: Sequence[int], shots: int, *, timeout_s: float) -> Collected:
+        """Wait for a job and return its counts; see ``QuantumProvider.collect``.
+
+        Each circuit of the simulator target has its shots drawn here, anew each time that a job is collected.
+        """
+        client = self._until(timeout_s)
         try:
-            job = self._wait(client, job_id)
-            found = client.get_results(_results_url(job))
-        except (DeadlineExceeded, Unavailable):
-            self._cancel(job_id)
-            raise
+            job = self._poll(client, partial(client.retrieve_job, job_id), answers.has_ended)
+            self._check_completed(job, job_id)
+            rows = rows_by_child(client.get_results(answers.results_url(job)), len(qubits), job_id)
+            ordered = in_agreed_order(rows, job.get("child_job_ids"))
+            if ordered is None:
+                ordered = in_order_of_names(rows, self._children(client, job_id, len(rows)), job_id)
         except RefusedError as error:
-            raise JobFailed(f"the provider gives no result of job {job_id}: {error.detail}") from error
-        except ValueError as error:  # not JSON
-            self._cancel(job_id)
-            raise Unavailable(f"the answer about job {job_id} cannot be read: {client.clean(error)}") from error
-        measured = distributions(found, len(batch), batch.template.num_qubits, job_id)
-        one_qubit_gates = len(batch.template.structure) - batch.template.two_qubit_gates
-        return BackendResult(
-            counts=self._counts(measured, shots),
-            provenance=self._provenance,
-            backend=self._name,
-            cost_usd=self._price_model.cost_usd(len(batch), shots, one_qubit_gates, batch.template.two_qubit_gates),
-            provider_job_ids=(job_id,),
+            if error.status == HTTPStatus.NOT_FOUND:
+                raise JobFailed(f"the provider has no result of job {job_id}: {error.detail}") from error
+            raise Unavailable(f"the provider does not tell of job {job_id}: {error.detail}") from error
+        counts = self._counts(distributions(ordered, qubits, job_id), shots)
+        told_usd = self._told_cost_usd(client, job_id)
+        cost_usd = self._list_price_usd(job, len(qubits), shots) if told_usd is None else told_usd
+        return Collected(BackendResult(counts, self._provenance, self._name, cost_usd, (job_id,)), told_usd)
+
+    def cancel(self, job_id: str, *, timeout_s: float) -> bool:
+        """Ask for the end of a job and wait for it; see ``QuantumProvider.cancel``.
+
+        What counts is the job's status afterwards: a provider may refuse because the job has ended, or accept although
+        it has.
+        """
+        client = self._until(timeout_s)
+        refusal = "it goes on"
+        try:
+            client.cancel_job(job_id)
+        except RefusedError as error:
+            refusal = error.detail
+        try:
+            job = self._poll(client, partial(client.retrieve_job, job_id), answers.has_ended)
+        except RefusedError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                return False
+            raise Unavailable(f"the provider does not tell of job {job_id}: {error.detail}") from error
+        if not answers.has_ended(job):
+            raise Unavailable(f"job {job_id} is not canceled: {refusal}")
+        return answers.status(job) == "canceled"
+
+    def estimate(self, parts: Sequence[CircuitBatch], shots: int, *, timeout_s: float) -> JobEstimate:
+        """Sum the estimates of the circuits, one call for each structure; see ``QuantumProvider.estimate``."""
+        client = self._until(timeout_s)
+        circuits: Counter[Template] = Counter()
+        for part in parts:
+            circuits[part.template] += len(part)
+        try:
+            found = [(count, self._estimate(client, template, shots)) for template, count in circuits.items()]
+        except RefusedError as error:
+            raise JobFailed(f"the provider refused to estimate the job: {error.detail}") from error
+        waits_s = [one.wait_s for _, one in found if one.wait_s is not None]
+        runs_s = [count * one.run_s for count, one in found if one.run_s is not None]
+        return JobEstimate(
+            cost_usd=sum(count * one.cost_usd for count, one in found),
+            wait_s=max(waits_s, default=None),
+            run_s=sum(runs_s) if len(runs_s) == len(found) else None,
         )
 
-    def _wait(self, client: BoundedClient, job_id: str) -> Mapping[str, Any]:
-        pause_s, longest_s = self._poll_s
+    def queue_time_s(self, *, timeout_s: float) -> float:
+        """Return the target's average queue time; see ``QuantumProvider.queue_time_s``."""
+        told_s = answers.seconds(self._describe(self._until(timeout_s)), "average_queue_time")
+        if told_s is None:
+            raise Unavailable(f"the provider does not say how long the queue of {self._target} is")
+        return told_s
+
+    def close(self) -> None:
+        """Close the connections. Idempotent."""
+        self._client.close()
+
+    def _until(self, timeout_s: float) -> BoundedClient:
+        return self._client.until(self._clock.monotonic_s() + timeout_s)
+
+    def _describe(self, client: BoundedClient) -> answers.Answer:
+        """Return the provider's description of the target. Raises Unavailable; InvalidSettings if it has none."""
+        try:
+            return client.backend(self._target)
+        except RefusedError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
+                raise InvalidSettings(f"the provider has no target {self._target!r}: {error.detail}") from error
+            raise Unavailable(f"the provider does not describe {self._target}: {error.detail}") from error
+
+    def _learn(self, client: BoundedClient) -> tuple[BackendLimits, Target]:
+        """Return the limits, and the target built from them."""
+        if self._known is None:
+            qubits = self._describe(client).get("qubits")
+            if isinstance(qubits, bool) or not isinstance(qubits, int) or qubits < 1:
+                raise Unavailable(f"the provider does not say how many qubits {self._target} has")
+            self._known = limits_of(self._target, qubits, self._price_model), Target(self._target, qubits)
+        return self._known
+
+    def _poll(self, client: BoundedClient, look: Callable[[], T], enough: Callable[[T], bool]) -> T:
+        """Look until it is enough, in growing pauses; return what was seen last before the deadline."""
+        pause_s, longest_s = POLL_S
         while True:
-            job = client.retrieve_job(job_id)
-            status = job.get("status") if isinstance(job, dict) else None
-            if status == "completed":
-                return dict(job)
-            if status == "failed":
-                failure = job.get("failure") or {}
-                text = failure.get("message") or failure.get("error") or "no reason given"
-                raise JobFailed(f"job {job_id} failed: {client.clean(failure.get('code'))}: {client.clean(text)}")
-            if status not in _PENDING:
-                raise JobFailed(f"job {job_id} has the status {client.clean(status)}")
-            if client.left_s <= pause_s:
-                raise DeadlineExceeded(f"job {job_id} was {status} when the deadline passed")
+            seen = look()
+            if enough(seen) or client.left_s <= pause_s:
+                return seen
             client.pause(pause_s)
             pause_s = min(1.5 * pause_s, longest_s)
 
-    def _cancel(self, job_id: str) -> None:
-        """Cancel the job if that is possible within a short time of its own."""
+    def _check_completed(self, job: answers.Answer, job_id: str) -> None:
+        status = answers.status(job)
+        if status == "failed":
+            code, text = (answers.at(job, "failure", name) for name in ("code", "message"))
+            text = text or answers.at(job, "failure", "error") or "no reason given"
+            raise JobFailed(f"job {job_id} failed: {self._client.clean(code)}: {self._client.clean(text)}")
+        if status == "canceled":
+            raise JobCanceled(f"job {job_id} was canceled")
+        if status != "completed":
+            raise DeadlineExceeded(f"job {job_id} was {self._client.clean(status)} when the deadline passed")
+
+    def _children(self, client: BoundedClient, job_id: str, circuits: int) -> list[answers.Answer]:
+        """Return the jobs of a job's circuits, waiting for a list that lags behind."""
+
+        def look() -> list[answers.Answer]:
+            found: dict[str, answers.Answer] = {}
+            cursor: str | None = None
+            for _ in range(circuits):  # a page has one child at least
+                jobs, cursor = client.list_jobs({"parent_job_id": job_id, "limit": PAGE}, cursor)
+                found.update({str(job["id"]): job for job in jobs if job.get("parent_job_id") == job_id})
+                if cursor is None:
+                    break
+            return list(found.values())
+
+        children = self._poll(client, look, lambda found: len(found) >= circuits)
+        if len(children) < circuits:
+            raise Unavailable(f"as yet {len(children)} of the {circuits} circuits of job {job_id} are listed")
+        return children
+
+    def _told_cost_usd(self, client: BoundedClient, job_id: str) -> float | None:
+        """Return what the provider says that the job cost. Counts are not lost because it says nothing."""
+        if self._target == "simulator":
+            return None
         try:
-            self._client.until(self._clock.monotonic_s() + CANCEL_TIMEOUT_S).cancel_job(job_id)
-        except RefusedError as error:
-            log.info("job %s was not canceled: %s", job_id, error.detail)  # it has ended by itself
-        except (Unavailable, DeadlineExceeded) as error:
-            log.warning("job %s could not be canceled: %s", job_id, error.detail)
+            return answers.cost_usd(client.cost(job_id))
+        except (Unavailable, RefusedError) as error:
+            log.warning("job %s: the provider does not tell its cost: %s", job_id, error.detail)
+            return None
+
+    def _list_price_usd(self, job: answers.Answer, circuits: int, shots: int) -> float:
+        one_qubit, two_qubit = answers.gates(job)
+        return self._price_model.cost_usd(circuits, shots, one_qubit / circuits, two_qubit / circuits)
+
+    def _estimate(self, client: BoundedClient, template: Template, shots: int) -> JobEstimate:
+        """Return the estimate for one circuit."""
+        found = client.estimate(
+            {
+                "type": "ionq.circuit.v1",
+                "backend": self._target,
+                "1q_gates": len(template.structure) - template.two_qubit_gates,
+                "2q_gates": template.two_qubit_gates,
+                "qubits": template.num_qubits,
+                "shots": shots,
+                "error_mitigation": str(self._error_mitigation).lower(),
+            }
+        )
+        cost_usd = answers.estimated_usd(found)
+        if cost_usd is None:
+            raise Unavailable("the provider does not estimate the cost in USD")
+        wait_s = answers.seconds(found, "current_predicted_queue_time")
+        return JobEstimate(cost_usd, wait_s, answers.seconds(found, "estimated_execution_time"))
 
     def _counts(self, measured: Sequence[Distribution], shots: int) -> tuple[Mapping[int, int], ...]:
         if self._target != "simulator":
@@ -317,72 +356,3 @@ class IonQBackend:
             as_counts(outcomes, stream.multinomial(shots, probabilities))
             for stream, (outcomes, probabilities) in zip(streams, measured, strict=True)
         )
-
-
-def refuse_dotenv(start: Path) -> None:
-    """Refuse a ``.env`` file that qiskit-ionq would find from its own folder upward and prefer to the configuration.
-
-    This backend does not read it. But any other use of qiskit-ionq in the process would silently go to another place
-    with another key, so it is better to know.
-
-    Raises:
-        InvalidSettings: such a file sets the URL or the key; the message names the keys.
-    """
-    for folder in start.resolve().parents:
-        path = folder / ".env"
-        if path.is_file():
-            found = sorted(_DOTENV_KEYS & dotenv_values(path, interpolate=False).keys())
-            if found:
-                raise InvalidSettings(
-                    f"{path} sets {', '.join(found)}, which qiskit-ionq prefers to other settings; remove them there"
-                )
-            return  # qiskit-ionq looks no further either
-
-
-def _provenance(url: str, target: str) -> Provenance:
-    host = urlsplit(url).hostname or ""
-    if not host.endswith((".ionq.co", ".ionq.com")):
-        return "emulator"
-    return "simulated shots" if target == "simulator" else "hardware"
-
-
-def _circuits(batch: CircuitBatch) -> list[QuantumCircuit]:
-    """Return the batch for qiskit, all circuits from one structure."""
-    structure = _structure(batch.template)
-    return [structure.assign_parameters(row.tolist()) for row in batch.template.gate_angles(batch.angles)]
-
-
-@lru_cache(maxsize=64)
-def _structure(template: Template) -> QuantumCircuit:
-    """Return the structure with its angles as parameters; all its gates have a name in IonQ's QIS gate set.
-
-    All structures have one name: results go by order, and the header that repeats it then compresses well.
-    """
-    unknown = {name for name, _ in template.structure} - _QIS_GATES
-    if unknown:
-        raise InvalidCircuit(f"the gate {min(unknown)!r} cannot be written for IonQ")
-    circuit = to_qiskit(template)
-    circuit.name = "circuit"
-    return circuit
-
-
-def _published_noise(target: str) -> NoiseModel:
-    """Return the published model of the machine that IonQ calls ``target``; ideal for the simulator."""
-    if target.startswith("qpu.aria"):
-        return ARIA_1
-    return FORTE_1 if target.startswith("qpu.forte") else IDEAL
-
-
-def _has_key(job: object, job_key: str) -> bool:
-    """Whether this is the job itself and not the child of one: children repeat the metadata."""
-    if not isinstance(job, dict) or job.get("parent_job_id") is not None:
-        return False
-    metadata = job.get("metadata")
-    return isinstance(metadata, dict) and metadata.get(JOB_KEY) == job_key
-
-
-def _results_url(job: Mapping[str, Any]) -> str:
-    url = ((job.get("results") or {}).get("probabilities") or {}).get("url")
-    if not isinstance(url, str):
-        raise JobFailed(f"job {job.get('id')} is completed without probabilities")
-    return url

@@ -3,8 +3,8 @@
 What is wrong with the original, as of qiskit-ionq 1.1.1: a submission is sent up to five times when the answer is a
 504, though the first may have been accepted; reads are repeated for ever; there is no pooling; ``Retry-After`` is
 ignored. Here all reads go through one overridden method that never lets the original's decorators see a retriable
-error, and the submission is an undecorated method of its own. Nothing is patched: other users of qiskit-ionq in the
-process are not affected.
+error and repeats by a ``RetryPolicy``, and the submission is an undecorated method of its own. Nothing is patched:
+other users of qiskit-ionq in the process are not affected.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Final
+from typing import Any, Final, cast
 
+import numpy as np
 import requests
 import urllib3
-from qiskit_ionq.helpers import qiskit_to_ionq
 from qiskit_ionq.ionq_client import IonQClient
 from requests.adapters import HTTPAdapter
 
-from quantum_db.errors import DeadlineExceeded, Unavailable
+from quantum_db.errors import DeadlineExceeded, OutcomeUnclear, Unavailable
+from quantum_db.ionq.payload import payload
+from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.ports import Clock
 
-FIRST_PAUSE_S: Final = 0.05
-LONGEST_PAUSE_S: Final = 2.0
 MAX_BODY_BYTES: Final = 256 * 1024 * 1024
 _CHUNK_BYTES: Final = 256 * 1024
 _QUOTED_CHARS: Final = 300
@@ -46,15 +46,6 @@ class RefusedError(Exception):
         self.detail = detail
 
 
-class UnclearError(Exception):
-    """A submission may or may not have been accepted."""
-
-    def __init__(self, detail: str, retry_after_s: float | None = None) -> None:
-        super().__init__(detail)
-        self.detail = detail
-        self.retry_after_s = retry_after_s
-
-
 class BoundedClient(IonQClient):
     """An ``IonQClient`` that may be shared by threads. Calls are made on what ``until`` returns."""
 
@@ -64,6 +55,8 @@ class BoundedClient(IonQClient):
         url: str,
         *,
         clock: Clock,
+        rng: np.random.Generator,
+        retry: RetryPolicy,
         sleep: Callable[[float], None] = time.sleep,
         call_timeout_s: float = 30.0,
         connections: int = 16,
@@ -74,12 +67,16 @@ class BoundedClient(IonQClient):
             token: the API key.
             url: the API's base, with its version.
             clock: for deadlines.
+            rng: draws the pauses between attempts.
+            retry: how often a read is tried. A submission never is again.
             sleep: waits between attempts.
             call_timeout_s: the longest that one HTTP call may take.
             connections: how many are kept open; one for each thread is enough.
         """
         super().__init__(token, url)
         self._clock = clock
+        self._rng = rng
+        self._retry = retry
         self._sleep = sleep
         self._call_timeout_s = call_timeout_s
         self._deadline_s = float("-inf")
@@ -122,15 +119,15 @@ class BoundedClient(IonQClient):
             DeadlineExceeded: no time was left; nothing was sent.
             Unavailable: it was certainly not accepted, and may be later.
             RefusedError: it was refused.
-            UnclearError: it may have been accepted.
+            OutcomeUnclear: it may have been accepted.
         """
-        body = qiskit_to_ionq(job.circuit, job.backend(), job._passed_args, job.extra_query_params, job.extra_metadata)
+        body = payload(job)
         try:
             response = self._send("POST", self.make_path("jobs"), data=body)
         except requests.RequestException as error:
             if _never_sent(error):
                 raise Unavailable(f"no connection to the provider: {self.clean(error)}") from error
-            raise UnclearError(self.clean(error)) from error
+            raise _unclear(self.clean(error)) from error
         status = response.status_code
         if status == HTTPStatus.TOO_MANY_REQUESTS:
             raise Unavailable(
@@ -138,15 +135,15 @@ class BoundedClient(IonQClient):
                 retry_after_s=self._retry_after_s(response),
             )
         if status in _TRANSIENT or status >= 500:
-            raise UnclearError(self._reason(response), self._retry_after_s(response))
+            raise _unclear(self._reason(response), self._retry_after_s(response))
         if status >= 300:
             raise RefusedError(status, self._reason(response))
         try:
             accepted = response.json()
         except requests.JSONDecodeError as error:
-            raise UnclearError("the answer is not JSON") from error
+            raise _unclear("the answer is not JSON") from error
         if not isinstance(accepted, dict) or not isinstance(accepted.get("id"), str):
-            raise UnclearError("the answer names no job")
+            raise _unclear("the answer names no job")
         return accepted
 
     def get_with_retry(
@@ -156,14 +153,26 @@ class BoundedClient(IonQClient):
         headers: Mapping[str, str] | None = None,  # noqa: ARG002
         timeout: float = 30,  # noqa: ARG002
     ) -> requests.Response:
-        """Read, and repeat what may pass until the deadline. All reads of the original come through here.
+        """Read, and by the retry policy repeat what may pass. All reads of the original come through here.
 
         Raises:
-            DeadlineExceeded: no time was left for a first attempt.
-            Unavailable: the provider did not answer, or not well, up to the deadline.
+            Unavailable: the provider does not answer, or not well; or it asks to come back after the deadline.
             RefusedError: the answer is a final no.
         """
         return self._repeat("GET", req_path, params=params)
+
+    def retrieve_job(self, job_id: str) -> dict[str, Any]:
+        """Return a job. Raises what ``get_with_retry`` raises."""
+        return self._json(self.get_with_retry(self.make_path("jobs", job_id)))
+
+    def get_results(
+        self, results_url: str, sharpen: bool | None = None, extra_query_params: dict[str, Any] | None = None
+    ) -> dict[str, Any]:
+        """Return results, with keys in the order of the JSON. Raises what ``get_with_retry`` raises."""
+        try:
+            return cast(dict[str, Any], super().get_results(results_url, sharpen, extra_query_params))
+        except ValueError as error:
+            raise Unavailable("the provider's answer is not JSON") from error
 
     def cancel_job(self, job_id: str) -> dict[str, Any]:
         """Cancel a job. Idempotent. Raises what ``get_with_retry`` raises; RefusedError 409 when the job has ended."""
@@ -193,23 +202,41 @@ class BoundedClient(IonQClient):
         """Return a backend. Raises what ``get_with_retry`` raises."""
         return self._json(self.get_with_retry(self.make_path("backends", target)))
 
-    def list_jobs(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a page of jobs. Raises what ``get_with_retry`` raises."""
-        return self._json(self.get_with_retry(self.make_path("jobs"), params=params))
+    def estimate(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Return an estimate, as it came. Raises what ``get_with_retry`` raises."""
+        return self._json(self.get_with_retry(self.make_path("jobs", "estimate"), params=params))
+
+    def cost(self, job_id: str) -> dict[str, Any]:
+        """Return what a job costs. Raises what ``get_with_retry`` raises."""
+        return self._json(self.get_with_retry(self.make_path("jobs", job_id, "cost")))
+
+    def list_jobs(self, params: Mapping[str, Any], cursor: str | None) -> tuple[list[dict[str, Any]], str | None]:
+        """Return a page of jobs, and the cursor of the next one if there is one. Raises what ``get_with_retry`` raises.
+
+        Raises Unavailable also for a page that is none: taken for an empty one, it would say that there is no job.
+        """
+        where = params if cursor is None else {**params, "next": cursor}
+        page = self._json(self.get_with_retry(self.make_path("jobs"), params=where))
+        jobs, following = page.get("jobs"), page.get("next")
+        if not isinstance(jobs, list) or not all(isinstance(job, dict) and "id" in job for job in jobs):
+            raise Unavailable("the provider's list of jobs cannot be read")
+        return jobs, following if following is None else str(following)
 
     def clean(self, text: object) -> str:
         """Return a text that came from outside, short and without the API key."""
         return str(text).replace(str(self._token), "***")[:_QUOTED_CHARS]
 
     def _repeat(self, method: str, url: str, **options: Any) -> requests.Response:
-        pause_s = FIRST_PAUSE_S
+        attempt = 1
+        problem = "no time was left to ask"
         while True:
-            wait_s = pause_s
             retry_after_s = None
             try:
                 response = self._send(method, url, **options)
             except requests.RequestException as error:
                 problem = self.clean(error)
+            except DeadlineExceeded as error:
+                raise Unavailable(f"the provider does not answer: {problem}") from error
             else:
                 status = response.status_code
                 if status < 300:
@@ -219,11 +246,11 @@ class BoundedClient(IonQClient):
                     raise RefusedError(status, self._reason(response))
                 problem = self._reason(response)
                 retry_after_s = self._retry_after_s(response)
-                wait_s = max(pause_s, retry_after_s or 0.0)
-            if self.left_s <= wait_s:
+            wait_s = self._retry.pause_s(attempt, self._rng, retry_after_s)
+            if not self._retry.may_retry(attempt) or self.left_s <= wait_s:
                 raise Unavailable(f"the provider does not answer: {problem}", retry_after_s=retry_after_s)
             self._sleep(wait_s)
-            pause_s = min(2.0 * pause_s, LONGEST_PAUSE_S)
+            attempt += 1
 
     def _send(self, method: str, url: str, **options: Any) -> requests.Response:
         """Make one call within the deadline and read its whole body."""
@@ -236,7 +263,7 @@ class BoundedClient(IonQClient):
             url,
             headers=self.api_headers,
             auth=_as_it_is,
-            timeout=left_s,
+            timeout=urllib3.Timeout(total=left_s),  # type: ignore[arg-type]  # requests takes it; its types do not say so
             stream=True,
             allow_redirects=False,  # the key goes to the configured host and nowhere else
             **options,
@@ -305,6 +332,10 @@ class BoundedClient(IonQClient):
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
     """Authorize nothing: the header is set. Without this, an entry in ~/.netrc would replace it."""
     return request
+
+
+def _unclear(why: str, retry_after_s: float | None = None) -> OutcomeUnclear:
+    return OutcomeUnclear(f"the job may have been accepted: {why}", retry_after_s=retry_after_s)
 
 
 def _never_sent(error: requests.RequestException) -> bool:

@@ -103,11 +103,13 @@ class _Api:
             raise ApiError(401, "the header 'Authorization: apiKey ...' is missing or wrong")
 
     async def backends(self) -> Response:
-        now_s = self._jobs.clock.now_s()
-        return _json([views.backend_body(name, self._qubits(name), now_s) for name in views.BACKENDS])
+        return _json([self._backend(name) for name in views.BACKENDS])
 
     async def backend(self, backend: str) -> Response:
-        return _json(views.backend_body(_known(backend), self._qubits(backend), self._jobs.clock.now_s()))
+        return _json(self._backend(_known(backend)))
+
+    def _backend(self, name: str) -> views.Json:
+        return views.backend_body(name, self._qubits(name), self._jobs.queue_time_s, self._jobs.clock.now_s())
 
     def _qubits(self, backend: str) -> int:
         noisy = self._noisy_qpus and backend != SIMULATOR
@@ -150,19 +152,17 @@ class _Api:
         now_s = self._jobs.clock.monotonic_s()
         if request.query_params.get("submitter_id", views.SUBMITTER) != views.SUBMITTER:
             return _json({"jobs": [], "next": None})
+        cursor = request.query_params.get("next")
+        if cursor is not None and not cursor.isdecimal():
+            raise ApiError(400, "next must be what an earlier page gave", ("next",))
         if parent_job_id is not None:
-            job, _ = self._jobs.find(parent_job_id)
-            children = [views.job_body(job, now_s, index) for index in range(len(job.child_ids))]
-            return _json({"jobs": children[:limit], "next": None})
+            return _json(self._children(parent_job_id, int(cursor or 0), limit, now_s))
         wanted = JobFilter(
             ids=frozenset(part for value in ids or [] for part in value.split(",") if part),
             status=status,
             targets=frozenset(part for part in target.split(",") if part),
             session_id=session_id,
         )
-        cursor = request.query_params.get("next")
-        if cursor is not None and not cursor.isdecimal():
-            raise ApiError(400, "next must be what an earlier page gave", ("next",))
         found, following = self._jobs.select(wanted, limit=limit, before=None if cursor is None else int(cursor))
         return _json(
             {
@@ -170,6 +170,14 @@ class _Api:
                 "next": None if following is None else str(following),
             }
         )
+
+    def _children(self, job_id: str, first: int, limit: int, now_s: float) -> views.Json:
+        """Return a page of the jobs of a job's circuits."""
+        job, _ = self._jobs.find(job_id)
+        count = len(job.spec.circuits) if job.spec.multi and self._jobs.is_listed(job) else 0
+        end = min(first + limit, count)
+        children = [views.job_body(job, now_s, circuit) for circuit in range(first, end)]
+        return {"jobs": children, "next": str(end) if end < count else None}
 
     async def job(self, job_id: str) -> Response:
         job, circuit = self._jobs.find(job_id)
@@ -183,7 +191,8 @@ class _Api:
         return _json({"id": job_id, "status": "deleted"})
 
     async def cost(self, job_id: str) -> Response:
-        return _json(views.cost_body(self._jobs.find(job_id)[0], self._jobs.clock.monotonic_s()))
+        job, circuit = self._jobs.find(job_id)
+        return _json(views.cost_body(job, self._jobs.clock.monotonic_s(), self._jobs.cost_usd(job, circuit)))
 
     async def probabilities(self, job_id: str, sharpen: bool = False) -> Response:
         _refuse_sharpen(sharpen)
@@ -234,8 +243,7 @@ class _Api:
             "error_mitigation": error_mitigation,
         }
         cost_usd = price.cost_usd(1, shots, one_qubit_gates, two_qubit_gates)
-        run_s = self._jobs.delays.started_s
-        return _json(views.estimate_body(context, price, cost_usd, run_s, self._jobs.clock.now_s()))
+        return _json(views.estimate_body(context, price, cost_usd, self._jobs))
 
     async def open_session(self, request: Request) -> Response:
         payload = _parsed(await _body(request, self._limits.body_bytes))

@@ -6,6 +6,7 @@ accepted, so a job advances without anybody touching it. One event loop or one t
 
 from __future__ import annotations
 
+import re
 import uuid
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
@@ -23,6 +24,7 @@ MAX_SESSIONS: Final = 1_000
 _LEDGER_VALUE_CHARS: Final = 256  # qiskit's header describes every circuit; the ledger is about keys
 _SCRAMBLE: Final = 40_503  # odd, so that child numbers map one to one onto 16 bits
 _UNSCRAMBLE: Final = pow(_SCRAMBLE, -1, 1 << 16)
+_CHILD_END: Final = re.compile(r"[0-9a-f]{4}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +80,11 @@ class Job:
     @property
     def child_ids(self) -> tuple[str, ...]:
         """Ids of the jobs of a multi-circuit job, in the order of its circuits. They do not sort in that order."""
-        if not self.spec.multi:
-            return ()
-        stem = self.id[:-4]
-        return tuple(f"{stem}{(index * _SCRAMBLE) & 0xFFFF:04x}" for index in range(1, len(self.spec.circuits) + 1))
+        return tuple(map(self.child_id, range(len(self.spec.circuits)))) if self.spec.multi else ()
+
+    def child_id(self, circuit: int) -> str:
+        """Return the id of the job of one circuit of a multi-circuit job."""
+        return f"{self.id[:-4]}{((circuit + 1) * _SCRAMBLE) & 0xFFFF:04x}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +145,8 @@ class EmulatedJobs:
         clock: Clock,
         *,
         delays: Delays = Delays(),
+        listing_lag_s: float = 0.0,
+        queue_time_s: float = 0.0,
         kept_jobs: int = 2_000,
         kept_entries: int = 100_000,
         qpu_price: PriceModel = BRAKET_FORTE,
@@ -152,12 +157,17 @@ class EmulatedJobs:
         Args:
             clock: what the jobs advance by.
             delays: for jobs accepted from now on; may be set at any time.
+            listing_lag_s: how long after its acceptance a job, with its children, appears in lists; may be set at any
+                time.
+            queue_time_s: what backends and estimates tell of the queue, whatever the delays; may be set at any time.
             kept_jobs: how many jobs are kept; beyond, the oldest ended ones are forgotten.
             kept_entries: how many ledger entries are kept.
             qpu_price: the price model of every backend but the simulator.
             new_id: makes ids; must look like a UUID.
         """
         self.delays = delays
+        self.listing_lag_s = listing_lag_s
+        self.queue_time_s = queue_time_s
         self.clock = clock
         self._kept_jobs = kept_jobs
         self._kept_entries = kept_entries
@@ -173,6 +183,7 @@ class EmulatedJobs:
         self._sessions: dict[str, Session] = {}
         self.accepted = 0
         self.high_water_mark = 0
+        self.high_water_marks: dict[str, int] = {}
 
     def submit(self, spec: JobSpec, *, failure: Failure | None = None) -> Job:
         """Accept a job, which is then in the ledger.
@@ -212,7 +223,7 @@ class EmulatedJobs:
             session.started_at_s = session.started_at_s or job.submitted_at_s
         self._jobs[job.id] = job
         self._in_flight.add(job.id)
-        self.high_water_mark = max(self.high_water_mark, len(self._in_flight))
+        self._note_high_water(spec.backend)
         self._ledger.append(_entry(job))
         return job
 
@@ -225,8 +236,10 @@ class EmulatedJobs:
         if job is not None:
             return job, None
         parent = self._jobs.get(f"{job_id[:-4]}0000")
-        if parent is not None and parent.spec.multi and job_id in parent.child_ids:
-            return parent, ((int(job_id[-4:], 16) * _UNSCRAMBLE) & 0xFFFF) - 1
+        if parent is not None and parent.spec.multi and _CHILD_END.fullmatch(job_id[-4:]):
+            circuit = ((int(job_id[-4:], 16) * _UNSCRAMBLE) & 0xFFFF) - 1
+            if 0 <= circuit < len(parent.spec.circuits):
+                return parent, circuit
         raise ApiError(404, f"there is no job {job_id[:64]}")
 
     def select(self, wanted: JobFilter, *, limit: int, before: int | None = None) -> tuple[list[Job], int | None]:
@@ -234,7 +247,7 @@ class EmulatedJobs:
         now_s = self.clock.monotonic_s()
         found: list[Job] = []
         for job in reversed(self._jobs.values()):
-            if before is not None and job.number >= before:
+            if (before is not None and job.number >= before) or not self.is_listed(job):
                 continue
             if not _fits(job, wanted, now_s):
                 continue
@@ -242,6 +255,10 @@ class EmulatedJobs:
                 return found, found[-1].number
             found.append(job)
         return found, None
+
+    def is_listed(self, job: Job) -> bool:
+        """Whether the job, or a child of it, appears in lists by now."""
+        return self.clock.monotonic_s() >= job.submitted_mono_s + self.listing_lag_s
 
     def cancel(self, job_id: str) -> Job:
         """Cancel a job that has not ended. Raises ApiError: 404, or 409 when it has."""
@@ -264,6 +281,13 @@ class EmulatedJobs:
             raise ApiError(409, "a circuit of a job cannot be deleted by itself; delete the job")
         del self._jobs[job.id]
         self._in_flight.discard(job.id)
+
+    def cost_usd(self, job: Job, circuit: int | None) -> float:
+        """Return what a job, or one of its circuits, costs."""
+        if circuit is None:
+            return job.cost_usd
+        alone = replace(job.spec, circuits=(job.spec.circuits[circuit],))
+        return self._price_usd(alone, *alone.gate_counts())
 
     def price_of(self, backend: str) -> PriceModel:
         """Return the price model of a backend."""
@@ -329,6 +353,12 @@ class EmulatedJobs:
         if limits.cost_usd is not None and session.cost_usd + cost_usd > limits.cost_usd:
             raise ApiError(400, f"the session's cost limit is {limits.cost_usd} USD", ("session_id",))
         return session
+
+    def _note_high_water(self, backend: str) -> None:
+        """Note how many jobs are in flight, in all and on the backend that has just taken one."""
+        here = sum(self._jobs[key].spec.backend == backend for key in self._in_flight)
+        self.high_water_mark = max(self.high_water_mark, len(self._in_flight))
+        self.high_water_marks[backend] = max(self.high_water_marks.get(backend, 0), here)
 
     def _forget(self, now_s: float) -> None:
         """Note which jobs have ended, and make room for one more."""

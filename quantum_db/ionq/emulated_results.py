@@ -23,16 +23,21 @@ KEPT_RESULTS: Final = 2_000
 class ResultStore:
     """Serialised results of jobs. What was evicted is simulated again and comes out the same."""
 
-    def __init__(self, *, run: Simulate = simulate, seed: int = 0, kept_bytes: int = KEPT_BYTES) -> None:
+    def __init__(
+        self, *, run: Simulate = simulate, seed: int = 0, shuffle: bool = False, kept_bytes: int = KEPT_BYTES
+    ) -> None:
         """Start empty.
 
         Args:
             run: the simulator of circuits without noise.
             seed: of the shots of jobs that do not bring one; each circuit of each job has a stream of its own.
+            shuffle: whether the circuits of a job come in another order than they were submitted in, by ``seed``: JSON
+                objects have no order, so a client must not rely on one.
             kept_bytes: how much is kept, beside the newest result.
         """
         self._simulate = run
         self._seed = seed
+        self._shuffle = shuffle
         self._kept_bytes = kept_bytes
         self._results: dict[str, asyncio.Task[tuple[bytes, ...]]] = {}
         self._sizes: dict[str, int] = {}  # of the results that are there, oldest first
@@ -43,7 +48,10 @@ class ResultStore:
         parts = await self._parts(job)
         if not job.spec.multi:
             return parts[0]
-        keyed = (b'"%s":%s' % (child.encode(), part) for child, part in zip(job.child_ids, parts, strict=True))
+        keyed = [b'"%s":%s' % (child.encode(), part) for child, part in zip(job.child_ids, parts, strict=True)]
+        if self._shuffle:
+            order = np.random.default_rng((self._seed, job.number)).permutation(len(keyed))
+            keyed = [keyed[place] for place in order]
         return b"{" + b",".join(keyed) + b"}"
 
     async def of_circuit(self, job: Job, circuit: int) -> bytes:

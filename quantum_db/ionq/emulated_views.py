@@ -53,7 +53,7 @@ def job_body(job: Job, now_s: float, circuit: int | None = None) -> Json:
     circuits = spec.circuits if circuit is None else (spec.circuits[circuit],)
     names = (spec.name,) if circuit is None else (spec.circuit_names[circuit],)
     body: Json = {
-        "id": job.id if circuit is None else job.child_ids[circuit],
+        "id": job.id if circuit is None else job.child_id(circuit),
         "status": status,
         "type": job.type if circuit is None else SINGLE,
         "backend": spec.backend,
@@ -121,7 +121,7 @@ def _failure(job: Job) -> Json | None:
 
 def _results(job: Job, circuit: int | None) -> Json:
     whole = job.spec.multi and circuit is None
-    job_id = job.id if circuit is None else job.child_ids[circuit]
+    job_id = job.id if circuit is None else job.child_id(circuit)
     name = AGGREGATED if whole else PROBABILITIES
     descriptor = {
         "id": artifact_id(job_id),
@@ -137,25 +137,25 @@ def artifact_id(job_id: str) -> str:
     return str(uuid.uuid5(uuid.UUID(job_id), PROBABILITIES))
 
 
-def cost_body(job: Job, now_s: float) -> Json:
-    """Return what a job costs; the simulator is never priced."""
+def cost_body(job: Job, now_s: float, cost_usd: float) -> Json:
+    """Return what a job costs; the simulator is never priced. Only ``ionq-core`` has a call for it."""
     body: Json = {"dry_run": False}
     if not job.spec.is_simulator:
-        cost = {"value": job.cost_usd, "unit": "usd"}
+        cost = {"value": cost_usd, "unit": "usd"}
         body["estimated_cost"] = cost
         if job.status(now_s) == "completed":
             body["cost"] = cost
     return body
 
 
-def backend_body(backend: str, qubits: int, now_s: float) -> Json:
+def backend_body(backend: str, qubits: int, queue_time_s: float, now_s: float) -> Json:
     """Return a backend. It has the qubits that can be emulated, which may be fewer than the machine of that name."""
     body: Json = {
         "backend": backend,
         "status": "available",
         "degraded": False,
         "qubits": qubits,
-        "average_queue_time": 0,
+        "average_queue_time": round(1000.0 * queue_time_s),
         "last_updated": _iso(now_s),
         "location": SUBMITTER,
         "supported_gates": list(SUPPORTED_GATES),
@@ -189,7 +189,7 @@ def characterization_body(backend: str, qubits: int, since_s: float, noise: Nois
     }
 
 
-def estimate_body(context: Mapping[str, Any], price: PriceModel, cost_usd: float, run_s: float, now_s: float) -> Json:
+def estimate_body(context: Mapping[str, Any], price: PriceModel, cost_usd: float, jobs: EmulatedJobs) -> Json:
     """Return the answer to GET /jobs/estimate in the fields of both clients."""
     rates: list[Json] = []
     if isinstance(price, PerGateShot):
@@ -206,15 +206,15 @@ def estimate_body(context: Mapping[str, Any], price: PriceModel, cost_usd: float
     return {
         "estimate_context": {"organization": None, "project": None, **context},
         "input_values": dict(context),
-        "estimated_at": _iso(now_s),
+        "estimated_at": _iso(jobs.clock.now_s()),
         "estimated_unit": "usd",
         "cost_unit": "usd",
         "rate_card": card,
         "rate_information": card,
         "estimated_total_cost": cost_usd,
         "estimated_cost": cost_usd,
-        "estimated_execution_time": round(1000.0 * run_s),
-        "current_predicted_queue_time": 0,
+        "estimated_execution_time": round(1000.0 * jobs.delays.started_s),
+        "current_predicted_queue_time": round(1000.0 * jobs.queue_time_s),
     }
 
 
@@ -250,6 +250,7 @@ def ledger_body(jobs: EmulatedJobs) -> Json:
     return {
         "accepted": jobs.accepted,
         "high_water_mark": jobs.high_water_mark,
+        "high_water_marks": dict(jobs.high_water_marks),
         "times_accepted": dict(jobs.times_accepted("job_key")),
         "entries": [_entry_body(entry) for entry in jobs.ledger],
     }

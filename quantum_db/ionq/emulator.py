@@ -49,6 +49,7 @@ def create_app(
     run: Simulate = simulate,
     seed: int = 0,
     noisy_qpus: bool = False,
+    shuffle_results: bool = False,
     control: bool = False,
 ) -> FastAPI:
     """Return the emulator as an ASGI application for one event loop.
@@ -59,8 +60,9 @@ def create_app(
         faults: what goes wrong from the start.
         limits: what one job may hold; the defaults of ``EmulatorLimits`` if None.
         run: the simulator of circuits without noise.
-        seed: of the shots that are drawn for jobs that bring no seed.
+        seed: of the shots that are drawn for jobs that bring no seed, and of the order of shuffled results.
         noisy_qpus: whether ``qpu`` targets have the noise of the machines of their names.
+        shuffle_results: whether the circuits of a result come in an order of their own.
         control: whether ``/emulator/faults``, ``/emulator/ledger`` and ``/emulator/reset`` exist.
     """
     app = FastAPI(title="IonQ emulator", docs_url=None, redoc_url=None, openapi_url=None)
@@ -69,7 +71,7 @@ def create_app(
     app.add_exception_handler(ApiError, _on_error)
     app.add_exception_handler(HTTPException, _on_error)
     app.add_exception_handler(RequestValidationError, _on_error)
-    results = ResultStore(run=run, seed=seed)
+    results = ResultStore(run=run, seed=seed, shuffle=shuffle_results)
     add_routes(
         app,
         jobs,
@@ -159,6 +161,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     jobs = EmulatedJobs(
         SystemClock(),
         delays=Delays(options.submitted_s, options.ready_s, options.started_s),
+        listing_lag_s=options.listing_lag_s,
+        queue_time_s=options.queue_time_s,
         kept_jobs=options.kept_jobs,
         qpu_price=PRICE_MODELS[options.qpu_price],
     )
@@ -169,6 +173,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         limits=EmulatorLimits(qubits=options.max_qubits),
         seed=options.seed,
         noisy_qpus=options.noisy_qpus,
+        shuffle_results=options.shuffle_results,
         control=options.control,
     )
     listener = socket.create_server((options.host, options.port))
@@ -192,13 +197,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--submitted-s", type=_seconds, default=0.0, help="how long a job stays submitted")
     parser.add_argument("--ready-s", type=_seconds, default=0.0, help="how long a job stays ready")
     parser.add_argument("--started-s", type=_seconds, default=0.0, help="how long a job stays started")
+    parser.add_argument("--listing-lag-s", type=_seconds, default=0.0, help="how long a new job is in no list")
+    parser.add_argument("--queue-time-s", type=_seconds, default=0.0, help="what backends tell of their queues")
     parser.add_argument("--kept-jobs", type=int, default=2_000, help="how many jobs are kept")
     parser.add_argument("--max-qubits", type=int, choices=range(1, MAX_QUBITS + 1), default=MAX_QUBITS, metavar="N")
     parser.add_argument(
         "--qpu-price", choices=sorted(PRICE_MODELS), default="braket-forte", help="prices of qpu targets"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the shots that are drawn")
+    parser.add_argument("--seed", type=int, default=0, help="of the shots that are drawn and of shuffles")
     parser.add_argument("--noisy-qpus", action="store_true", help="qpu targets have the noise of their names")
+    parser.add_argument("--shuffle-results", action="store_true", help="circuits of a result in an order of their own")
     parser.add_argument("--faults", type=Path, help="a JSON file with a fault plan")
     parser.add_argument("--control", action="store_true", help="serve /emulator/faults, /ledger and /reset to tests")
     return parser

@@ -1,9 +1,9 @@
-"""From the probabilities that IonQ returns to counts."""
+"""From the probabilities that IonQ returns to counts, each circuit's its own."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -16,19 +16,52 @@ SUM_TOLERANCE: Final = 1e-6
 Distribution = tuple[NDArray[np.int64], NDArray[np.float64]]
 """Outcomes, and their probabilities, which sum to 1."""
 
+Rows = Mapping[str, Mapping[str, Any]]
+"""Outcome -> probability as it came, by the id of the circuit's job, in the order of the JSON keys."""
 
-def distributions(found: object, circuits: int, qubits: int, job_id: str) -> list[Distribution]:
-    """Return each circuit's outcomes and probabilities, in the order of the JSON keys.
 
-    Raises JobFailed if there are too few or too many, or if one is not a distribution over the circuit's outcomes.
+def rows_by_child(found: object, circuits: int, job_id: str) -> Rows:
+    """Return the result of each circuit. Raises JobFailed if there are too few or too many.
+
+    That of a single circuit may come bare, and then stands under ``job_id``.
     """
     if not isinstance(found, dict):
         raise JobFailed(f"the result of job {job_id} is not a JSON object")
     several = bool(found) and all(isinstance(value, dict) for value in found.values())
-    rows = list(found.values()) if several else [found]
+    rows = found if several else {job_id: found}
     if len(rows) != circuits:
         raise JobFailed(f"job {job_id} has results of {len(rows)} circuits; {circuits} were submitted")
-    return [_distribution(row, qubits, f"circuit {index} of job {job_id}") for index, row in enumerate(rows)]
+    return rows
+
+
+def in_agreed_order(rows: Rows, child_ids: object) -> list[Mapping[str, Any]] | None:
+    """Return the rows in the order of submission, or None where the provider contradicts itself about it.
+
+    Args:
+        rows: of each circuit.
+        child_ids: the ids of the circuits' jobs as the job itself lists them.
+    """
+    return list(rows.values()) if len(rows) == 1 or list(rows) == child_ids else None
+
+
+def in_order_of_names(rows: Rows, children: Sequence[Mapping[str, Any]], job_id: str) -> list[Mapping[str, Any]]:
+    """Return the rows in the order of their circuits' numbers, which are the names of the children.
+
+    Raises JobFailed unless children, names and rows belong together one to one.
+    """
+    child_of = {str(child.get("name")): str(child.get("id")) for child in children}
+    names = [str(number) for number in range(len(rows))]
+    if len(children) != len(rows) or child_of.keys() != set(names) or set(child_of.values()) != rows.keys():
+        raise JobFailed(f"the results of job {job_id} cannot be matched to its circuits one to one")
+    return [rows[child_of[name]] for name in names]
+
+
+def distributions(rows: Sequence[Mapping[str, Any]], qubits: Sequence[int], job_id: str) -> list[Distribution]:
+    """Return each circuit's outcomes and probabilities. Raises JobFailed if one is not a distribution over them."""
+    return [
+        _distribution(row, of_circuit, f"circuit {index} of job {job_id}")
+        for index, (row, of_circuit) in enumerate(zip(rows, qubits, strict=True))
+    ]
 
 
 def _distribution(row: Mapping[str, Any], qubits: int, where: str) -> Distribution:

@@ -1,4 +1,4 @@
-"""From a backend's description in the settings to the backend."""
+"""From a backend's description in the settings to what runs its jobs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.clock import SystemClock
 from quantum_db.errors import InvalidSettings
 from quantum_db.ionq.pricing import PRICE_MODELS
-from quantum_db.ports import QuantumBackend
+from quantum_db.ports import QuantumBackend, QuantumProvider
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +21,8 @@ class BackendSpec:
     """How to build a backend.
 
     Attributes:
-        kind: ``simulator`` runs in the worker; ``ionq`` speaks IonQ's API to ``url``.
+        kind: ``simulator`` runs in the worker, see ``build_backend``; ``ionq`` speaks IonQ's API to ``url``, see
+            ``build_provider``.
         max_qubits: of the simulator; with noise at most 8.
         noise_model: of the simulator; see ``quantum_db.circuits.noise``.
         token_env: the environment variable that holds the API key. The key itself is in no settings and no message.
@@ -39,17 +40,27 @@ class BackendSpec:
 
 
 def build_backend(name: str, spec: BackendSpec, rng: np.random.Generator) -> QuantumBackend:
-    """Return the backend.
+    """Return a backend that runs where it is called.
 
-    Raises:
-        InvalidSettings: the key is missing from the environment, or a price or noise model is unknown.
+    Raises InvalidSettings when its kind is not ``simulator``, or its noise model is unknown.
     """
-    if spec.kind == "simulator":
-        noise = noise_model(spec.noise_model)
-        if noise.is_ideal:
-            return SimulatorBackend(rng, spec.max_qubits, name)
-        qubits = min(spec.max_qubits, MAX_QUBITS)
-        return NoisySimulatorBackend(name, noise, rng=rng, clock=SystemClock(), max_qubits=qubits)
+    if spec.kind != "simulator":
+        raise InvalidSettings(f"backend {name}: a backend of the kind {spec.kind} runs elsewhere, step by step")
+    noise = noise_model(spec.noise_model)
+    if noise.is_ideal:
+        return SimulatorBackend(rng, spec.max_qubits, name)
+    qubits = min(spec.max_qubits, MAX_QUBITS)
+    return NoisySimulatorBackend(name, noise, rng=rng, clock=SystemClock(), max_qubits=qubits)
+
+
+def build_provider(name: str, spec: BackendSpec, rng: np.random.Generator) -> QuantumProvider:
+    """Return a provider that runs jobs elsewhere. Asks it nothing yet.
+
+    Raises InvalidSettings when the kind is not ``ionq``, the key is missing from the environment, the price model is
+    unknown, or the URL or the target cannot be used.
+    """
+    if spec.kind != "ionq":
+        raise InvalidSettings(f"backend {name}: a backend of the kind {spec.kind} is no provider")
     token = os.environ.get(spec.token_env)
     if not token:
         raise InvalidSettings(f"backend {name}: the environment variable {spec.token_env} holds no API key")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,24 +56,11 @@ from quantum_db.ionq.emulated_views import BACKENDS
 from quantum_db.ionq.emulator import main
 from quantum_db.ionq.gate_simulator import Circuit, Histogram, simulate
 from tests.api.emulator_server import TOKEN, Emulator, emulator_process, emulator_thread
+from tests.api.ionq_jobs import run
 
 FORTE = "qpu.forte-1"
 
 pytestmark = pytest.mark.filterwarnings("ignore::qiskit_ionq.exceptions.IonQTranspileLevelWarning")
-
-
-@pytest.fixture(scope="module")
-def shared() -> Iterator[Emulator]:
-    with emulator_thread(seed=3) as running:
-        yield running
-
-
-@pytest.fixture
-def emulator(shared: Emulator) -> Emulator:
-    shared.reset()
-    assert shared.jobs is not None
-    shared.jobs.delays = Delays()
-    return shared
 
 
 @pytest.fixture
@@ -298,7 +285,7 @@ def test_overlap_circuits_through_the_backend_have_the_noise_of_their_gates() ->
         backend = IonQBackend(
             url=emulator.url, token=TOKEN, target="qpu.aria-1", clock=SystemClock(), rng=np.random.default_rng(0)
         )
-        result = backend.run(batch, 10_000, job_key="noisy", timeout_s=30.0)
+        result = run(backend, batch, 10_000)
         backend.close()
     for counts, noisy, ideal in zip(
         result.counts, noisy_probabilities(batch, ARIA_1), probabilities(batch), strict=True

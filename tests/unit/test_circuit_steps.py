@@ -131,16 +131,16 @@ def test_the_in_process_backend_runs_complex_circuits() -> None:
 def test_ionq_gets_every_gate_under_its_own_name() -> None:
     from qiskit_ionq.helpers import qiskit_circ_to_ionq_circ  # noqa: PLC0415
 
-    from quantum_db.ionq.backend import _circuits  # noqa: PLC0415
     from quantum_db.ionq.gate_simulator import CircuitReader  # noqa: PLC0415
     from quantum_db.ionq.gate_simulator import simulate as run_json  # noqa: PLC0415
+    from quantum_db.ionq.payload import qiskit_circuits  # noqa: PLC0415
 
     template = template_of(
         3, H(0), MultiplexedRY(1, (0,), 0), Rotation("rx", (2,), 2), Rotation("rzz", (0, 2), 3), CX(1, 2),
         Rotation("rz", (2,), 4), H(2), Rotation("rx", (0,), 5),
     )  # fmt: skip
     batch = CircuitBatch(template, np.random.default_rng(1).uniform(-3, 3, size=(1, template.angle_count)))
-    written, *_ = qiskit_circ_to_ionq_circ(_circuits(batch)[0], gateset="qis")
+    written, *_ = qiskit_circ_to_ionq_circ(qiskit_circuits(batch)[0], gateset="qis")
     assert {gate["gate"] for gate in written} == {"h", "ry", "rx", "rz", "zz", "x"}
     (histogram,) = run_json([CircuitReader().read(written, 3)])
     expected = probabilities(batch)[0]
