@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -44,11 +44,11 @@ class PoolSettings:
     journal_url: str
     default_backend: str = "simulator"
     workers: int = 1
-    policy: PoolPolicy = PoolPolicy()
+    policy: PoolPolicy = field(default_factory=PoolPolicy)
 
 
 class JobPool:
-    """A ``QuantumJobPool`` and its ``StoredJobs``. After a crash it reads its journal, and only then lets callers in."""
+    """A ``QuantumJobPool`` and its ``StoredJobs``. After a crash it reads its journal before it lets callers in."""
 
     def __init__(self, settings: PoolSettings, seed: int | None = None) -> None:
         self._settings = settings
@@ -159,9 +159,7 @@ class JobPool:
                 raise
         parts.pool.open()
         self._parts = parts
-        self._stored = StoredJobs(
-            parts.pool, parts.journal, self._workers, self._clock, self._settings.default_backend
-        )
+        self._stored = StoredJobs(parts.pool, parts.journal, self._workers, self._clock, self._settings.default_backend)
         self._stored.resume()
 
     async def _assembled(self) -> AssembledPool:

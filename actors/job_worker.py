@@ -173,4 +173,3 @@ class RemoteWorkers:
         except ray.exceptions.RayError as error:
             logger.exception("a worker failed")
             raise ActorLost(f"a worker failed: {type(error).__name__}") from error
-

@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
-from typing import Any, cast
+from itertools import groupby
+from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
 import ray
-from qiskit import QuantumCircuit
+from qiskit import QuantumCircuit, qasm3
 from ray.actor import ActorHandle
 from ray.exceptions import RayActorError, RayTaskError
 
@@ -22,6 +23,7 @@ from actors.shell import CALL_TIMEOUT_S, NAMESPACE, ActorLost, ask, named
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.budget import SpendingLimit
+from quantum_db.jobs.circuits import MAX_CIRCUIT_QUBITS, QasmCircuit, to_parts
 from quantum_db.jobs.queue import Priority
 from quantum_db.model import DEFAULT_TENANT
 from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
@@ -31,7 +33,7 @@ RETRY_PAUSE_S = 0.25
 CONDITIONS_KEPT_S = 1.0
 START_TIMEOUT_S = 60.0
 
-Circuits = CircuitBatch | QuantumCircuit | str
+Circuits: TypeAlias = CircuitBatch | QuantumCircuit | str
 
 
 class RemoteJobPool:
@@ -126,7 +128,7 @@ class QuantumPool:
         Raises:
             InvalidCircuit: a program or circuit cannot be run. What the future raises: see ``JobPool.run``.
         """
-        given = [circuits] if isinstance(circuits, Circuits) else list(circuits)
+        given = [circuits] if isinstance(circuits, CircuitBatch | QuantumCircuit | str) else list(circuits)
         request = JobRequest(
             key=uuid4().hex,
             backend=backend,
@@ -170,6 +172,21 @@ class QuantumPool:
         future.add_done_callback(canceled)
         begin()
         return future
+
+
+def parts_of(circuits: Sequence[Circuits]) -> tuple[CircuitBatch, ...]:
+    """Return circuits in the product's own form. Qiskit's go through OpenQASM 3, so both are checked alike.
+
+    Raises InvalidCircuit, naming the circuit.
+    """
+    parts: list[CircuitBatch] = []
+    for own_form, run in groupby(circuits, lambda circuit: isinstance(circuit, CircuitBatch)):
+        if own_form:
+            parts += cast(Iterator[CircuitBatch], run)
+            continue
+        sources = (circuit if isinstance(circuit, str) else qasm3.dumps(circuit) for circuit in run)
+        parts += to_parts([QasmCircuit(format="qasm3", source=source) for source in sources], MAX_CIRCUIT_QUBITS)
+    return tuple(parts)
 
 
 def _get(reference: Any, timeout_s: float) -> Any:

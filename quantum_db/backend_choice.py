@@ -90,7 +90,9 @@ def choose(options: list[BackendOption], limit: SpendingLimit, time_s: float) ->
     able = [option for option in judged if not option.problem]
     if not able:
         reasons = "; ".join(f"{option.backend}: {option.problem}" for option in judged) or "no backend answers"
-        return BackendChoice(None, f"no backend can run the circuits, so the order is the classical one ({reasons})", judged)
+        return BackendChoice(
+            None, f"no backend can run the circuits, so the order is the classical one ({reasons})", judged
+        )
     least = min(option.standard_error for option in able)
     good = [option for option in able if option.standard_error <= SAME_ERROR * least]
     best = min(good, key=lambda option: (option.cost_usd, option.wait_s, option.backend))

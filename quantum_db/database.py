@@ -49,7 +49,6 @@ class Database:
         rng: np.random.Generator,
         policy: Policy | None = None,
         new_key: Callable[[], str] = lambda: uuid4().hex,
-        count_route: Callable[[str], None] = lambda backend: None,  # noqa: ARG005 - counted where there are metrics
     ) -> None:
         self._store = store
         self._templates = templates
@@ -57,7 +56,7 @@ class Database:
         self._groups = groups
         self._clock = clock
         policy = policy or Policy()
-        self._refiner = Refiner(jobs, templates, clock, policy, new_key=new_key, count_route=count_route)
+        self._refiner = Refiner(jobs, templates, clock, policy, new_key)
         self._diversifier = Diversifier(jobs, rng, policy.backend, new_key)
         self._dimension: int | None = None
 

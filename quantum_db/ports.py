@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Final, Protocol
 
 from quantum_db.circuits.adaptive import Selection
 from quantum_db.circuits.template import CircuitBatch, Template
@@ -17,7 +17,6 @@ from quantum_db.model import DEFAULT_TENANT, Candidates, EntanglementGroup, Enti
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
-NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
 class VectorStore(Protocol):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from quantum_db import mitigated, overlaps, retrieval, superposed
-from quantum_db.backend_choice import AUTO, CLASSICAL, BackendChoice, choose, options_for
+from quantum_db.backend_choice import AUTO, BackendChoice, choose, options_for
 from quantum_db.circuits.planner import Family, OverlapPlan
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import JobCanceled, JobFailed, Overloaded, QuantumDBError, Unavailable
@@ -61,31 +61,13 @@ class Refiner:
     """Estimates scores from circuits through the job pool."""
 
     def __init__(
-        self,
-        jobs: JobPool,
-        templates: Templates,
-        clock: Clock,
-        policy: Policy,
-        *,
-        new_key: Callable[[], str],
-        count_route: Callable[[str], None],
+        self, jobs: JobPool, templates: Templates, clock: Clock, policy: Policy, new_key: Callable[[], str]
     ) -> None:
-        """Run nothing yet.
-
-        Args:
-            jobs: runs the circuits.
-            templates: their structures.
-            clock: for the measured ratio.
-            policy: what queries do unless they say otherwise.
-            new_key: for each request to the pool.
-            count_route: is told each choice that was made: a backend's name, or ``classical``.
-        """
         self._jobs = jobs
         self._templates = templates
         self._clock = clock
         self._policy = policy
         self._new_key = new_key
-        self._count_route = count_route
 
     async def refine(
         self, query: Query, candidates: Candidates, classical: Scores, classical_s: float
@@ -106,7 +88,6 @@ class Refiner:
         if backend == AUTO:
             choice = await self._choose(query, candidates, shots)
             routing = choice.view()
-            self._count_route(choice.backend or CLASSICAL)
             if choice.backend is None:
                 return None, Refinement(False, choice.why, "exact", routing=routing)
             backend = choice.backend
@@ -132,11 +113,9 @@ class Refiner:
             raise error
         if policy.on_backend_failure == "simulator" and backend != policy.fallback_backend:
             why = f"{backend} failed, so {policy.fallback_backend} ran instead: {error.detail}"
-            self._count_route(policy.fallback_backend)
             scores, report = await self._run_on(policy.fallback_backend, query, candidates, classical_s, shots, why)
             return scores, replace(report, routing=routing)
         why = f"{backend} failed, so the order is the classical one: {error.detail}"
-        self._count_route(CLASSICAL)
         return None, Refinement(False, why, "exact", backend, routing=routing)
 
     async def _run_on(

@@ -9,6 +9,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from quantum_db.errors import Fenced
+from quantum_db.jobs.backends import BackendDescription
 from quantum_db.jobs.breaker import Breaker, BreakerPolicy
 from quantum_db.jobs.budget import Allowance, Budgets
 from quantum_db.jobs.dispatch import Dispatcher, Lane
@@ -21,7 +22,6 @@ from quantum_db.jobs.queue import FairQueue, QueueLimits
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.submission import ProtocolLimits
 from quantum_db.jobs.workers import Workers
-from quantum_db.model import Provenance
 from quantum_db.ports import Clock, Journal
 
 
@@ -54,26 +54,12 @@ class PoolPolicy:
     max_in_flight: int = 10
     max_waiting: int = 1_000
     window_s: float = 0.003
-    breaker: BreakerPolicy = BreakerPolicy()
-    retry: RetryPolicy = RetryPolicy()
-    protocol: ProtocolLimits = ProtocolLimits()
-    retention: Retention = Retention()
-    default_tenant: TenantPolicy = TenantPolicy()
+    breaker: BreakerPolicy = field(default_factory=BreakerPolicy)
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    protocol: ProtocolLimits = field(default_factory=ProtocolLimits)
+    retention: Retention = field(default_factory=Retention)
+    default_tenant: TenantPolicy = field(default_factory=TenantPolicy)
     tenants: Mapping[str, TenantPolicy] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class BackendDescription:
-    """What the pool has to know of a backend before it asks it.
-
-    Attributes:
-        local: it runs in the workers themselves, free of charge.
-        identity: of what runs there, whatever it is called here.
-    """
-
-    local: bool
-    identity: str
-    provenance: Provenance
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.clock import SystemClock
 from quantum_db.errors import InvalidSettings
 from quantum_db.ionq.pricing import PRICE_MODELS
+from quantum_db.model import Provenance
 from quantum_db.ports import QuantumBackend, QuantumProvider
 
 
@@ -37,6 +38,29 @@ class BackendSpec:
     token_env: str = "IONQ_API_KEY"  # noqa: S105 - the name of a variable, not a secret
     target: str = "simulator"
     price_model: str = "free"
+
+
+@dataclass(frozen=True, slots=True)
+class BackendDescription:
+    """What the pool has to know of a backend before it asks it.
+
+    Attributes:
+        local: it runs in the workers themselves, free of charge.
+        identity: of what runs there, whatever it is called here: results are kept under it.
+    """
+
+    local: bool
+    identity: str
+    provenance: Provenance
+
+
+def describe(spec: BackendSpec) -> BackendDescription:
+    """Return what a specification says without building anything."""
+    if spec.kind == "simulator":
+        return BackendDescription(True, f"simulator {spec.max_qubits} {spec.noise_model}", "simulated shots")
+    from quantum_db.ionq.target import provenance_of  # noqa: PLC0415 - qiskit is for those who use it
+
+    return BackendDescription(False, f"ionq {spec.url} {spec.target}", provenance_of(spec.url, spec.target))
 
 
 def build_backend(name: str, spec: BackendSpec, rng: np.random.Generator) -> QuantumBackend:

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 
 from quantum_db.circuits.template import CircuitBatch, Template
-from quantum_db.circuits.digests import circuit_digests
+from quantum_db.jobs.parts import circuit_digests
 
 _SCOPE_BYTES: Final = 12
 

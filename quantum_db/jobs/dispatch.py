@@ -281,7 +281,7 @@ class Dispatcher:
 
     def _fly(self, flying: _Flying, submission: OpenSubmission, machine: Submission, first: list[Command]) -> None:
         left_s = max(run.deadline_s for run in flying.runs) - self._clock.monotonic_s()
-        labels = {"priority": flying.runs[0].priority}
+        labels: dict[str, str] = {"priority": flying.runs[0].priority}
         if left_s < float("inf"):
             labels["deadline"] = f"{self._clock.now_s() + left_s:.3f}"
         flight = flying.flight = Flight(

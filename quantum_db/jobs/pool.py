@@ -145,7 +145,7 @@ class QuantumJobPool:
             self._ledger.budgets.check(Charge(account, micro_of(usd), shots, 0))
 
     def left_today(self, tenant: str) -> dict[str, float | int | None]:
-        """Return what is left of a tenant's day at paid backends: ``usd`` and ``shots``, None where nothing limits it."""
+        """Return what is left of a tenant's day at paid backends, ``usd`` and ``shots``; None where nothing limits it."""
         left = self._ledger.budgets.left(tenant, day_of(self._clock.now_s()))
         return {"usd": left.usd_per_day, "shots": left.shots_per_day}
 

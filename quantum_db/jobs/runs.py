@@ -76,7 +76,8 @@ class Run:
     async def outcome(self, *, patient: bool) -> Outcome:
         """Wait for the outcome; who is not patient gets what is told meanwhile, as an error."""
         if not patient:
-            await asyncio.wait({self.ended, self.told}, return_when=asyncio.FIRST_COMPLETED)
+            waits: set[asyncio.Future[Any]] = {self.ended, self.told}
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
             if not self.ended.done():
                 raise self.told.result()
         return await asyncio.shield(self.ended)

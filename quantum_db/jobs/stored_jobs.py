@@ -94,7 +94,7 @@ class StoredJobs:
             BudgetExceeded: its budget, or the tenant's day, does not cover the estimate.
             Overloaded: too many jobs have not ended.
         """
-        body, backend, prepared, usd = await self._priced(tenant, raw)
+        body, backend, prepared, usd = await self._priced(raw)
         if len(self._tasks) >= MAX_OPEN_JOBS:
             raise Overloaded(f"{len(self._tasks)} jobs have not ended; try again later", retry_after_s=AGAIN_S)
         circuits = sum(map(len, prepared.parts))
@@ -156,15 +156,13 @@ class StoredJobs:
 
         Raises InvalidRequest or InvalidCircuit.
         """
-        body, backend, prepared, usd = await self._priced(tenant, raw)
+        body, backend, prepared, usd = await self._priced(raw)
         limits = await self._pool.limits(backend)
         model = PRICE_MODELS[limits.price_model]
         told: Json | None = None
         if not self._pool.lane(backend).local:
             try:
-                found = await self._workers.estimate(
-                    backend, prepared.parts, body.shots, timeout_s=ESTIMATE_TIMEOUT_S
-                )
+                found = await self._workers.estimate(backend, prepared.parts, body.shots, timeout_s=ESTIMATE_TIMEOUT_S)
                 told = asdict(found)
             except QuantumDBError as error:
                 told = {"problem": error.detail}
@@ -218,7 +216,7 @@ class StoredJobs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _priced(self, tenant: str, raw: object) -> tuple[JobBody, str, PreparedJob, float]:
+    async def _priced(self, raw: object) -> tuple[JobBody, str, PreparedJob, float]:
         body = parse(JobBody, raw)
         backend = body.backend or self._default_backend
         limits = await self._pool.limits(backend)
@@ -306,4 +304,3 @@ class StoredJobs:
             view["provider_job_ids"] = self._pool.provider_job_ids(self._request_keys.get(job.id, ""))
             view["status"] = "submitted" if view["provider_job_ids"] else "queued"
         return view
-

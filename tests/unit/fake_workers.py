@@ -16,7 +16,8 @@ from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import CircuitBatch, MultiplexedRY, Template, content_key
 from quantum_db.clock import SystemClock
 from quantum_db.errors import DeadlineExceeded, Fenced, JobCanceled, Unavailable
-from quantum_db.jobs.assembly import AssembledPool, BackendDescription, PoolPolicy, assemble
+from quantum_db.jobs.assembly import AssembledPool, PoolPolicy, assemble
+from quantum_db.jobs.backends import BackendDescription
 from quantum_db.jobs.rounds import run_here
 from quantum_db.ports import (
     BackendLimits,
