@@ -44,6 +44,10 @@ def metadata(job_key: str, labels: Mapping[str, str]) -> dict[str, str]:
     found = {**labels, JOB_KEY: job_key}
     if len(found) != len(labels) + 1 or len(found) > MAX_METADATA_KEYS:
         raise InvalidCircuit(f"a job may have {MAX_METADATA_KEYS - 1} labels, none of them named {JOB_KEY}")
+    try:
+        "".join([*found, *found.values()]).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidCircuit("the labels and the key of a job must be text that has a UTF-8 form") from error
     for name, value in found.items():
         if len(name) > MAX_METADATA_KEY_CHARS or len(value) > MAX_METADATA_VALUE_CHARS:
             raise InvalidCircuit(

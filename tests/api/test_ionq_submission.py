@@ -54,6 +54,7 @@ def test_labels_up_to_the_providers_limits_are_taken_and_beyond_nothing_is_sent(
         ({"job_key": "another"}, "none of them named job_key"),
         ({"x" * 41: ""}, "is too long"),
         ({"x": "y" * 40_001}, "is too long"),
+        ({"x": "\ud800"}, "must be text that has a UTF-8 form"),
     ):
         with pytest.raises(InvalidCircuit, match=what):
             backend.submit([batch], 5, job_key="k", timeout_s=LONG_S, labels=labels)
