@@ -17,7 +17,7 @@ from quantum_db.clock import SystemClock
 from quantum_db.errors import Fenced, QuantumDBError, Unavailable
 from quantum_db.jobs.assembly import AssembledPool, PoolPolicy, assemble
 from quantum_db.jobs.backends import BackendSpec, describe
-from quantum_db.jobs.stored_jobs import Page, StoredJobs
+from quantum_db.jobs.stored_jobs import StoredJobs
 from quantum_db.journals.open import open_journal
 from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
 from quantum_db.telemetry import Snapshot, snapshot
@@ -35,14 +35,12 @@ class PoolSettings:
     Attributes:
         backends: name -> how to build it.
         journal_url: where intents and results are written; see ``quantum_db.journals.open``.
-        default_backend: of jobs that name none.
         workers: worker processes.
         policy: the pool's bounds.
     """
 
     backends: Mapping[str, BackendSpec]
     journal_url: str
-    default_backend: str = "simulator"
     workers: int = 1
     policy: PoolPolicy = field(default_factory=PoolPolicy)
 
@@ -54,7 +52,7 @@ class JobPool:
         self._settings = settings
         self._rng = np.random.default_rng(seed)
         threads = 4 * settings.policy.max_in_flight * len(settings.backends) + 8
-        self._workers = RemoteWorkers(settings.backends, settings.workers, threads, seed)
+        self._workers = RemoteWorkers(settings.backends, settings.workers, threads, settings.policy.retry, seed)
         self._registry = CollectorRegistry()
         self._clock = SystemClock()
         self._parts: AssembledPool | None = None
@@ -88,33 +86,11 @@ class JobPool:
         """Note that the caller of a request has left."""
         (await self._opened()).pool.leave(key)
 
-    async def force_breaker(self, backend: str, override: Any) -> None:
-        """See ``QuantumJobPool.force_breaker``."""
-        (await self._opened()).pool.force_breaker(backend, override)
-
-    async def create_job(self, tenant: str, raw: object) -> Json:
-        """See ``StoredJobs.create``."""
-        return await (await self._jobs()).create(tenant, raw)
-
-    async def job(self, tenant: str, job_id: str) -> Json:
-        """See ``StoredJobs.get``."""
-        return (await self._jobs()).get(tenant, job_id)
-
-    async def list_jobs(self, tenant: str, page: Page) -> Json:
-        """See ``StoredJobs.list``."""
-        return (await self._jobs()).list(tenant, page)
-
-    async def cancel_job(self, tenant: str, job_id: str) -> Json:
-        """See ``StoredJobs.cancel``."""
-        return await (await self._jobs()).cancel(tenant, job_id)
-
-    async def estimate_job(self, tenant: str, raw: object) -> Json:
-        """See ``StoredJobs.estimate``."""
-        return await (await self._jobs()).estimate(tenant, raw)
-
-    async def costs(self, tenant: str, since: str | None, until: str | None) -> Json:
-        """See ``StoredJobs.costs``."""
-        return (await self._jobs()).costs(tenant, since, until)
+    async def desk(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the port ``JobDesk``."""
+        await self._opened()
+        assert self._stored is not None
+        return await getattr(self._stored, method)(*arguments)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
@@ -140,11 +116,6 @@ class JobPool:
         assert self._parts is not None
         return self._parts
 
-    async def _jobs(self) -> StoredJobs:
-        await self._opened()
-        assert self._stored is not None
-        return self._stored
-
     async def _start(self) -> None:
         """Open the pool; try again for as long as the journal does not answer."""
         while True:
@@ -159,7 +130,7 @@ class JobPool:
                 raise
         parts.pool.open()
         self._parts = parts
-        self._stored = StoredJobs(parts.pool, parts.journal, self._workers, self._clock, self._settings.default_backend)
+        self._stored = StoredJobs(parts.pool, parts.journal, self._workers, self._clock)
         self._stored.resume()
 
     async def _assembled(self) -> AssembledPool:

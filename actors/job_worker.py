@@ -18,6 +18,7 @@ from quantum_db.circuits.template import CircuitBatch
 from quantum_db.clock import SystemClock
 from quantum_db.errors import DeadlineExceeded, OutcomeUnclear, QuantumDBError
 from quantum_db.jobs.backends import BackendSpec, build_backend, build_provider
+from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.rounds import run_here
 from quantum_db.ports import (
     BackendLimits,
@@ -41,10 +42,11 @@ LIMITS_TIMEOUT_S = 15.0
 class JobWorker:
     """Runs circuits, or talks to a provider, several calls at a time in threads. Holds no state that matters."""
 
-    def __init__(self, specs: Mapping[str, BackendSpec], seed: int | None) -> None:
+    def __init__(self, specs: Mapping[str, BackendSpec], retry: RetryPolicy, seed: int | None) -> None:
         if any(spec.kind == "ionq" for spec in specs.values()):
             importlib.import_module("quantum_db.ionq.backend")  # brings qiskit, which no short-lived thread may import
         self._specs = dict(specs)
+        self._retry = retry
         self._seeds = np.random.SeedSequence(seed)
         self._clock = SystemClock()
         self._backends: dict[str, QuantumBackend] = {}
@@ -83,7 +85,7 @@ class JobWorker:
     def _provider(self, name: str) -> QuantumProvider:
         with self._lock:
             if name not in self._providers:
-                self._providers[name] = build_provider(name, self._specs[name], self._rng())
+                self._providers[name] = build_provider(name, self._specs[name], self._retry, self._rng())
             return self._providers[name]
 
     def _rng(self) -> np.random.Generator:
@@ -93,18 +95,21 @@ class JobWorker:
 class RemoteWorkers:
     """Implements ``Workers`` by calls to worker actors, in turn. They die with the process that made them."""
 
-    def __init__(self, specs: Mapping[str, BackendSpec], count: int, threads: int, seed: int | None) -> None:
+    def __init__(
+        self, specs: Mapping[str, BackendSpec], count: int, threads: int, retry: RetryPolicy, seed: int | None
+    ) -> None:
         """Start the workers.
 
         Args:
             specs: backends by name.
             count: worker processes.
             threads: calls that each carries out at a time.
+            retry: of reads from a provider.
             seed: of the simulators' shots; None for a fresh one.
         """
         worker = ray.remote(JobWorker).options(num_cpus=0, max_restarts=-1, max_concurrency=threads)
         seeds = [None if seed is None else seed + place for place in range(count)]
-        self._workers: list[ActorHandle[Any]] = [worker.remote(dict(specs), own) for own in seeds]
+        self._workers: list[ActorHandle[Any]] = [worker.remote(dict(specs), retry, own) for own in seeds]
         self._turn = itertools.cycle(self._workers)
 
     async def ready(self) -> None:

@@ -22,8 +22,11 @@ from actors.job_worker import GRACE_S
 from actors.shell import CALL_TIMEOUT_S, NAMESPACE, ActorLost, ask, named
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import QuantumDBError, Unavailable
+from quantum_db.jobs.breaker import Override
 from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.jobs.circuits import MAX_CIRCUIT_QUBITS, QasmCircuit, to_parts
+from quantum_db.jobs.desk import JobPage
+from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.queue import Priority
 from quantum_db.model import DEFAULT_TENANT
 from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
@@ -33,6 +36,7 @@ RETRY_PAUSE_S = 0.25
 CONDITIONS_KEPT_S = 1.0
 START_TIMEOUT_S = 60.0
 
+Json = dict[str, Any]
 Circuits: TypeAlias = CircuitBatch | QuantumCircuit | str
 
 
@@ -74,6 +78,40 @@ class RemoteJobPool:
                 await asyncio.sleep(RETRY_PAUSE_S)
             else:
                 return cast(BackendResult, result)
+
+
+class RemoteJobDesk:
+    """Implements ``JobDesk`` by calls to the coordinator."""
+
+    def __init__(self, actor: ActorHandle[Any]) -> None:
+        self._actor = actor
+
+    async def create(self, tenant: str, order: JobOrder) -> Json:
+        return await self._ask("create", tenant, order)
+
+    async def get(self, tenant: str, job_id: str) -> Json:
+        return await self._ask("get", tenant, job_id)
+
+    async def list(self, tenant: str, page: JobPage) -> Json:
+        return await self._ask("list", tenant, page)
+
+    async def cancel(self, tenant: str, job_id: str) -> Json:
+        return await self._ask("cancel", tenant, job_id)
+
+    async def estimate(self, tenant: str, order: JobOrder) -> Json:
+        return await self._ask("estimate", tenant, order)
+
+    async def costs(self, tenant: str, since: str | None, until: str | None) -> Json:
+        return await self._ask("costs", tenant, since, until)
+
+    async def backends(self) -> Json:
+        return await self._ask("backends")
+
+    async def force_breaker(self, backend: str, override: Override) -> None:
+        await ask(self._actor.desk.remote("force_breaker", backend, override))
+
+    async def _ask(self, method: str, *arguments: Any) -> Json:
+        return cast(Json, await ask(self._actor.desk.remote(method, *arguments)))
 
 
 class QuantumPool:

@@ -53,6 +53,30 @@ class ClusterHandle:
         """Run operations on circuits, as ``POST /api/v2/batch``."""
         return self._call("execute_batch", body)
 
+    def submit_job(self, **body: Any) -> dict[str, Any]:
+        """Take a quantum job, as ``POST /api/v2/jobs``."""
+        return self._call("jobs.submit", body)
+
+    def estimate_job(self, **body: Any) -> dict[str, Any]:
+        """Tell what a job would cost, as ``POST /api/v2/jobs/estimate``."""
+        return self._call("jobs.estimate", body)
+
+    def job(self, job_id: str) -> dict[str, Any]:
+        """Return a job, with its result once it has one."""
+        return self._call("jobs.get", job_id)
+
+    def list_jobs(self, **page: Any) -> dict[str, Any]:
+        """List jobs, newest first, as ``GET /api/v2/jobs``."""
+        return self._call("jobs.list", page)
+
+    def cancel_job(self, job_id: str) -> dict[str, Any]:
+        """Cancel a job, also at the provider."""
+        return self._call("jobs.cancel", job_id)
+
+    def costs(self, **days: Any) -> dict[str, Any]:
+        """Return what was spent, by day and backend, as ``GET /api/v2/costs``."""
+        return self._call("jobs.costs", days)
+
     def _call(self, method: str, *arguments: Any) -> dict[str, Any]:
         from ray.exceptions import RayTaskError
 

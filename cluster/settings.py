@@ -11,10 +11,15 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
 from quantum_db.errors import InvalidRequest, InvalidSettings
 from quantum_db.ionq.pricing import PRICE_MODELS
+from quantum_db.jobs.assembly import TenantPolicy
 from quantum_db.jobs.backends import BackendSpec
+from quantum_db.jobs.breaker import BreakerPolicy
+from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.jobs.submission import ProtocolLimits
 from quantum_db.near import near_name
 from quantum_db.requests import invalid_request
 
@@ -67,13 +72,34 @@ class StoreSettings(_Section):
 
 
 class JobSettings(_Section):
-    """The job pool; see ``actors.job_pool.PoolSettings``."""
+    """The job pool; see ``quantum_db.jobs.assembly.PoolPolicy``.
+
+    Attributes:
+        on_backend_failure: what a query does whose backend fails, or takes no work because its breaker is open.
+        fallback_backend: where its circuits run then, with ``simulator``.
+        max_concurrent_circuits: jobs in flight at each backend, over all workers; a multi-circuit job is one.
+        journal_url: where intents and results are kept; None for ``jobs.sqlite`` in the data folder.
+        coalescing_window_ms: how long a first caller waits for others to share a job at a provider.
+        kept_days: how long results and ended jobs are kept; ``kept_results`` circuits and ``kept_jobs`` at most.
+        default_tenant: for tenants that ``tenants`` does not name.
+    """
 
     default_backend: str = "simulator"
-    on_backend_failure: Literal["classical", "fail"] = "classical"
+    on_backend_failure: Literal["classical", "simulator", "fail"] = "classical"
+    fallback_backend: str = "simulator"
     max_concurrent_circuits: Annotated[int, Field(ge=1, le=1000)] = 10
     max_waiting: Annotated[int, Field(ge=1)] = 1000
     workers: Annotated[int, Field(ge=1, le=100)] = 1
+    journal_url: str | None = None
+    coalescing_window_ms: Annotated[float, Field(ge=0.0, le=1000.0)] = 3.0
+    retry: RetryPolicy = RetryPolicy()
+    breaker: BreakerPolicy = BreakerPolicy()
+    protocol: ProtocolLimits = ProtocolLimits()
+    kept_days: Annotated[float, Field(gt=0.0)] = 7.0
+    kept_results: Annotated[int, Field(ge=0)] = 100_000
+    kept_jobs: Annotated[int, Field(ge=0)] = 10_000
+    default_tenant: TenantPolicy = TenantPolicy()
+    tenants: dict[str, TenantPolicy] = {}
     backends: dict[str, BackendSpec] = {"simulator": BackendSpec(kind="simulator")}
 
     @model_validator(mode="after")
@@ -81,6 +107,21 @@ class JobSettings(_Section):
         if self.default_backend not in self.backends:
             near = near_name(self.default_backend, self.backends)
             raise ValueError(f"default_backend {self.default_backend!r} is not among backends{near}")
+        return self
+
+    @model_validator(mode="after")
+    def _fallback_cannot_fail(self) -> JobSettings:
+        if self.on_backend_failure == "simulator":
+            spec = self.backends.get(self.fallback_backend)
+            if spec is None or spec.kind != "simulator":
+                raise ValueError(f"fallback_backend {self.fallback_backend!r} must be a backend of kind simulator")
+        return self
+
+    @model_validator(mode="after")
+    def _no_backend_has_a_reserved_name(self) -> JobSettings:
+        for name in (AUTO, CLASSICAL):
+            if name in self.backends:
+                raise ValueError(f"backends.{name}: the name is taken; choose another")
         return self
 
     @model_validator(mode="after")

@@ -12,11 +12,14 @@ from actors.circuit_cache import CircuitCache
 from actors.entanglement_registry import EntanglementRegistry
 from actors.job_pool import JobPool, PoolSettings
 from actors.metrics_hub import MetricsHub
+from actors.pool_client import POOL_NAME
 from actors.shell import NAMESPACE, named
 from actors.state_manager import StateManager
 from actors.store_shard import StoreShard
 from cluster.settings import Settings
 from quantum_db.errors import Unavailable
+from quantum_db.jobs.assembly import PoolPolicy
+from quantum_db.jobs.ledger import DAY_S, Retention
 from quantum_db.refinement import Policy
 from serve_app.ingress import IngressConfig, deployment
 
@@ -45,26 +48,21 @@ def deploy(settings: Settings, app_name: str, timeout_s: float) -> None:
 
 
 def close() -> None:
-    """Flush the store and end the actors."""
-    try:
-        ray.get(named("store").close.remote(), timeout=CLOSE_TIMEOUT_S)
-    except Unavailable:
-        logger.debug("there is no embedded store to close")
+    """Flush what is kept on disk, before the actors end."""
+    for name in ("store", POOL_NAME):
+        try:
+            ray.get(named(name).close.remote(), timeout=CLOSE_TIMEOUT_S)
+        except Unavailable:
+            logger.debug("there is no actor %s to close", name)
 
 
 def _start_actors(settings: Settings) -> list[Any]:
     data = settings.data_dir.resolve()
     data.mkdir(parents=True, exist_ok=True)
-    pool = PoolSettings(
-        backends=settings.jobs.backends,
-        max_concurrent_circuits=settings.jobs.max_concurrent_circuits,
-        max_waiting=settings.jobs.max_waiting,
-        workers=settings.jobs.workers,
-    )
     actors = [
         ray.remote(EntanglementRegistry).options(name="entanglement", **_LIFE).remote(str(data / "groups.sqlite")),
         ray.remote(CircuitCache).options(name="circuits", **_LIFE).remote(settings.circuits.capacity),
-        ray.remote(JobPool).options(name="jobs", max_concurrency=10_000, **_LIFE).remote(pool),
+        ray.remote(JobPool).options(name=POOL_NAME, max_concurrency=10_000, **_LIFE).remote(_pool_settings(settings)),
         ray.remote(MetricsHub).options(name="metrics", **_LIFE).remote(),
     ]
     for shard in range(settings.states.shards):
@@ -76,9 +74,29 @@ def _start_actors(settings: Settings) -> list[Any]:
     return actors
 
 
+def _pool_settings(settings: Settings) -> PoolSettings:
+    jobs = settings.jobs
+    return PoolSettings(
+        backends=jobs.backends,
+        journal_url=jobs.journal_url or f"sqlite:///{settings.data_dir.resolve() / 'jobs.sqlite'}",
+        workers=jobs.workers,
+        policy=PoolPolicy(
+            max_in_flight=jobs.max_concurrent_circuits,
+            max_waiting=jobs.max_waiting,
+            window_s=jobs.coalescing_window_ms / 1000.0,
+            breaker=jobs.breaker,
+            retry=jobs.retry,
+            protocol=jobs.protocol,
+            retention=Retention(jobs.kept_results, jobs.kept_jobs, jobs.kept_days * DAY_S),
+            default_tenant=jobs.default_tenant,
+            tenants=jobs.tenants,
+        ),
+    )
+
+
 def _ingress_config(settings: Settings) -> IngressConfig:
     return IngressConfig(
-        policy=Policy(settings.jobs.default_backend, settings.jobs.on_backend_failure),
+        policy=Policy(settings.jobs.default_backend, settings.jobs.on_backend_failure, settings.jobs.fallback_backend),
         max_body_bytes=settings.http.max_body_bytes,
         state_shards=settings.states.shards,
         circuit_capacity=settings.circuits.capacity,

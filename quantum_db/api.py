@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
 from quantum_db.database import Database
+from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody
+from quantum_db.jobs.desk import JobDesk, JobPage
+from quantum_db.jobs.orders import JobOrder, order_of
 from quantum_db.measurement import GroupMeasurement
-from quantum_db.model import DEFAULT_TENANT
+from quantum_db.model import DEFAULT_TENANT, Answer
+from quantum_db.ports import JobPool
 from quantum_db.requests import BatchBody, Body, EntityBody, GroupBody, MeasureBody, QueryBody, parse
 from quantum_db.views import answer_view, batch_view, entity_view, group_view, measurement_view
 
@@ -21,10 +25,28 @@ Json = dict[str, Any]
 class Api:
     """JSON in, JSON out. Every method raises ``QuantumDBError``s only for what the caller can mend or must know."""
 
-    def __init__(self, database: Database, measurement: GroupMeasurement, batches: BatchRunner) -> None:
+    def __init__(
+        self,
+        database: Database,
+        measurement: GroupMeasurement,
+        batches: BatchRunner,
+        jobs: JobCalls,
+        note_answer: Callable[[Answer], None],
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            database: entities, groups and queries.
+            measurement: of groups.
+            batches: of circuit operations.
+            jobs: the calls about jobs, costs and backends.
+            note_answer: is shown each answer, for metrics.
+        """
+        self.jobs = jobs
         self._database = database
         self._measurement = measurement
         self._batches = batches
+        self._note_answer = note_answer
 
     async def insert(self, raw: object) -> Json:
         """Write one entity (``EntityBody``), replacing one with the same id. Idempotent."""
@@ -53,6 +75,7 @@ class Api:
         body = parse(QueryBody, raw)
         query = body.to_query(tenant)
         answer = await self._database.query(query, parse_ms=(time.perf_counter() - start) * 1000.0)
+        self._note_answer(answer)
         return answer_view(answer, query.explain)
 
     async def create_group(self, raw: object) -> Json:
@@ -82,6 +105,53 @@ class Api:
         return await asyncio.to_thread(draw, template, form), FORMS[form]
 
 
+class JobCalls:
+    """The calls about jobs, costs and backends: JSON in, JSON out."""
+
+    def __init__(self, desk: JobDesk, pool: JobPool, default_backend: str) -> None:
+        self._desk = desk
+        self._pool = pool
+        self._default_backend = default_backend
+
+    async def submit(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+        """Take a job (``JobBody``). It is written down when this returns, and run when there is a place."""
+        return await self._desk.create(tenant, await self._order(raw))
+
+    async def estimate(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+        """Return what a job (``JobBody``) would cost. Submits nothing."""
+        return await self._desk.estimate(tenant, await self._order(raw))
+
+    async def get(self, job_id: str, tenant: str = DEFAULT_TENANT) -> Json:
+        """Return a job, with its result once it has one."""
+        return await self._desk.get(tenant, job_id)
+
+    async def list(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+        """Return jobs (``JobPageBody``), newest first, without results."""
+        body = parse(JobPageBody, raw)
+        return await self._desk.list(tenant, JobPage(body.cursor, body.limit, body.status))
+
+    async def cancel(self, job_id: str, tenant: str = DEFAULT_TENANT) -> Json:
+        """Cancel a job, also at the provider. Idempotent."""
+        return await self._desk.cancel(tenant, job_id)
+
+    async def costs(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+        """Return what a tenant has spent (``CostsBody``), by day and backend."""
+        body = parse(CostsBody, raw)
+        return await self._desk.costs(tenant, body.since, body.until)
+
+    async def backends(self) -> Json:
+        """Return the state of each backend."""
+        return await self._desk.backends()
+
+    async def set_breaker(self, backend: str, raw: object) -> Json:
+        """Set a backend's breaker by hand (``BreakerBody``). Idempotent."""
+        await self._desk.force_breaker(backend, parse(BreakerBody, raw).state)
+        return await self._desk.backends()
+
+    async def _order(self, raw: object) -> JobOrder:
+        return await order_of(raw, self._default_backend, self._pool.limits)
+
+
 BODIES: Mapping[str, type[Body]] = {
     "insert": EntityBody,
     "insert_batch": BatchBody,
@@ -89,4 +159,6 @@ BODIES: Mapping[str, type[Body]] = {
     "create_group": GroupBody,
     "measure_group": MeasureBody,
     "execute_batch": RunBatchBody,
+    "submit_job": JobBody,
+    "set_breaker": BreakerBody,
 }

@@ -18,7 +18,6 @@ from quantum_db.model import DEFAULT_TENANT, Candidates, EntanglementGroup, Enti
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-
 class VectorStore(Protocol):
     """Entities with their vectors, contexts and metadata, durable when a write returns.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -14,15 +15,17 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 
-from quantum_db.api import Api
+from quantum_db.api import Api, JobCalls
 from quantum_db.errors import BodyTooLarge, InvalidRequest, NotFound, QuantumDBError
 from quantum_db.lifecycle import State
+from quantum_db.model import DEFAULT_TENANT
 from quantum_db.telemetry import CONTENT_TYPE
 from quantum_db.views import state_view
 from serve_app.openapi import complete, documented
 
 logger = logging.getLogger(__name__)
 
+TENANT_HEADER = "x-tenant"
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -44,6 +47,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     app = FastAPIOffline(title="Quantum query cluster", version="2.0", redoc_url=None)
     _add_vectors(app, api, max_body_bytes)
     _add_quantum(app, api, cluster, max_body_bytes)
+    _add_jobs(app, api.jobs, max_body_bytes)
     _add_operations(app, cluster)
     _add_errors(app)
     _add_request_log(app, registry)
@@ -78,7 +82,7 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     @app.post("/api/v2/query", **documented("query"))
     async def query(request: Request) -> Response:
         """Find the entities nearest to a vector, in a context or in none."""
-        return _json(await api.query(await body(request)))
+        return _json(await api.query(await body(request), _tenant(request)))
 
 
 def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) -> None:
@@ -95,12 +99,13 @@ def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) 
     @app.post("/api/v2/entanglement/groups/{group_id:path}/measure", **documented("measure_group"))
     async def measure_group(request: Request, group_id: str) -> Response:
         """Run a group's circuit and return the correlations of its members."""
-        return _json(await api.measure_group(group_id, await _json_body(request, max_body_bytes)))
+        body = await _json_body(request, max_body_bytes)
+        return _json(await api.measure_group(group_id, body, _tenant(request)))
 
     @app.post("/api/v2/batch", **documented("execute_batch"))
     async def execute_batch(request: Request) -> Response:
         """Encode, entangle and measure in one circuit where the qubits allow, and tell the saving."""
-        return _json(await api.execute_batch(await _json_body(request, max_body_bytes)))
+        return _json(await api.execute_batch(await _json_body(request, max_body_bytes), _tenant(request)))
 
     @app.get("/api/v2/circuits/{key}", **documented())
     async def circuit(key: str, format: str = "text") -> Response:  # noqa: A002 - the name that callers use
@@ -112,6 +117,52 @@ def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) 
     async def state(entity_id: str) -> Response:
         """Return where the state of an entity stands in its lifecycle."""
         return _json(state_view(await cluster.state(entity_id)))
+
+
+def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
+    @app.post("/api/v2/jobs", **documented("submit_job", 202))
+    async def submit_job(request: Request) -> Response:
+        """Take a quantum job. It is kept over restarts; ask for it at the Location."""
+        job = await jobs.submit(await _json_body(request, max_body_bytes), _tenant(request))
+        return _json(job, 202, {"Location": f"/api/v2/jobs/{job['id']}"})
+
+    @app.post("/api/v2/jobs/estimate", **documented("submit_job"))
+    async def estimate_job(request: Request) -> Response:
+        """Tell what a job would cost, by published prices and by the provider's word. Nothing is submitted."""
+        return _json(await jobs.estimate(await _json_body(request, max_body_bytes), _tenant(request)))
+
+    @app.get("/api/v2/jobs", **documented())
+    async def list_jobs(
+        request: Request, cursor: str | None = None, limit: int = 100, status: str | None = None
+    ) -> Response:
+        """List jobs, newest first, without their results; ``next`` is the cursor of the next page."""
+        asked = {"cursor": cursor, "limit": limit, "status": status}
+        return _json(await jobs.list(asked, _tenant(request)))
+
+    @app.get("/api/v2/jobs/{job_id}", **documented())
+    async def job(request: Request, job_id: str) -> Response:
+        """Return a job, with its result once it has one."""
+        return _json(await jobs.get(job_id, _tenant(request)))
+
+    @app.post("/api/v2/jobs/{job_id}/cancel", **documented())
+    async def cancel_job(request: Request, job_id: str) -> Response:
+        """Cancel a job, also at the provider. One that has ended stays as it is."""
+        return _json(await jobs.cancel(job_id, _tenant(request)))
+
+    @app.get("/api/v2/costs", **documented())
+    async def costs(request: Request, since: str | None = None, until: str | None = None) -> Response:
+        """Return what was spent, by day (UTC) and backend, and what is left of today."""
+        return _json(await jobs.costs({"since": since, "until": until}, _tenant(request)))
+
+    @app.get("/api/v2/backends", **documented())
+    async def backends() -> Response:
+        """Return the state of each backend: its breaker, jobs in flight, and the wait for a place."""
+        return _json(await jobs.backends())
+
+    @app.put("/api/v2/backends/{name}/breaker", **documented("set_breaker"))
+    async def set_breaker(request: Request, name: str) -> Response:
+        """Open or close a backend's breaker by hand, or give it back to itself."""
+        return _json(await jobs.set_breaker(name, await _json_body(request, max_body_bytes)))
 
 
 def _add_operations(app: FastAPI, cluster: Cluster) -> None:
@@ -187,8 +238,16 @@ async def _json_body(request: Request, max_bytes: int) -> object:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
 
 
-def _json(value: Any, status: int = 200) -> Response:
-    return Response(orjson.dumps(value), status, media_type="application/json")
+def _tenant(request: Request) -> str:
+    """Return who asks. Whoever reaches the server may name any tenant: there are no keys yet to tell who it is."""
+    name = request.headers.get(TENANT_HEADER, DEFAULT_TENANT)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise InvalidRequest.at(TENANT_HEADER, "must be 1 to 64 letters, digits, dots, dashes or underscores")
+    return name
+
+
+def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
 def _problem(request: Request, body: dict[str, Any], headers: dict[str, str]) -> Response:

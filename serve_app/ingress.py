@@ -14,11 +14,11 @@ from ray import serve
 
 from actors.circuit_cache import SharedTemplates, cache_gauge, report
 from actors.entanglement_registry import RemoteGroups
-from actors.job_pool import RemoteJobPool
+from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import CALL_TIMEOUT_S, ask, named
 from actors.state_manager import ShardedStateLog
 from actors.store_shard import RemoteStore
-from quantum_db.api import Api, Json
+from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
@@ -32,12 +32,15 @@ from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
 from serve_app.loopback import bind_to_loopback
+from serve_app.query_metrics import QueryMetrics
 
 PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
 HANDLE_CALLS = frozenset(
     {"insert", "insert_batch", "fetch", "delete", "query", "create_group", "group", "measure_group", "execute_batch"}
 )
+JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
+"""Of ``JobCalls``; by handle they are called ``jobs.submit`` and so on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,12 +67,14 @@ class ClusterParts:
         self.registry = CollectorRegistry()
         shards = [f"states-{shard}" for shard in range(config.state_shards)]
         embedded = [] if config.qdrant_url else ["store"]
-        self._parts = {name: named(name) for name in (*embedded, "entanglement", "circuits", "jobs", *shards)}
+        self._parts = {name: named(name) for name in (*embedded, "entanglement", "circuits", POOL_NAME, *shards)}
         self._hub = named("metrics")
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
         self._gauge = cache_gauge(self.registry)
-        self.jobs = RemoteJobPool(self._parts["jobs"])
+        self.jobs = RemoteJobPool(self._parts[POOL_NAME])
+        self.desk = RemoteJobDesk(self._parts[POOL_NAME])
+        self.query_metrics = QueryMetrics(self.registry)
         self.groups = RemoteGroups(self._parts["entanglement"])
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
@@ -128,7 +133,8 @@ def _api(parts: ClusterParts, policy: Policy) -> Api:
         policy=policy,
     )
     measurement = GroupMeasurement(jobs=parts.jobs, groups=parts.groups, default_backend=policy.backend)
-    return Api(database, measurement, BatchRunner(parts.jobs, policy.backend))
+    jobs = JobCalls(parts.desk, parts.jobs, policy.backend)
+    return Api(database, measurement, BatchRunner(parts.jobs, policy.backend), jobs, parts.query_metrics.note)
 
 
 class Ingress:
@@ -146,9 +152,13 @@ class Ingress:
 
     async def call(self, method: str, *arguments: Any) -> Json:
         """Call a method of ``Api`` by its name; the names are those in ``HANDLE_CALLS``."""
-        if method not in HANDLE_CALLS:
+        owner: object = self._api
+        name = method.removeprefix("jobs.")
+        if name != method:
+            owner = self._api.jobs
+        if name not in (HANDLE_CALLS if owner is self._api else JOB_CALLS):
             raise NotFound(f"there is no call {method!r}")
-        answer: Json = await getattr(self._api, method)(*arguments)
+        answer: Json = await getattr(owner, name)(*arguments)
         return answer
 
     async def _push_metrics(self) -> None:

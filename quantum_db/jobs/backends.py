@@ -13,6 +13,7 @@ from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.clock import SystemClock
 from quantum_db.errors import InvalidSettings
 from quantum_db.ionq.pricing import PRICE_MODELS
+from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.model import Provenance
 from quantum_db.ports import QuantumBackend, QuantumProvider
 
@@ -77,7 +78,7 @@ def build_backend(name: str, spec: BackendSpec, rng: np.random.Generator) -> Qua
     return NoisySimulatorBackend(name, noise, rng=rng, clock=SystemClock(), max_qubits=qubits)
 
 
-def build_provider(name: str, spec: BackendSpec, rng: np.random.Generator) -> QuantumProvider:
+def build_provider(name: str, spec: BackendSpec, retry: RetryPolicy, rng: np.random.Generator) -> QuantumProvider:
     """Return a provider that runs jobs elsewhere. Asks it nothing yet.
 
     Raises InvalidSettings when the kind is not ``ionq``, the key is missing from the environment, the price model is
@@ -100,4 +101,5 @@ def build_provider(name: str, spec: BackendSpec, rng: np.random.Generator) -> Qu
         price_model=PRICE_MODELS[spec.price_model],
         clock=SystemClock(),
         rng=rng,
+        retry=retry,
     )

@@ -15,6 +15,10 @@ MAX_DEADLINE_S: Final = 7.0 * 86_400.0
 MAX_NAME_CHARS: Final = 128
 
 
+Day = Annotated[str, Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+"""A day in UTC, like ``2026-11-25``."""
+
+
 class JobBody(Body):
     """A quantum job: circuits, or one of the prepared kinds ``overlap``, ``entangle`` and ``qaoa``.
 
@@ -72,3 +76,26 @@ class JobBody(Body):
         prepared = self.overlap or self.entangle or self.qaoa
         assert prepared is not None
         return prepared.prepare(max_qubits)
+
+
+class JobPageBody(Body):
+    """Which jobs to list, newest first."""
+
+    cursor: Annotated[str, Field(max_length=64)] | None = None
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    status: Literal["queued", "completed", "failed", "canceled"] | None = None
+
+
+class CostsBody(Body):
+    """Which days to tell the costs of; both ends are included."""
+
+    since: Day | None = None
+    until: Day | None = None
+
+
+class BreakerBody(Body):
+    """What an operator sets a breaker to; ``auto`` gives it back to itself."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"state": "open"}})
+
+    state: Literal["open", "closed", "auto"]

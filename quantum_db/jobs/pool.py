@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import CircuitBatch
@@ -120,6 +120,23 @@ class QuantumJobPool:
             raise InvalidRequest.at("backend", message)
         return lanes[backend]
 
+    def backends(self) -> dict[str, Any]:
+        """Return the state of each backend, for people."""
+        depths = self._dispatcher.depths()
+        return {
+            name: {
+                "kind": "simulator" if lane.local else "provider",
+                "provenance": self._provenances[name],
+                "breaker": lane.breaker.state,
+                "override": lane.breaker.override,
+                "in_flight": depths[name][0],
+                "waiting": depths[name][1],
+                "predicted_wait_s": self._dispatcher.wait_s(name),
+                "mean_job_s": lane.mean_s,
+            }
+            for name, lane in self._dispatcher.lanes.items()
+        }
+
     def force_breaker(self, backend: str, override: Override) -> None:
         """Set a backend's breaker by hand; ``auto`` gives it back. Idempotent. Raises InvalidRequest."""
         self.lane(backend)
@@ -145,7 +162,7 @@ class QuantumJobPool:
             self._ledger.budgets.check(Charge(account, micro_of(usd), shots, 0))
 
     def left_today(self, tenant: str) -> dict[str, float | int | None]:
-        """Return what is left of a tenant's day at paid backends, ``usd`` and ``shots``; None where nothing limits it."""
+        """Return what is left of a tenant's day at paid backends, ``usd`` and ``shots``; None without a limit."""
         left = self._ledger.budgets.left(tenant, day_of(self._clock.now_s()))
         return {"usd": left.usd_per_day, "shots": left.shots_per_day}
 

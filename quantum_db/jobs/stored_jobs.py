@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 from uuid import uuid4
 
-from quantum_db.circuits.simulator import check_limits
-from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import (
     DeadlineExceeded,
     JobCanceled,
@@ -20,16 +18,17 @@ from quantum_db.errors import (
     Unavailable,
 )
 from quantum_db.ionq.pricing import PRICE_MODELS
-from quantum_db.jobs.bodies import JobBody
+from quantum_db.jobs.breaker import Override
 from quantum_db.jobs.budget import MICRO, SpendingLimit
+from quantum_db.jobs.desk import JobPage
 from quantum_db.jobs.job_journal import JobJournal
-from quantum_db.jobs.ledger import JobStatus, StoredJob
+from quantum_db.jobs.ledger import StoredJob
+from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.parts import parts_from_json, parts_to_json
 from quantum_db.jobs.pool import QuantumJobPool
 from quantum_db.jobs.prepared import PreparedJob, reading_from_json
 from quantum_db.jobs.workers import Workers
 from quantum_db.ports import BackendResult, Clock, JobRequest
-from quantum_db.requests import parse
 
 logger = logging.getLogger(__name__)
 
@@ -42,27 +41,10 @@ CANCEL_WAIT_S: Final = 5.0
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
-    """Which jobs to list.
-
-    Attributes:
-        cursor: the id that the last page ended with.
-        limit: at most so many.
-        status: only those of this status; None for all.
-    """
-
-    cursor: str | None = None
-    limit: int = 100
-    status: JobStatus | None = None
-
-
 class StoredJobs:
-    """Takes, runs, lists and cancels jobs. Another tenant's job looks like none."""
+    """Implements ``JobDesk``. Another tenant's job looks like none."""
 
-    def __init__(
-        self, pool: QuantumJobPool, journal: JobJournal, workers: Workers, clock: Clock, default_backend: str
-    ) -> None:
+    def __init__(self, pool: QuantumJobPool, journal: JobJournal, workers: Workers, clock: Clock) -> None:
         """Run nothing yet; ``resume`` does.
 
         Args:
@@ -70,13 +52,11 @@ class StoredJobs:
             journal: keeps the jobs, in its ledger.
             workers: are asked for estimates.
             clock: for deadlines.
-            default_backend: of jobs that name none.
         """
         self._pool = pool
         self._journal = journal
         self._workers = workers
         self._clock = clock
-        self._default_backend = default_backend
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._request_keys: dict[str, str] = {}
 
@@ -86,46 +66,44 @@ class StoredJobs:
             if job.status == "queued":
                 self._begin(job)
 
-    async def create(self, tenant: str, raw: object) -> Json:
-        """Take a job (``JobBody``): when this returns, it is written down, and will be run or say why not.
+    async def create(self, tenant: str, order: JobOrder) -> Json:
+        """Take a job: when this returns, it is written down, and will be run or say why not.
 
         Raises:
-            InvalidRequest, InvalidCircuit: it cannot be run.
             BudgetExceeded: its budget, or the tenant's day, does not cover the estimate.
             Overloaded: too many jobs have not ended.
         """
-        body, backend, prepared, usd = await self._priced(raw)
         if len(self._tasks) >= MAX_OPEN_JOBS:
             raise Overloaded(f"{len(self._tasks)} jobs have not ended; try again later", retry_after_s=AGAIN_S)
-        circuits = sum(map(len, prepared.parts))
-        body.budget.to_limit().check(usd, body.shots * circuits)
-        self._pool.check_day(tenant, backend, usd, body.shots * circuits)
+        usd, shots = await self._price_usd(order), order.shots * order.circuits
+        order.limit.check(usd, shots)
+        self._pool.check_day(tenant, order.backend, usd, shots)
         now_s = self._clock.now_s()
         job = StoredJob(
             id=f"job-{uuid4().hex}",
             tenant=tenant,
-            backend=backend,
-            shots=body.shots,
-            circuits=circuits,
-            priority=body.priority,
+            backend=order.backend,
+            shots=order.shots,
+            circuits=order.circuits,
+            priority=order.priority,
             created_at_s=now_s,
-            deadline_at_s=now_s + body.deadline_s,
-            name=body.name,
+            deadline_at_s=now_s + order.deadline_s,
+            name=order.name,
             work={
-                "parts": parts_to_json(prepared.parts),
-                "reading": prepared.reading.model_dump(mode="json"),
-                "limit": asdict(body.budget.to_limit()),
+                "parts": parts_to_json(order.parts),
+                "reading": dict(order.reading),
+                "limit": asdict(order.limit),
             },
         )
         await self._journal.write({"t": "job", **asdict(job)})
         self._begin(job)
         return self._view(job)
 
-    def get(self, tenant: str, job_id: str) -> Json:
+    async def get(self, tenant: str, job_id: str) -> Json:
         """Return a job, with its result once it has one. Raises NotFound."""
         return self._view(self._find(tenant, job_id))
 
-    def list(self, tenant: str, page: Page) -> Json:
+    async def list(self, tenant: str, page: JobPage) -> Json:
         """Return jobs, newest first, without their results."""
         found: list[Json] = []
         skipping = page.cursor is not None
@@ -149,36 +127,33 @@ class StoredJobs:
         if task is not None:
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_WAIT_S)
-        return self.get(tenant, job_id)
+        return await self.get(tenant, job_id)
 
-    async def estimate(self, tenant: str, raw: object) -> Json:
-        """Return what a job (``JobBody``) would cost, by published prices and by the provider's word. Submits nothing.
-
-        Raises InvalidRequest or InvalidCircuit.
-        """
-        body, backend, prepared, usd = await self._priced(raw)
-        limits = await self._pool.limits(backend)
+    async def estimate(self, tenant: str, order: JobOrder) -> Json:
+        """Return what a job would cost, by published prices and by the provider's word. Submits nothing."""
+        limits = await self._pool.limits(order.backend)
         model = PRICE_MODELS[limits.price_model]
         told: Json | None = None
-        if not self._pool.lane(backend).local:
+        if not self._pool.lane(order.backend).local:
             try:
-                found = await self._workers.estimate(backend, prepared.parts, body.shots, timeout_s=ESTIMATE_TIMEOUT_S)
+                found = await self._workers.estimate(
+                    order.backend, order.parts, order.shots, timeout_s=ESTIMATE_TIMEOUT_S
+                )
                 told = asdict(found)
             except QuantumDBError as error:
                 told = {"problem": error.detail}
-        circuits = sum(map(len, prepared.parts))
         return {
-            "backend": backend,
-            "circuits": circuits,
-            "shots": body.shots * circuits,
-            "two_qubit_gates": sum(len(part) * part.template.two_qubit_gates for part in prepared.parts),
-            "cost_usd": usd,
+            "backend": order.backend,
+            "circuits": order.circuits,
+            "shots": order.shots * order.circuits,
+            "two_qubit_gates": sum(len(part) * part.template.two_qubit_gates for part in order.parts),
+            "cost_usd": await self._price_usd(order),
             "price_model": {"name": model.name, "source": model.source},
             "provider": told,
             "left_today": self._pool.left_today(tenant),
         }
 
-    def costs(self, tenant: str, since: str | None, until: str | None) -> Json:
+    async def costs(self, tenant: str, since: str | None, until: str | None) -> Json:
         """Return what a tenant has spent, by day and backend.
 
         Args:
@@ -208,6 +183,14 @@ class StoredJobs:
             "left_today": self._pool.left_today(tenant),
         }
 
+    async def backends(self) -> Json:
+        """See ``QuantumJobPool.backends``."""
+        return self._pool.backends()
+
+    async def force_breaker(self, backend: str, override: Override) -> None:
+        """See ``QuantumJobPool.force_breaker``."""
+        self._pool.force_breaker(backend, override)
+
     async def close(self) -> None:
         """Stop running jobs; they are taken up at the next start."""
         tasks = list(self._tasks.values())
@@ -216,15 +199,8 @@ class StoredJobs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _priced(self, raw: object) -> tuple[JobBody, str, PreparedJob, float]:
-        body = parse(JobBody, raw)
-        backend = body.backend or self._default_backend
-        limits = await self._pool.limits(backend)
-        prepared = await asyncio.to_thread(body.to_circuits, limits.max_qubits)
-        for part in prepared.parts:
-            one = [CircuitBatch(part.template, part.angles[:1])]
-            check_limits(backend, limits, one, min(body.shots, limits.max_shots))
-        return body, backend, prepared, self._pool.estimate_usd(limits, prepared.parts, body.shots)
+    async def _price_usd(self, order: JobOrder) -> float:
+        return self._pool.estimate_usd(await self._pool.limits(order.backend), order.parts, order.shots)
 
     def _begin(self, job: StoredJob) -> None:
         self._tasks[job.id] = asyncio.get_running_loop().create_task(self._run(job))

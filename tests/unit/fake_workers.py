@@ -67,7 +67,7 @@ class FarJob:
 
 
 class FakeWorkers:
-    """``near`` runs here; ``far`` accepts jobs, lists them, and ends them when ``finish`` is set (as it is at first)."""
+    """``near`` runs here; ``far`` accepts jobs, lists them, and ends them once ``finish`` is set, as it is at first."""
 
     def __init__(self, limits: BackendLimits = PAID) -> None:
         self.far = limits

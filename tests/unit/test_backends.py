@@ -9,6 +9,7 @@ from quantum_db.circuits.overlap import overlap_template
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import InvalidSettings
 from quantum_db.jobs.backends import BackendSpec, build_backend, build_provider
+from quantum_db.jobs.retry import RetryPolicy
 
 RNG = np.random.default_rng(0)
 
@@ -34,12 +35,14 @@ def test_what_cannot_be_built_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MY_KEY", raising=False)
     ionq = BackendSpec("ionq", url="http://127.0.0.1:1/v0.4", token_env="MY_KEY")
     with pytest.raises(InvalidSettings, match="backend b: the environment variable MY_KEY holds no API key"):
-        build_provider("b", ionq, RNG)
+        build_provider("b", ionq, RetryPolicy(), RNG)
     monkeypatch.setenv("MY_KEY", "secret")
     with pytest.raises(InvalidSettings, match="price_model must be one of"):
-        build_provider("b", BackendSpec("ionq", url=ionq.url, token_env="MY_KEY", price_model="cheap"), RNG)
-    assert build_provider("b", ionq, RNG).name == "b"
+        build_provider(
+            "b", BackendSpec("ionq", url=ionq.url, token_env="MY_KEY", price_model="cheap"), RetryPolicy(), RNG
+        )
+    assert build_provider("b", ionq, RetryPolicy(), RNG).name == "b"
     with pytest.raises(InvalidSettings, match="of the kind ionq runs elsewhere"):
         build_backend("b", ionq, RNG)
     with pytest.raises(InvalidSettings, match="of the kind simulator is no provider"):
-        build_provider("b", BackendSpec("simulator"), RNG)
+        build_provider("b", BackendSpec("simulator"), RetryPolicy(), RNG)

@@ -11,6 +11,7 @@ from benchmarks.subtopics import CHOSEN, Topic, ambiguous_words, marginal, plain
 from quantum_db import retrieval
 from quantum_db.corpus import Corpus, load_corpus
 from quantum_db.diversity import DIVERSITY, Diversifier
+from quantum_db.jobs.budget import NO_LIMIT
 from quantum_db.model import Candidates, Query
 from quantum_db.refinement import exact_scores
 from tests.unit.fakes import FakeJobs

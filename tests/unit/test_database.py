@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from quantum_db.api import Api
+from quantum_db.api import Api, JobCalls
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.noise import FORTE_1, NoisySimulatorBackend
 from quantum_db.clock import SystemClock
@@ -26,6 +26,7 @@ from quantum_db.errors import (
 )
 from quantum_db.lifecycle import Happening
 from quantum_db.measurement import GroupMeasurement
+from quantum_db.model import Answer
 from quantum_db.ports import BackendResult, JobRequest
 from quantum_db.refinement import Policy
 from tests.unit.fakes import FakeClock, FakeGroups, FakeJobs, FakeStates, FakeStore, FakeTemplates
@@ -46,7 +47,9 @@ class Bench:
             policy=policy,
         )
         measurement = GroupMeasurement(jobs=self.jobs, groups=groups, default_backend="simulator")
-        self.api = Api(database, measurement, BatchRunner(self.jobs, "simulator"))
+        self.answers: list[Answer] = []
+        jobs = JobCalls(None, self.jobs, "simulator")  # type: ignore[arg-type] # of another test
+        self.api = Api(database, measurement, BatchRunner(self.jobs, "simulator"), jobs, self.answers.append)
 
     async def filled(self, count: int = 40, dimension: int = 8) -> Bench:
         rng = np.random.default_rng(1)
@@ -126,20 +129,6 @@ async def test_adaptive_shots_find_the_exact_set_with_fewer_shots_and_say_how_su
     assert rough["refinement"]["shots"] < refinement["shots"]
 
 
-async def test_shots_beyond_what_a_job_takes_are_several_jobs() -> None:
-    bench = Bench()
-    limits = bench.jobs.backend.limits
-    bench.jobs.backend.limits = replace(limits, max_shots=500)
-    await bench.filled()
-    answer = await bench.api.query(query(epsilon=0.0, max_shots=100_000))
-    assert answer["refinement"]["shots"] <= 100_000
-    assert answer["refinement"]["ran"], "no job was above the backend's 500 shots"
-    for asked in (query(shots=1_200), query()):
-        spent = (await bench.api.query(asked))["refinement"]["shots"]
-        wanted = 30 * (asked.get("shots") or 4_096)
-        assert wanted <= spent <= 1.01 * wanted, "equal jobs may come to a few shots more"
-
-
 async def test_with_many_shots_the_order_is_the_exact_one() -> None:
     bench = await Bench().filled()
     exact = await bench.api.query(query(mode="classical", top_k=10))
@@ -177,7 +166,7 @@ async def test_qaoa_runs_through_the_job_pool_and_never_loses_to_greedy() -> Non
     assert report["optimum_shots"] > 0
     assert report["optimum_probability"] > report["uniform_probability"]
     (request,) = bench.jobs.requests
-    assert request.batch.template.num_qubits == 10
+    assert request.parts[0].template.num_qubits == 10
 
 
 async def test_states_are_noted_for_what_was_measured() -> None:
