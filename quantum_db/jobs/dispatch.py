@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -52,6 +53,7 @@ class Lane:
     mean_s: float = 0.0
     mean_runs: float = 1.0
     pump: asyncio.TimerHandle | None = None
+    pump_due_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -214,11 +216,12 @@ class Dispatcher:
     def _pump_after(self, lane: Lane, after_s: float) -> None:
         """Look for work to start, no later than ``after_s`` from now."""
         loop = asyncio.get_running_loop()
+        due_s = loop.time() + after_s
         if lane.pump is not None:
-            if lane.pump.when() <= loop.time() + after_s:
+            if lane.pump_due_s <= due_s:
                 return
             lane.pump.cancel()
-        lane.pump = loop.call_later(after_s, self._pump, lane)
+        lane.pump, lane.pump_due_s = loop.call_later(after_s, self._pump, lane), due_s
 
     def _pump(self, lane: Lane) -> None:
         lane.pump = None
@@ -260,7 +263,7 @@ class Dispatcher:
         self._metrics.started(lane.name, runs, now_s - runs[0].queued_s)
         if lane.local:
             self._flying[key] = flying
-            flying.task = asyncio.get_running_loop().create_task(self._run_in_worker(flying))
+            self._start_task(flying, self._run_in_worker(flying))
             return
         submission = OpenSubmission(
             key=key,
@@ -298,7 +301,19 @@ class Dispatcher:
         async def fly() -> None:
             self._land(flying, await flight.fly(first))
 
-        flying.task = asyncio.get_running_loop().create_task(fly())
+        self._start_task(flying, fly())
+
+    def _start_task(self, flying: _Flying, work: Coroutine[Any, Any, None]) -> None:
+        flying.task = asyncio.get_running_loop().create_task(work)
+        flying.task.add_done_callback(lambda task: self._note_crash(flying, task))
+
+    def _note_crash(self, flying: _Flying, task: asyncio.Task[None]) -> None:
+        """Let callers know of a fault of this program. A paid job keeps its place, and the next start takes it up."""
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            logger.error("job %s crashed", flying.key, exc_info=error)
+            for run in flying.runs:
+                run.end(QuantumDBError("the job pool failed; see its log"))
 
     async def _run_in_worker(self, flying: _Flying) -> None:
         runs = flying.runs

@@ -112,11 +112,14 @@ class Flight:
         self._labels = dict(labels or {})
         self._on_health = on_health
         self._on_news = on_news
-        self._events: asyncio.Queue[Event] = asyncio.Queue()
+        self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def fly(self, first: Sequence[Command]) -> End:
-        """Carry out ``first`` and all that follows; return how it ended. Cancelling this leaves the job as it is."""
+        """Carry out ``first`` and all that follows; return how it ended. Cancelling this leaves the job as it is.
+
+        Raises what a step raised that is no ``QuantumDBError``: a fault of this program.
+        """
         commands = list(first)
         try:
             while True:
@@ -124,7 +127,10 @@ class Flight:
                     if isinstance(command, End):
                         return command
                     self._carry_out(command)
-                commands = self.machine.on(await self._events.get())
+                event = await self._events.get()
+                if isinstance(event, BaseException):
+                    raise event
+                commands = self.machine.on(event)
         finally:
             for task in self._tasks:
                 task.cancel()
@@ -159,7 +165,12 @@ class Flight:
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._step_ended)
+
+    def _step_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._events.put_nowait(error)
 
     async def _record(self, fields: Mapping[str, Any], awaited: bool) -> None:
         event: Event = Recorded()
