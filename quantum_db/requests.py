@@ -54,42 +54,42 @@ BodyType = TypeVar("BodyType", bound="Body")
 def _unit_vector(value: object) -> Vector:
     """Return the value as a float32 unit vector."""
     if not isinstance(value, list | tuple | np.ndarray):
-        _refuse("must be a list of numbers")
+        refuse("must be a list of numbers")
     try:
         array = np.asarray(value)
     except ValueError:
         array = np.empty(0, dtype=object)
     if array.size == 0 and array.ndim <= 1 and array.dtype.kind != "O":
-        _refuse("is empty; it needs at least one number")
+        refuse("is empty; it needs at least one number")
     if array.ndim != 1 or array.dtype.kind not in "iuf":
-        _refuse("must be a flat list of numbers")
+        refuse("must be a flat list of numbers")
     if array.size > MAX_DIMENSION:
-        _refuse(f"has {array.size} numbers; the limit is {MAX_DIMENSION}")
+        refuse(f"has {array.size} numbers; the limit is {MAX_DIMENSION}")
     wide = array.astype(np.float64)
     finite = np.isfinite(wide)
     if not finite.all():
-        _refuse(f"holds a value that is not finite at position {int(np.argmin(finite))}; every value must be a number")
+        refuse(f"holds a value that is not finite at position {int(np.argmin(finite))}; every value must be a number")
     largest = np.abs(wide).max()
     if largest == 0.0:
-        _refuse("is the zero vector, which has no direction")
+        refuse("is the zero vector, which has no direction")
     wide /= largest  # before squaring, so that no norm overflows or vanishes
     return np.asarray(wide / np.linalg.norm(wide), dtype=np.float32)
 
 
-def _refuse(message: str, at: str = "") -> NoReturn:
+def refuse(message: str, at: str = "") -> NoReturn:
     """Refuse the value under check, or its field ``at``."""
     raise PydanticCustomError("refused", "{message}", {"message": message, "at": at})
 
 
 def _finite(value: float) -> float:
     if not math.isfinite(value):
-        _refuse("must be a finite number")
+        refuse("must be a finite number")
     return value
 
 
 def _known_mode(value: object) -> object:
     if value not in MODES:
-        _refuse(f"must be one of {', '.join(MODES)}, not {value!r:.60}{near_name(str(value), MODES)}")
+        refuse(f"must be one of {', '.join(MODES)}, not {value!r:.60}{near_name(str(value), MODES)}")
     return value
 
 
@@ -144,10 +144,10 @@ class EntityBody(Body):
         seen: set[str] = set()
         for context in contexts:
             if context.name in seen:
-                _refuse(f"names the context {context.name!r} twice; each name may stand once")
+                refuse(f"names the context {context.name!r} twice; each name may stand once")
             seen.add(context.name)
         if contexts and sum(context.weight for context in contexts) <= 0.0:
-            _refuse("all weights are zero; at least one must be positive")
+            refuse("all weights are zero; at least one must be positive")
         return contexts
 
     @field_validator("metadata")
@@ -155,7 +155,7 @@ class EntityBody(Body):
     def _metadata_is_small(cls, metadata: dict[str, Any]) -> dict[str, Any]:
         size = len(repr(metadata))
         if size > MAX_METADATA_BYTES:
-            _refuse(f"is {size} characters long; the limit is {MAX_METADATA_BYTES}")
+            refuse(f"is {size} characters long; the limit is {MAX_METADATA_BYTES}")
         return metadata
 
     @model_validator(mode="after")
@@ -163,12 +163,10 @@ class EntityBody(Body):
         missing = [context.name for context in self.contexts if context.vector is None]
         if self.vector is None and (missing or not self.contexts):
             what = f"the context {missing[0]!r} has none of its own" if missing else "there are no contexts"
-            _refuse(f"is missing, and {what}", at="vector")
+            refuse(f"is missing, and {what}", at="vector")
         sizes = {v.size for v in (self.vector, *(c.vector for c in self.contexts)) if v is not None}
         if len(sizes) > 1:
-            _refuse(
-                f"have different dimensions ({', '.join(map(str, sorted(sizes)))}); all must be equal", at="vectors"
-            )
+            refuse(f"have different dimensions ({', '.join(map(str, sorted(sizes)))}); all must be equal", at="vectors")
         return self
 
     def to_entity(self) -> Entity:
@@ -196,7 +194,7 @@ class BatchBody(Body):
         first: dict[str, int] = {}
         for position, body in enumerate(bodies):
             if body.id in first:
-                _refuse(f"has the id {body.id!r} at positions {first[body.id]} and {position}; ids must differ")
+                refuse(f"has the id {body.id!r} at positions {first[body.id]} and {position}; ids must differ")
             first[body.id] = position
         return bodies
 
@@ -249,25 +247,25 @@ class QueryBody(Body):
     def _asked_contexts_differ(cls, contexts: list[AskedContext]) -> list[AskedContext]:
         names = [context.name for context in contexts]
         if len(set(names)) < len(names):
-            _refuse("names a context twice; each name may stand once")
+            refuse("names a context twice; each name may stand once")
         return contexts
 
     @model_validator(mode="after")
     def _contexts_are_asked_one_way(self) -> QueryBody:
         if self.context is not None and self.contexts:
-            _refuse("and contexts exclude each other: one names a single context, the other several", at="context")
+            refuse("and contexts exclude each other: one names a single context, the other several", at="context")
         return self
 
     @model_validator(mode="after")
     def _mitigation_knows_its_shots(self) -> QueryBody:
         if self.mitigation != "none" and (self.epsilon is not None or len(self.contexts) > 1):
-            _refuse("goes with neither epsilon nor several contexts", at="mitigation")
+            refuse("goes with neither epsilon nor several contexts", at="mitigation")
         return self
 
     @model_validator(mode="after")
     def _qaoa_is_small(self) -> QueryBody:
         if self.tunneling_solver == "qaoa" and self.top_k > MAX_QAOA_TOP_K:
-            _refuse(f"may be at most {MAX_QAOA_TOP_K} with the solver qaoa, which chooses among ten hits", at="top_k")
+            refuse(f"may be at most {MAX_QAOA_TOP_K} with the solver qaoa, which chooses among ten hits", at="top_k")
         return self
 
     @model_validator(mode="after")
@@ -275,12 +273,12 @@ class QueryBody(Body):
         if self.epsilon is None:
             return self
         if self.shots is not None:
-            _refuse("and epsilon exclude each other: one fixes the shots, the other lets them adapt", at="shots")
+            refuse("and epsilon exclude each other: one fixes the shots, the other lets them adapt", at="shots")
         if len(self.contexts) > 1:
-            _refuse("needs a single context: a score of several takes two circuits", at="epsilon")
+            refuse("needs a single context: a score of several takes two circuits", at="epsilon")
         if self.context is None and not self.contexts and self.no_context_rule != "best":
             message = f"needs a context, or the rule best: in {self.no_context_rule} no single circuit can lead"
-            _refuse(message, at="epsilon")
+            refuse(message, at="epsilon")
         return self
 
     def to_query(self) -> Query:
@@ -318,7 +316,7 @@ class GroupBody(Body):
     def _members_differ(cls, ids: list[str]) -> list[str]:
         if len(set(ids)) < len(ids):
             twice = next(member for member in ids if ids.count(member) > 1)
-            _refuse(f"names {twice!r} twice; each member may stand once")
+            refuse(f"names {twice!r} twice; each member may stand once")
         return ids
 
     def to_group(self) -> EntanglementGroup:

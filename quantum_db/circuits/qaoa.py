@@ -222,7 +222,15 @@ class QaoaResult:
 
 
 def read_counts(plan: QaoaPlan, counts: Mapping[int, int]) -> QaoaResult:
+    """Return what the counts of a plan's circuit say; see ``read_sample``."""
+    return read_sample(plan.problem, plan.optimal_from, counts)
+
+
+def read_sample(problem: Qubo, optimal_from: float, counts: Mapping[int, int]) -> QaoaResult:
     """Return the best feasible selection among the outcomes; of equals the lowest outcome.
+
+    Args:
+        optimal_from: see ``QaoaPlan``.
 
     Raises:
         InvalidRequest: there are no shots.
@@ -231,15 +239,15 @@ def read_counts(plan: QaoaPlan, counts: Mapping[int, int]) -> QaoaResult:
     if shots < 1:
         raise InvalidRequest.at("counts", "hold no shots")
     outcomes = np.array(sorted(outcome for outcome, number in counts.items() if number > 0), dtype=np.int64)
-    outcomes = outcomes[plan.problem.feasible(outcomes)]
+    outcomes = outcomes[problem.feasible(outcomes)]
     if not len(outcomes):
         return QaoaResult(None, shots, 0, 0)
-    values = plan.problem.values(outcomes)
+    values = problem.values(outcomes)
     numbers = np.array([counts[int(outcome)] for outcome in outcomes])
     best = int(values.argmax())
-    chosen = [i for i in range(plan.problem.variables) if int(outcomes[best]) >> i & 1]
-    chosen.sort(key=lambda i: (-plan.problem.linear[i], i))
-    at_optimum = values >= plan.optimal_from
+    chosen = [i for i in range(problem.variables) if int(outcomes[best]) >> i & 1]
+    chosen.sort(key=lambda i: (-problem.linear[i], i))
+    at_optimum = values >= optimal_from
     selection = Selection(tuple(chosen), float(values[best]), "QAOA")
     return QaoaResult(selection, shots, int(numbers.sum()), int(numbers[at_optimum].sum()))
 

@@ -1,0 +1,79 @@
+"""The body of a quantum job, as it comes in as JSON."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import ConfigDict, Field, model_validator
+
+from quantum_db.jobs.circuits import MAX_CIRCUITS, CircuitEntry, to_parts
+from quantum_db.jobs.prepared import CountsReading, EntangleBody, OverlapBody, PreparedJob, QaoaBody
+from quantum_db.requests import MAX_SHOTS, Body, Finite, Name, refuse
+
+DEFAULT_DEADLINE_S: Final = 3_600.0
+MAX_DEADLINE_S: Final = 7.0 * 86_400.0
+MAX_NAME_CHARS: Final = 128
+
+
+class BudgetBody(Body):
+    """What the work may cost at the most; None sets no bound of its own."""
+
+    max_usd: Annotated[Finite, Field(ge=0.0)] | None = None
+    max_shots: Annotated[int, Field(ge=0)] | None = None
+
+
+class JobBody(Body):
+    """A quantum job: circuits, or one of the prepared kinds ``overlap``, ``entangle`` and ``qaoa``.
+
+    ``shots`` are those of each circuit.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "shots": 1000,
+                "circuits": [
+                    {
+                        "format": "qasm3",
+                        "source": 'OPENQASM 3; include "stdgates.inc"; qubit[2] q; h q[0]; cx q[0], q[1];',
+                    }
+                ],
+                "budget": {"max_usd": 5.0},
+                "name": "bell pair",
+            }
+        }
+    )
+
+    shots: Annotated[int, Field(ge=1, le=MAX_SHOTS)]
+    circuits: Annotated[list[CircuitEntry], Field(min_length=1, max_length=MAX_CIRCUITS)] | None = None
+    overlap: OverlapBody | None = None
+    entangle: EntangleBody | None = None
+    qaoa: QaoaBody | None = None
+    backend: Name | None = None
+    priority: Literal["interactive", "batch"] = "batch"
+    deadline_s: Annotated[Finite, Field(ge=1.0, le=MAX_DEADLINE_S)] = DEFAULT_DEADLINE_S
+    budget: BudgetBody = BudgetBody()
+    name: Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS)] | None = None
+
+    @model_validator(mode="after")
+    def _asks_for_one_thing(self) -> JobBody:
+        kinds = ("circuits", "overlap", "entangle", "qaoa")
+        given = [kind for kind in kinds if getattr(self, kind) is not None]
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            refuse(f"must be given, or else overlap, entangle or qaoa: one of the four, not {found}", at="circuits")
+        return self
+
+    def to_circuits(self, max_qubits: int) -> PreparedJob:
+        """Return the circuits for a backend of ``max_qubits`` >= 1, and how their counts are read. Deterministic.
+
+        Takes up to some ten seconds for the largest bodies: to be called in a thread.
+
+        Raises:
+            InvalidCircuit: a circuit cannot be read or converted, or has too many qubits; it is named by its place.
+        """
+        if self.circuits is not None:
+            return PreparedJob(to_parts(self.circuits, max_qubits), CountsReading())
+        prepared = self.overlap or self.entangle or self.qaoa
+        assert prepared is not None
+        return prepared.prepare(max_qubits)
