@@ -262,6 +262,7 @@ WRONG = {
     "qubit q; bit[1000000000] c;": "has 1000000000 classical bits; at most 1024 are taken",
     "U(0, 0, 0) $999999999;": "names the qubit $999999999, and the backend has 12 qubits",
     "U(0, 0, $12) $1;": "names the qubit $12, and the backend has 12 qubits",
+    "U(0, 0, 0) $0; // ends here\rU(0, 0, 0) $999999999;": "names the qubit $999999999",
     "@a /*\nU(0, 0, 0) $999999999;\n@b */\nU(0, 0, 0) $0;": "there can be no annotation",
     HEAD
     + "gate g0 a {} "
