@@ -10,7 +10,6 @@ controls, of ``cx`` control and target. Angles are little-endian float64 in base
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
@@ -61,7 +60,7 @@ def parts_from_json(raw: object) -> tuple[CircuitBatch, ...]:
         raise CorruptData("stored circuits are damaged: their checksum is not that of their content")
     try:
         return tuple(_part(part) for part in raw["parts"])
-    except (KeyError, TypeError, ValueError, binascii.Error, InvalidCircuit) as error:
+    except (LookupError, TypeError, ValueError, InvalidCircuit) as error:
         raise CorruptData(f"stored circuits cannot be read: {error}") from error
 
 

@@ -29,7 +29,7 @@ MAX_SOURCE_CHARS: Final = 65_536
 MAX_TOTAL_CHARS: Final = 524_288
 """Of the different programs of one reader: some ten seconds of parsing."""
 
-_COMMENT: Final = re.compile(r"//[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMENT: Final = re.compile(r"//[^\r\n]*|/\*.*?\*/", re.DOTALL)
 _UNREADABLE: Final = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
 """What the importer raises, besides its own error, for programs that make no sense."""
 

@@ -82,11 +82,12 @@ def emulator_thread(jobs: EmulatedJobs | None = None, **options: Any) -> Iterato
 
 
 @contextlib.contextmanager
-def emulator_process(*arguments: str) -> Iterator[Emulator]:
-    """Run ``python -m quantum_db.ionq.emulator`` on a free port."""
+def emulator_process(*arguments: str, quiet: bool = False) -> Iterator[Emulator]:
+    """Run ``python -m quantum_db.ionq.emulator`` on a free port; ``quiet`` drops what it says of cut connections."""
     command: Sequence[str] = (sys.executable, "-m", "quantum_db.ionq.emulator", "--port", "0", *arguments)
     environment = {**os.environ, "IONQ_EMULATOR_TOKEN": TOKEN}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    errors = subprocess.DEVNULL if quiet else None
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True) as process:
         try:
             assert process.stdout is not None
             line = process.stdout.readline()  # ends at the latest when the program does
