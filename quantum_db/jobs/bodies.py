@@ -58,9 +58,7 @@ class JobBody(Body):
         given = [kind for kind in kinds if getattr(self, kind) is not None]
         if len(given) != 1:
             found = " and ".join(given) or "none"
-            refuse(
-                f"must be given, or else overlap, entangle or qaoa; exactly one of the four, not {found}", at="circuits"
-            )
+            refuse(f"must be given, or else overlap, entangle or qaoa: one of the four, not {found}", at="circuits")
         return self
 
     def to_circuits(self, max_qubits: int) -> PreparedJob:
