@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +24,23 @@ from tests.unit.test_requests import every_error
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 
 
+JOBS = ROOT / "docs" / "jobs.md"
+
+
 def blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
 
 
 def test_the_curl_commands_of_the_readme_work(cluster: LiveCluster) -> None:
     (script,) = blocks(ROOT / "README.md", "bash")
+    written, answer = answers_of(script, cluster)
+    assert written["contexts"] == ["technical", "general"]
+    assert answer["hits"][0]["id"] == "doc_123"
+    assert answer["stages"]["refine_ms"] > 0
+
+
+def answers_of(script: str, cluster: LiveCluster) -> list[Any]:
+    """Run a script of curl commands and return what each was answered."""
     script = script.replace("localhost:8000", cluster.url)
     result = subprocess.run(["bash", "-euc", script], capture_output=True, text=True, timeout=60, check=False)
     assert result.returncode == 0, result.stderr
@@ -35,10 +49,40 @@ def test_the_curl_commands_of_the_readme_work(cluster: LiveCluster) -> None:
         answer, end = decoder.raw_decode(text)
         answers.append(answer)
         text = text[end:].strip()
-    written, answer = answers
-    assert written["contexts"] == ["technical", "general"]
-    assert answer["hits"][0]["id"] == "doc_123"
-    assert answer["stages"]["refine_ms"] > 0
+    return answers
+
+
+def test_the_curl_commands_of_the_jobs_page_work(cluster: LiveCluster) -> None:
+    (script,) = blocks(JOBS, "bash")
+    taken, estimate, listed = answers_of(script, cluster)
+    assert taken["name"] == "bell pair"
+    assert (estimate["circuits"], estimate["shots"], estimate["cost_usd"]) == (2, 1000, 0.0)
+    assert all(job["status"] == "completed" for job in listed["jobs"])
+
+
+def test_the_pool_serves_a_ray_job_without_the_database(tmp_path: Path) -> None:
+    (snippet,) = blocks(JOBS, "python")
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_TMPDIR": tempfile.mkdtemp(prefix="qqc-"),
+    }
+    snippet = snippet.replace("ray.init(", 'ray.init(address="local", num_cpus=2, include_dashboard=False, ')
+    result = subprocess.run(
+        [sys.executable, "-c", snippet],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    shutil.rmtree(environment["RAY_TMPDIR"], ignore_errors=True)
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.splitlines()[-1] == "[0, 3]"
+    assert (tmp_path / "jobs.sqlite").exists()
 
 
 def test_the_python_snippets_work(cluster: LiveCluster) -> None:
@@ -60,7 +104,7 @@ def test_the_python_snippets_work(cluster: LiveCluster) -> None:
 def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
     for page in PAGES:
         kinds = set(re.findall(r"^```(\w+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
-        assert kinds <= ({"bash", "python"} if page.name == "README.md" and page.parent == ROOT else set()), page
+        assert kinds <= ({"bash", "python"} if page in (ROOT / "README.md", JOBS) else set()), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

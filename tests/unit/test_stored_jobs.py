@@ -134,9 +134,7 @@ async def test_a_job_that_was_taken_runs_after_a_restart(jobs: Jobs) -> None:
     assert (await jobs.get(f"jobs/{ids[0]}"))["status"] == "completed", "results are kept"
 
 
-async def test_a_patient_job_outlasts_a_provider_that_is_away(
-    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_patient_job_outlasts_a_provider_that_is_away(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantum_db.jobs.stored_jobs.AGAIN_S", 0.01)
     failures = iter([Unavailable("away")] * 3)
     jobs.bench.workers.on_submit = lambda key: fail(next(failures, None))
@@ -225,9 +223,7 @@ async def test_jobs_are_listed_by_pages_and_another_tenants_look_absent(jobs: Jo
         ({"circuits": []}, 422, "invalid-request", "circuits"),
     ],
 )
-async def test_what_is_wrong_is_told(
-    jobs: Jobs, change: dict[str, Any], status: int, slug: str, message: str
-) -> None:
+async def test_what_is_wrong_is_told(jobs: Jobs, change: dict[str, Any], status: int, slug: str, message: str) -> None:
     assert message in problem(await jobs.post({**JOB, **change}), status, slug)["detail"]
     assert jobs.bench.journal.records == []
 
