@@ -334,13 +334,18 @@ def test_a_server_that_may_lose_what_it_acknowledged_is_refused(
 
 def test_a_service_without_config_has_to_be_trusted(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
-        client.acl_setuser("managed", enabled=True, passwords=["+word"], keys=["*"], categories=["+@all"])
-        client.execute_command("ACL", "SETUSER", "managed", "-config")
+        rights = ("~{managed}:*", "+@read", "+@write", "+@scripting", "+info")
+        client.execute_command("ACL", "SETUSER", "managed", "on", ">word", *rights)
     url = f"redis://managed:word@127.0.0.1:{redis_server.port}"
     with pytest.raises(InvalidSettings, match=r'does not let its CONFIG be read.*durability "trusted"'):
         RedisJournal(url, name="managed")
     with closing(RedisJournal(url, name="managed", durability="trusted")) as journal:
-        assert journal.append(STREAM, numbered(1, 1)) == 1
+        assert journal.append(STREAM, numbered(1, 2), epoch=journal.begin_epoch(STREAM)) == 2
+        journal.compact(STREAM, 1, [{"s": 1}])
+        assert held(journal) == [(1, {"s": 1}), *rows(2, 2)]
+    with redis_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "managed", "+config|get")
+    RedisJournal(url, name="managed").close()
 
 
 @pytest.mark.parametrize("name", ["", "a}b", "a b", "{x}"])
