@@ -30,6 +30,8 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.retrieval
 	$(PYTHON) -m benchmarks.quantum
 	$(PYTHON) -m benchmarks.latency
+	bash scripts/install_redis.sh
+	$(PYTHON) -m benchmarks.journal
 
 format: $(STAMP)
 	$(PYTHON) -m ruff check --fix .
