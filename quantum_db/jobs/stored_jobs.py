@@ -95,8 +95,7 @@ class StoredJobs:
                 "limit": asdict(order.limit),
             },
         )
-        await self._journal.write({"t": "job", **asdict(job)})
-        self._begin(job)
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._take(job)))
         return self._view(job)
 
     async def get(self, tenant: str, job_id: str) -> Json:
@@ -199,6 +198,11 @@ class StoredJobs:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _take(self, job: StoredJob) -> None:
+        """Write a job down and begin with it: both, even if who sent it has left meanwhile."""
+        await self._journal.write({"t": "job", **asdict(job)})
+        self._begin(job)
 
     def _begin(self, job: StoredJob) -> None:
         self._tasks[job.id] = asyncio.get_running_loop().create_task(self._run(job))
