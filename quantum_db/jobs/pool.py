@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
+from uuid import uuid4
 
 from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import CircuitBatch
@@ -310,7 +311,7 @@ class QuantumJobPool:
         day = day_of(self._clock.now_s())
         return [
             Run(
-                key=f"{request.key}-{place}" if place else request.key,
+                key=uuid4().hex,
                 backend=lane.name,
                 wish=piece,
                 shots=shots,
@@ -327,7 +328,7 @@ class QuantumJobPool:
                 ),
                 adaptive=request.adaptive,
             )
-            for place, (piece, price) in enumerate(zip(pieces, prices, strict=True))
+            for piece, price in zip(pieces, prices, strict=True)
         ]
 
     async def _wait_for(self, key: str, own: list[Run], others: list[Run], patient: bool) -> list[Outcome]:

@@ -22,7 +22,7 @@ from quantum_db.jobs.breaker import Override
 from quantum_db.jobs.budget import MICRO, SpendingLimit
 from quantum_db.jobs.desk import JobPage
 from quantum_db.jobs.job_journal import JobJournal
-from quantum_db.jobs.ledger import StoredJob
+from quantum_db.jobs.ledger import JobStatus, StoredJob
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.parts import parts_from_json, parts_to_json
 from quantum_db.jobs.pool import QuantumJobPool
@@ -225,9 +225,12 @@ class StoredJobs:
                 raise
             end = {"status": "canceled"}
         except JobCanceled as error:
-            end = {"status": "canceled", "error": {"slug": error.slug, "detail": error.detail}}
+            end = _unsuccessful("canceled", error)
         except QuantumDBError as error:
-            end = {"status": "failed", "error": {"slug": error.slug, "detail": error.detail}}
+            end = _unsuccessful("failed", error)
+        except Exception:  # a fault of this program: nobody would work on a job that stays queued
+            logger.exception("job %s crashed", job.id)
+            end = _unsuccessful("failed", QuantumDBError("the job pool failed; see its log"))
         await self._write_end({"t": "job_end", "id": job.id, "ended_at_s": self._clock.now_s(), **end})
         self._tasks.pop(job.id, None)
         self._request_keys.pop(job.id, None)
@@ -300,3 +303,7 @@ def _request_of(key: str, tenant: str, order: JobOrder, timeout_s: float) -> Job
         tenant=tenant,
         limit=order.limit,
     )
+
+
+def _unsuccessful(status: JobStatus, error: QuantumDBError) -> Json:
+    return {"status": status, "error": {"slug": error.slug, "detail": error.detail}}

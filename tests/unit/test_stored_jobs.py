@@ -163,6 +163,12 @@ async def test_a_refused_job_fails_and_says_why(jobs: Jobs) -> None:
     assert "refused the job: no" in job["error"]["detail"]
 
 
+async def test_a_job_that_meets_a_fault_of_the_pool_itself_fails_and_is_not_left_queued(jobs: Jobs) -> None:
+    jobs.bench.pool.run = lambda request, patient: fail(RuntimeError("a bug"))
+    job = await jobs.ended((await jobs.post(JOB)).json()["id"])
+    assert (job["status"], job["error"]["detail"]) == ("failed", "the job pool failed; see its log")
+
+
 async def test_a_deadline_ends_a_job(jobs: Jobs) -> None:
     jobs.bench.workers.finish.clear()
     job = await jobs.ended((await jobs.post({**JOB, "deadline_s": 1})).json()["id"])
