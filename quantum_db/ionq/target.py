@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from pathlib import Path
 from typing import Final, cast
@@ -33,12 +34,15 @@ _DOTENV_KEYS: Final = frozenset(
     {"QISKIT_IONQ_API_URL", "IONQ_API_URL", "QISKIT_IONQ_API_TOKEN", "IONQ_API_TOKEN", "IONQ_API_KEY"}
 )
 
+_BUILDING: Final = threading.Lock()
+"""Each backend adds to qiskit's library of equivalences, which fails when two threads do so at the same time."""
+
 
 class Target(ionq_backend.IonQBackend):
-    """What qiskit-ionq's conversion wants to know of a backend."""
+    """What qiskit-ionq's conversion wants to know of a backend. May be built by several threads."""
 
     def __init__(self, target: str, num_qubits: int) -> None:
-        with warnings.catch_warnings():
+        with _BUILDING, warnings.catch_warnings():
             warnings.simplefilter("ignore", IonQTranspileLevelWarning)  # nothing is transpiled here
             super().__init__(
                 provider=cast(IonQProvider, None),  # it is only asked for a client, and jobs are given one
