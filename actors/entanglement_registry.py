@@ -12,6 +12,7 @@ from actors.shell import ask
 from quantum_db.groups import GroupTable, record_of
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.model import EntanglementGroup
+from quantum_db.ports import Journal
 from quantum_db.telemetry import Snapshot, snapshot
 
 STREAM = "groups"
@@ -21,7 +22,7 @@ class EntanglementRegistry:
     """A ``GroupTable`` with a journal."""
 
     def __init__(self, journal_path: str) -> None:
-        self._journal = SqliteJournal(Path(journal_path))
+        self._journal: Journal = SqliteJournal(Path(journal_path))
         self._table = GroupTable(record for _, record in self._journal.read(STREAM))
         self._registry = CollectorRegistry()
         self._groups = Gauge("entanglement_groups", "Groups held", registry=self._registry)

@@ -101,11 +101,11 @@ class JobPool:
     async def close(self) -> None:
         """Let go of all work, and release the journal. Jobs at a provider are taken up at the next start."""
         self._starting.cancel()
-        if self._stored is not None:
-            await self._stored.close()
-        if self._parts is not None:
-            await self._parts.pool.close()
-            await self._parts.journal.close()
+        if self._parts is None or self._stored is None:
+            return
+        await self._parts.pool.close()  # first: stored jobs that leave an open pool would be canceled at the provider
+        await self._stored.close()
+        await self._parts.journal.close()
 
     async def _opened(self) -> AssembledPool:
         if self._parts is None or not self._starting.done():

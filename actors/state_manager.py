@@ -18,6 +18,7 @@ from quantum_db.clock import SystemClock
 from quantum_db.errors import IllegalTransition, NotFound, Unavailable
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import Phase, State, StateEvent, StateTable
+from quantum_db.ports import Journal
 from quantum_db.telemetry import Snapshot, snapshot
 
 logger = logging.getLogger(__name__)
@@ -33,7 +34,7 @@ class StateManager:
     def __init__(self, shard: int, journal_path: str, capacity: int) -> None:
         self._shard = shard
         self._clock = SystemClock()
-        self._journal = SqliteJournal(Path(journal_path))
+        self._journal: Journal = SqliteJournal(Path(journal_path))
         generations = {record["entity_id"]: record["generation"] for _, record in self._journal.read(ARCHIVE)}
         self._table = StateTable(capacity, generations)
         self._registry = CollectorRegistry()

@@ -8,6 +8,7 @@ import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import redis
 
@@ -21,17 +22,22 @@ DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
 class RedisServer:
     """A server that can be killed and started again at the same address, on the same data."""
 
-    def __init__(self, *options: str, folder: Path | None = None) -> None:
-        self.port, self.password = free_port(), secrets.token_hex(8)
-        self.url = f"redis://:{self.password}@127.0.0.1:{self.port}"
+    def __init__(self, *options: str, folder: Path | None = None, password: str | None = None) -> None:
+        self.port, self.password = free_port(), password or secrets.token_hex(8)
+        self.url = f"redis://:{quote(self.password)}@127.0.0.1:{self.port}"
         self._command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         self._command += ["--requirepass", self.password, *options]
         self._folder = folder
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Start it and wait until it answers (and has loaded its data)."""
-        self._process = subprocess.Popen(self._command, cwd=self._folder, stdout=subprocess.DEVNULL)
+    def start(self, *more_options: str, wait: bool = True) -> None:
+        """Start it; wait until it has loaded its data and answers."""
+        self._process = subprocess.Popen([*self._command, *more_options], cwd=self._folder, stdout=subprocess.DEVNULL)
+        if wait:
+            self.wait_until_it_answers()
+
+    def wait_until_it_answers(self) -> None:
+        assert self._process is not None
         deadline = time.monotonic() + START_TIMEOUT_S
         with self.client() as client:
             while True:

@@ -12,10 +12,11 @@ from quantum_db.errors import Fenced
 from quantum_db.jobs.backends import BackendDescription
 from quantum_db.jobs.breaker import Breaker, BreakerPolicy
 from quantum_db.jobs.budget import Allowance, Budgets
-from quantum_db.jobs.dispatch import Dispatcher, Lane
+from quantum_db.jobs.dispatch import Dispatcher
 from quantum_db.jobs.flight import Surroundings
 from quantum_db.jobs.job_journal import JobJournal
 from quantum_db.jobs.job_metrics import JobMetrics
+from quantum_db.jobs.lanes import Lane
 from quantum_db.jobs.ledger import Ledger, Retention
 from quantum_db.jobs.pool import QuantumJobPool
 from quantum_db.jobs.queue import FairQueue, QueueLimits

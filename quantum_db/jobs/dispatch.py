@@ -12,48 +12,23 @@ from uuid import uuid4
 import numpy as np
 
 from quantum_db.errors import QuantumDBError, Unavailable
-from quantum_db.jobs.breaker import Breaker, Override
+from quantum_db.jobs.breaker import Override
 from quantum_db.jobs.budget import MICRO, Account, Budgets, Spending, day_of
 from quantum_db.jobs.coalescing import Wish, merged
 from quantum_db.jobs.flight import Flight, Health, Surroundings
 from quantum_db.jobs.job_metrics import JobMetrics
+from quantum_db.jobs.lanes import Lane
 from quantum_db.jobs.ledger import OpenSubmission, counts_of
 from quantum_db.jobs.queue import FairQueue, JobCaps
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.runs import Outcome, Run
 from quantum_db.jobs.steps import Command, Deliver, End, Tell
 from quantum_db.jobs.submission import Submission
-from quantum_db.ports import BackendLimits, JobRequest
+from quantum_db.ports import JobRequest
 
 logger = logging.getLogger(__name__)
 
-_SMOOTHING = 0.2
-_GRACE_S = 1.0
-
-
-@dataclass(slots=True)
-class Lane:
-    """What is known of one backend.
-
-    Attributes:
-        local: it runs in the workers themselves: nothing is paid, written down or broken.
-        identity: what runs there, whatever it is called; results are kept under it.
-        window_s: how long a first run waits for others to share its job.
-        limits: once they are known.
-        mean_s: smoothed time of its jobs.
-        mean_runs: smoothed number of runs in a job.
-    """
-
-    name: str
-    local: bool
-    identity: str
-    window_s: float
-    breaker: Breaker
-    limits: BackendLimits | None = None
-    mean_s: float = 0.0
-    mean_runs: float = 1.0
-    pump: asyncio.TimerHandle | None = None
-    pump_due_s: float = 0.0
+_PROBE_PAUSE_S = 1.0
 
 
 @dataclass(slots=True, eq=False)
@@ -193,8 +168,7 @@ class Dispatcher:
         lane = self.lanes[backend]
         if self._queue.has_place(backend):
             return 0.0
-        in_flight, waiting = self._queue.depths()[backend]
-        return lane.mean_s * (1.0 + waiting / lane.mean_runs) / max(1, in_flight)
+        return lane.wait_s(*self._queue.depths()[backend])
 
     def depths(self) -> dict[str, tuple[int, int]]:
         """Return backend -> (jobs in flight, runs waiting)."""
@@ -225,10 +199,9 @@ class Dispatcher:
 
     def _pump(self, lane: Lane) -> None:
         lane.pump = None
-        while self._queue.has_place(lane.name):
+        while lane.limits is not None and self._queue.has_place(lane.name):
             job_key = self._new_key()
             if lane.local or lane.breaker.state == "closed":
-                assert lane.limits is not None
                 caps = JobCaps(lane.limits.max_circuits, lane.limits.max_gates)
                 keys = [ask.key for ask in self._queue.start(lane.name, job_key, caps)]
             else:
@@ -246,7 +219,7 @@ class Dispatcher:
                 return []
             refusal = lane.breaker.refusal(now_s)
             if refusal is not None:
-                self._pump_after(lane, refusal.retry_after_s or _GRACE_S)
+                self._pump_after(lane, refusal.retry_after_s or _PROBE_PAUSE_S)
                 return []
             lane.breaker.admit(head.key, now_s)
             probe = head.key
@@ -395,8 +368,7 @@ class Dispatcher:
         del self._flying[flying.key]
         self._queue.finish(flying.key)
         lane, seconds = flying.lane, self._clock.monotonic_s() - flying.began_s
-        lane.mean_s += _SMOOTHING * (seconds - lane.mean_s) if lane.mean_s else seconds
-        lane.mean_runs += _SMOOTHING * (len(flying.runs) - lane.mean_runs)
+        lane.note_job(seconds, len(flying.runs))
         for run in flying.runs:
             lane.breaker.withdrawn(run.key)
             if run.ended.done():

@@ -19,8 +19,9 @@ from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.jobs.breaker import Override
 from quantum_db.jobs.budget import Account, Charge, Spending, day_of, micro_of
 from quantum_db.jobs.coalescing import Wish, chunks, wish_of, without
-from quantum_db.jobs.dispatch import Dispatcher, Lane
+from quantum_db.jobs.dispatch import Dispatcher
 from quantum_db.jobs.job_metrics import JobMetrics
+from quantum_db.jobs.lanes import Lane
 from quantum_db.jobs.ledger import KeptResult, Ledger
 from quantum_db.jobs.rounds import adaptive_rounds
 from quantum_db.jobs.runs import Outcome, Run

@@ -192,7 +192,7 @@ class StoredJobs:
         self._pool.force_breaker(backend, override)
 
     async def close(self) -> None:
-        """Stop running jobs; they are taken up at the next start."""
+        """Stop running jobs; they are taken up at the next start. Close the pool before."""
         tasks = list(self._tasks.values())
         self._tasks.clear()  # so that their end is not taken for a cancellation by their owner
         for task in tasks:

@@ -1,0 +1,47 @@
+"""What the pool knows of each backend while it runs."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from quantum_db.jobs.breaker import Breaker
+from quantum_db.ports import BackendLimits
+
+_SMOOTHING: Final = 0.2
+
+
+@dataclass(slots=True)
+class Lane:
+    """One backend.
+
+    Attributes:
+        local: it runs in the workers themselves: nothing is paid, written down or broken.
+        identity: what runs there, whatever it is called; results are kept under it.
+        window_s: how long a first run waits for others to share its job.
+        limits: once they are known.
+        mean_s: smoothed time of its jobs.
+        mean_runs: smoothed number of runs in a job.
+        pump: when it is next seen whether a job can start, on the event loop's clock.
+    """
+
+    name: str
+    local: bool
+    identity: str
+    window_s: float
+    breaker: Breaker
+    limits: BackendLimits | None = None
+    mean_s: float = 0.0
+    mean_runs: float = 1.0
+    pump: asyncio.TimerHandle | None = None
+    pump_due_s: float = 0.0
+
+    def note_job(self, seconds: float, runs: int) -> None:
+        """Note how long a job took, and of how many runs it was made."""
+        self.mean_s += _SMOOTHING * (seconds - self.mean_s) if self.mean_s else seconds
+        self.mean_runs += _SMOOTHING * (runs - self.mean_runs)
+
+    def wait_s(self, in_flight: int, waiting: int) -> float:
+        """Predict how long a new run waits while all places are taken: for the jobs that those before it make."""
+        return self.mean_s * (1.0 + waiting / self.mean_runs) / max(1, in_flight)
