@@ -1,4 +1,4 @@
-"""Entanglement groups, the SQLite journal, and both together."""
+"""The SQLite journal, and entanglement groups in it."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from quantum_db.errors import Conflict, CorruptData, NotFound, Unavailable
+from quantum_db.errors import CorruptData, Unavailable
 from quantum_db.groups import GroupTable, record_of
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.model import EntanglementGroup
@@ -17,39 +17,14 @@ from quantum_db.model import EntanglementGroup
 GROUP = EntanglementGroup("g", ("a", "b", "c"), 0.85)
 
 
-def test_a_group_is_found_by_id_and_by_member() -> None:
-    table = GroupTable()
-    assert table.check_new(GROUP)
-    table.put(GROUP)
-    assert table.get("g") == GROUP
-    assert table.of_member("b") == [GROUP]
-    assert table.of_member("x") == []
-    with pytest.raises(NotFound, match="there is no entanglement group 'h'"):
-        table.get("h")
-
-
-def test_the_same_group_again_is_no_change_and_another_is_a_conflict() -> None:
-    table = GroupTable()
-    table.put(GROUP)
-    assert not table.check_new(EntanglementGroup("g", ("c", "b", "a"), 0.85))
-    with pytest.raises(Conflict, match="other members or another correlation_strength"):
-        table.check_new(EntanglementGroup("g", ("a", "b"), 0.85))
-
-
-def test_a_replaced_group_leaves_no_member_behind() -> None:
-    table = GroupTable()
-    table.put(GROUP)
-    table.put(EntanglementGroup("g", ("a", "d"), 0.5, version=2))
-    assert table.of_member("b") == []
-    assert [group.version for group in table.of_member("d")] == [2]
-
-
 def test_groups_come_back_from_a_journal(tmp_path: Path) -> None:
     journal = SqliteJournal(tmp_path / "deep" / "journal.sqlite")
     assert journal.append("groups", [record_of(GROUP)]) == 1
     journal.close()
     again = SqliteJournal(tmp_path / "deep" / "journal.sqlite")
-    assert GroupTable(record for _, record in again.read("groups")).get("g") == GROUP
+    table = GroupTable()
+    table.restore(record for _, record in again.read("groups"))
+    assert table.get("g") == GROUP
 
 
 def test_streams_are_apart_and_reading_goes_on_after_a_number(tmp_path: Path) -> None:
@@ -89,7 +64,7 @@ def test_a_record_that_cannot_be_read_is_told(tmp_path: Path) -> None:
     with pytest.raises(CorruptData, match="cannot be read"):
         list(journal.read("x"))
     with pytest.raises(CorruptData, match="a group record cannot be read"):
-        GroupTable([{"group_id": "g"}])
+        GroupTable().restore([{"group_id": "g"}])
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
