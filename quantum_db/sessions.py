@@ -57,7 +57,7 @@ class SessionLimits:
 
     Attributes:
         sessions: of all tenants.
-        moves: moved entities of all sessions, about 0.4 kB each.
+        moves: moved entities of all sessions, about 0.5 kB each.
         moves_per_session: moved entities of one session.
         idle_s: a session that was not used for so long is over.
     """

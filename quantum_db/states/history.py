@@ -19,7 +19,7 @@ class Retention:
     Attributes:
         per_entity: instances of one entity, the latest ones.
         max_age_s: since an instance was archived.
-        instances: of all entities, about 0.5 kB each; entities that were archived longest ago go first, as a whole.
+        instances: of all entities, about 0.4 kB each; entities that were archived longest ago go first, as a whole.
     """
 
     per_entity: int = 8

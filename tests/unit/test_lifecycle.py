@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
 from quantum_db.errors import IllegalTransition
-from quantum_db.lifecycle import Happening, Phase, State, StateEvent, aged, follow, step
+from quantum_db.lifecycle import STEPS, Happening, Phase, State, StateEvent, aged, follow, step
 
 
 def event(what: Happening, at_s: float = 0.0, coherence_time_ms: float | None = 1_000.0) -> StateEvent:
@@ -68,3 +71,17 @@ def test_generations_go_on_after_an_archived_instance() -> None:
         Phase.ARCHIVED, 8, Phase.CREATED, 9,
     )  # fmt: skip
     assert follow(None, event(Happening.ARCHIVED)) == ()
+
+
+def test_the_table_of_the_docs_is_the_lifecycle() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "states.md").read_text(encoding="utf-8")
+    head, *lines = re.findall(r"^\| (phase|created|active|measured|decohered|archived) \|(.*)\|$", text, re.MULTILINE)[
+        :6
+    ]
+    told = {
+        (Phase(phase), Happening(what.strip())): Phase(after.strip())
+        for phase, cells in lines
+        for what, after in zip(head[1].split("|"), cells.split("|"), strict=True)
+        if after.strip()
+    }
+    assert told == STEPS
