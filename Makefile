@@ -29,6 +29,7 @@ unit: $(STAMP)  ## the tests that need no server and no Ray: seconds
 bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.retrieval
 	$(PYTHON) -m benchmarks.quantum
+	$(PYTHON) -m benchmarks.states
 	$(PYTHON) -m benchmarks.latency
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Gauge
 from ray.actor import ActorHandle
 
 from actors.shell import ask
-from quantum_db.groups import GroupTable, record_of
+from quantum_db.groups import GroupTable
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.model import EntanglementGroup
 from quantum_db.ports import Journal
@@ -23,7 +23,8 @@ class EntanglementRegistry:
 
     def __init__(self, journal_path: str) -> None:
         self._journal: Journal = SqliteJournal(Path(journal_path))
-        self._table = GroupTable(record for _, record in self._journal.read(STREAM))
+        self._table = GroupTable()
+        self._table.restore(record for _, record in self._journal.read(STREAM))
         self._registry = CollectorRegistry()
         self._groups = Gauge("entanglement_groups", "Groups held", registry=self._registry)
 
@@ -33,9 +34,10 @@ class EntanglementRegistry:
 
     async def create(self, group: EntanglementGroup) -> EntanglementGroup:
         """See ``Groups.create``."""
-        if self._table.check_new(group):
-            self._journal.append(STREAM, [record_of(group)])
-            self._table.put(group)
+        change = self._table.plan_create(group)
+        if change is not None:
+            self._journal.append(STREAM, [change.record()])
+            self._table.apply(change)
         return self._table.get(group.group_id)
 
     async def get(self, group_id: str) -> EntanglementGroup:

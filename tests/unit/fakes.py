@@ -145,8 +145,9 @@ class FakeGroups:
         self.table = GroupTable()
 
     async def create(self, group: EntanglementGroup) -> EntanglementGroup:
-        if self.table.check_new(group):
-            self.table.put(group)
+        change = self.table.plan_create(group)
+        if change is not None:
+            self.table.apply(change)
         return self.table.get(group.group_id)
 
     async def get(self, group_id: str) -> EntanglementGroup:
