@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import Template
 from quantum_db.clock import SystemClock
 from quantum_db.errors import NotFound
-from quantum_db.groups import GroupTable
+from quantum_db.groups import GroupPage, GroupTable, GroupUpdate
 from quantum_db.jobs.rounds import run_here
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
-from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
+from quantum_db.ports import BackendLimits, BackendResult, Clock, Condition, JobRequest
+from quantum_db.sessions import Observation, SessionKey, SessionTable
+from quantum_db.states.events import EventBatch
 
 
 class FakeClock:
@@ -136,13 +140,14 @@ class FakeStates:
     def __init__(self) -> None:
         self.events: list[StateEvent] = []
 
-    def record(self, events: Sequence[StateEvent]) -> None:
-        self.events += events
+    def record(self, events: EventBatch) -> None:
+        self.events += [events.event(at) for at in range(len(events))]
 
 
 class FakeGroups:
     def __init__(self) -> None:
         self.table = GroupTable()
+        self.written: list[str] = []
 
     async def create(self, group: EntanglementGroup) -> EntanglementGroup:
         change = self.table.plan_create(group)
@@ -155,3 +160,55 @@ class FakeGroups:
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
         return self.table.of_member(entity_id)
+
+    async def update(self, group_id: str, update: GroupUpdate, version: int) -> EntanglementGroup | None:
+        change = self.table.plan_update(group_id, update, version=version)
+        if change is None:
+            return self.table.get(group_id)
+        self.table.apply(change)
+        return change.after
+
+    async def delete(self, group_id: str, version: int | None) -> int:
+        change = self.table.plan_delete(group_id, version=version or self.table.get(group_id).version)
+        self.table.apply(change)
+        return change.version
+
+    async def page(self, member: str | None, after: str, limit: int) -> GroupPage:
+        return self.table.page(after, limit) if member is None else self.table.page_of_member(member, after, limit)
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        for change in self.table.plan_leave(entity_id):
+            self.table.apply(change)
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        self.written += [one for one in entity_ids if self.table.of_member(one)]
+
+
+class FakeSessions:
+    def __init__(self, clock: Clock) -> None:
+        self.table = SessionTable()
+        self.clock = clock
+        self.calls = 0
+
+    async def weights(self, key: SessionKey, candidates: Candidates) -> NDArray[np.float64]:
+        self.calls += 1
+        return self.table.adjusted_weights(key, candidates, self.clock.now_s())
+
+    async def observe(
+        self,
+        key: SessionKey,
+        seen: Observation,
+        groups: Sequence[EntanglementGroup],
+        contexts: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.calls += 1
+        self.table.observe(key, seen, groups, contexts, self.clock.now_s())
+
+    async def get(self, key: SessionKey) -> Mapping[str, Any]:
+        found = self.table.get(key, self.clock.now_s())
+        if found is None:
+            raise NotFound(f"there is no session {key.session_id!r}")
+        return found
+
+    async def end(self, key: SessionKey) -> None:
+        self.table.end(key)

@@ -29,27 +29,31 @@ from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Answer
 from quantum_db.ports import BackendResult, JobRequest
 from quantum_db.refinement import Policy
-from tests.unit.fakes import FakeClock, FakeGroups, FakeJobs, FakeStates, FakeStore, FakeTemplates
+from tests.unit.fakes import FakeClock, FakeGroups, FakeJobs, FakeSessions, FakeStates, FakeStore, FakeTemplates
 
 
 class Bench:
     def __init__(self, policy: Policy | None = None, jobs: FakeJobs | None = None) -> None:
         self.store, self.jobs, self.states = FakeStore(), jobs or FakeJobs(), FakeStates()
-        groups = FakeGroups()
+        groups = self.groups = FakeGroups()
+        self.clock = FakeClock()
+        self.sessions = FakeSessions(self.clock)
         database = Database(
             store=self.store,
             jobs=self.jobs,
             templates=FakeTemplates(),
             states=self.states,
             groups=groups,
-            clock=FakeClock(),
+            sessions=self.sessions,
+            clock=self.clock,
             rng=np.random.default_rng(0),
             policy=policy,
         )
         measurement = GroupMeasurement(jobs=self.jobs, groups=groups, default_backend="simulator")
         self.answers: list[Answer] = []
         jobs = JobCalls(None, self.jobs, "simulator")  # type: ignore[arg-type] # of another test
-        self.api = Api(database, measurement, BatchRunner(self.jobs, "simulator"), jobs, self.answers.append)
+        batches = BatchRunner(self.jobs, "simulator")
+        self.api = Api(database, measurement, batches, jobs, self.sessions, self.answers.append)
 
     async def filled(self, count: int = 40, dimension: int = 8) -> Bench:
         rng = np.random.default_rng(1)
