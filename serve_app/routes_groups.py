@@ -35,8 +35,9 @@ def add_groups(app: FastAPI, api: Api, max_body_bytes: int) -> None:
         """Take members in, let members go, set the strength: as one, of the version that If-Match or the body says."""
         body = await json_body(request, max_body_bytes)
         version = _asked_version(request)
-        if version is not None and isinstance(body, dict):
-            if body.setdefault("expected_version", version) != version:
+        if isinstance(body, dict) and version is not None:
+            body = {"expected_version": version, **body}
+            if body["expected_version"] != version:
                 raise InvalidRequest.at("expected_version", "contradicts If-Match; one of them is enough")
         return _with_version(await api.update_group(group_id, body))
 

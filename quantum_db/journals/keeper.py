@@ -110,6 +110,8 @@ class Keeper(Generic[Held]):
         assert self._commit is not None
         async with self.alone:
             through, self._taken_before = self._number, self.kept.taken
+            if not through:
+                return
             records = await asyncio.to_thread(lambda: list(self.kept.snapshot()))
         await self._commit.run(lambda: self._journal.compact(self._stream, through, records, epoch=self.epoch))
 
