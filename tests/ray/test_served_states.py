@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import psutil
 import pytest
+import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.ray.conftest import LiveCluster, descendants, live_cluster
