@@ -29,7 +29,7 @@ from quantum_db.telemetry import Snapshot, snapshot
 logger = logging.getLogger(__name__)
 
 ARCHIVE = "archived-instances"
-ADVANCE_LIMIT = 10_000
+ADVANCE_LIMIT = 5_000
 """States that may decohere after a batch: more than a batch prepares on average, and a few ms of work."""
 FLUSH_INTERVAL_S = 0.05
 MAX_BUFFERED = 100_000
