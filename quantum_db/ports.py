@@ -40,6 +40,20 @@ class VectorStore(Protocol):
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         """Delete the entities; return for each id whether it was there. Idempotent in effect."""
 
+    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+        """Write some entities and delete others: no search or fetch sees a part of it. Idempotent.
+
+        All ids of one call are distinct; unknown ones are deleted already. When it fails midway, reads raise
+        Unavailable until the same call has succeeded; so does a store that was killed midway, once its owner calls
+        again before it lets readers in.
+
+        Raises:
+            InvalidRequest: a dimension is wrong, or the store has no way to show changes together; nothing was written.
+        """
+
+    async def versions(self, ids: Sequence[str]) -> list[int | None]:
+        """Return the versions of the entities in the order of ``ids``, None for each unknown one. Reads no vectors."""
+
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
         """Answer several searches in one call. A store without data answers with no candidates."""
 
