@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 from quantum_db.circuits.adaptive import Selection
 from quantum_db.circuits.template import CircuitBatch, Template
+from quantum_db.commits.operations import Request
 from quantum_db.jobs.breaker import BreakerState
 from quantum_db.jobs.budget import NO_LIMIT, SpendingLimit
 from quantum_db.jobs.queue import Priority
@@ -18,24 +19,33 @@ from quantum_db.model import DEFAULT_TENANT, Candidates, EntanglementGroup, Enti
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class VectorStore(Protocol):
-    """Entities with their vectors, contexts and metadata, durable when a write returns.
-
-    The dimension is set by the first entity ever written and stays. All methods raise ``Unavailable`` when the
-    store does not answer.
-    """
+class VectorReader(Protocol):
+    """What queries need of a store. All methods raise ``Unavailable`` when it does not answer."""
 
     async def dimension(self) -> int | None:
         """Return the length of the stored vectors, or None before the first write."""
+
+    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
+        """Return the entities in the order of ``ids``, None for each unknown one."""
+
+    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
+        """Answer several searches in one call. A store without data answers with no candidates."""
+
+    async def context_names(self) -> list[str]:
+        """Return the names of all contexts that some entity has. Slow: for error messages."""
+
+
+class VectorStore(VectorReader, Protocol):
+    """Entities with their vectors, contexts and metadata, durable when a write returns.
+
+    The dimension is set by the first entity ever written and stays.
+    """
 
     async def upsert(self, entities: Sequence[Entity]) -> None:
         """Write the entities, replacing those with the same id as a whole. Idempotent.
 
         Ids within one call are distinct. Raises InvalidRequest when a dimension is wrong; nothing is written then.
         """
-
-    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
-        """Return the entities in the order of ``ids``, None for each unknown one."""
 
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         """Delete the entities; return for each id whether it was there. Idempotent in effect."""
@@ -44,21 +54,18 @@ class VectorStore(Protocol):
         """Write some entities and delete others: no search or fetch sees a part of it. Idempotent.
 
         All ids of one call are distinct; unknown ones are deleted already. When it fails midway, reads raise
-        Unavailable until the same call has succeeded; so does a store that was killed midway, once its owner calls
+        Unavailable until a call with the same ids has succeeded. Of a store that was killed midway, the owner calls
         again before it lets readers in.
 
         Raises:
-            InvalidRequest: a dimension is wrong, or the store has no way to show changes together; nothing was written.
+            InvalidRequest: a dimension is wrong, or what ``check_transactions`` says; nothing was written.
         """
+
+    def check_transactions(self) -> None:
+        """Raise InvalidRequest when the store has no way to show several changes together."""
 
     async def versions(self, ids: Sequence[str]) -> list[int | None]:
         """Return the versions of the entities in the order of ``ids``, None for each unknown one. Reads no vectors."""
-
-    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
-        """Answer several searches in one call. A store without data answers with no candidates."""
-
-    async def context_names(self) -> list[str]:
-        """Return the names of all contexts that some entity has. Slow: for error messages."""
 
     async def count(self) -> int:
         """Return the number of entities."""
@@ -363,6 +370,47 @@ class Groups(Protocol):
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
         """Return the groups that an entity is in, by id."""
+
+
+class CommitGroups(Protocol):
+    """The groups' part in transactions. Durable when a method returns; all methods are idempotent.
+
+    What is prepared is not shown: who asks for such a group meanwhile waits for a moment. All methods raise
+    ``Unavailable`` when the registry does not answer.
+    """
+
+    async def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
+        """Check and reserve groups; return them with their versions.
+
+        Raises:
+            Conflict: an id stands for another group; nothing was reserved.
+        """
+
+    async def finish(self, commit: int) -> None:
+        """Make the groups of a commit real."""
+
+    async def forget(self, commit: int) -> None:
+        """Let go of a commit: what it reserved is free again, and what it finished stays."""
+
+    async def commits(self) -> tuple[int, ...]:
+        """Return the commits that are not forgotten."""
+
+
+class Writes(Protocol):
+    """The one way in which a collection is written."""
+
+    async def do(self, request: Request) -> Mapping[str, Any]:
+        """Do what is asked, and return its answer once it is durable and all readers see it.
+
+        Returns:
+            ``commit``, the number that all it wrote has as its version; ``results`` of each operation for a
+            ``Transaction``; ``existed`` for ``Deletes``.
+
+        Raises:
+            Conflict, NotFound, InvalidRequest: a transaction cannot take place; nothing was written.
+            Unavailable: it was not done in time. A transaction may still take place, as a whole; asked again with its
+                key it is not done twice.
+        """
 
 
 class Journal(Protocol):

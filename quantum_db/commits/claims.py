@@ -31,7 +31,7 @@ class Claims:
         return ahead == 0
 
     def release(self, owner: int) -> list[int]:
-        """Give back what an owner has or waits for; return those who have all of theirs now. Unknown owners are none."""
+        """Give back what an owner has or waits for; return those who have all of theirs now. Idempotent."""
         free = []
         for thing in self._claimed.pop(owner, ()):
             queue = self._queues[thing]

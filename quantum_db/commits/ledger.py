@@ -142,7 +142,7 @@ class CommitLedger:
         return 1 + len(self.open) + len(self._kept) + len(self._aborted)
 
     def snapshot(self, now_s: float) -> Sequence[Json]:
-        """Return the records that give this ledger when they are applied to an empty one; answers too old are dropped."""
+        """Return the records that give this ledger to an empty one. Answers that are too old are dropped."""
         return list(self._snapshot(now_s))
 
     def _snapshot(self, now_s: float) -> Iterator[Json]:

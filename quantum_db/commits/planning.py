@@ -154,7 +154,7 @@ class _Folding:
             if vector.size != self._dimension:
                 message = f"has {vector.size} numbers; the vectors of this collection have {self._dimension}"
                 raise InvalidRequest.at(_below(path, where), message)
-        check_storable(entity, path or "entity")
+        check_storable(entity, path)
         self.changed[entity.id] = replace(entity, version=self._commit)
 
     def _is_there(self, entity_id: str) -> bool:

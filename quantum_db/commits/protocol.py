@@ -27,16 +27,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
 from quantum_db.commits.claims import Claims
-from quantum_db.commits.ledger import CommitLedger, Intent, abort_record, receipt_record, reserve_record
-from quantum_db.commits.operations import Claim, Deletes, Request, Transaction, Upserts
-from quantum_db.commits.planning import Plan, needs, plan
+from quantum_db.commits.ledger import CommitLedger, Intent, reserve_record
+from quantum_db.commits.operations import Claim, Request, Transaction, Upserts
+from quantum_db.commits.planning import Stored, plan
 from quantum_db.commits.steps import (
     Answer,
     Apply,
@@ -44,18 +43,12 @@ from quantum_db.commits.steps import (
     Command,
     Compact,
     Done,
-    Erase,
     Event,
     Failed,
-    Finish,
-    Forget,
     Found,
     Gone,
     Note,
-    Prepare,
     Prepared,
-    Put,
-    Read,
     Record,
     Recorded,
     Sweep,
@@ -63,7 +56,8 @@ from quantum_db.commits.steps import (
     Wake,
     Woken,
 )
-from quantum_db.errors import Conflict, OutcomeUnclear, QuantumDBError
+from quantum_db.commits.work import Phase, Work
+from quantum_db.errors import Conflict, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 
 BLOCK: Final = 10_000
@@ -75,33 +69,6 @@ MIN_RECORDS: Final = 2_000
 _EMPTY_STORE: Final[Claim] = ("dimension", "")
 _NUMBERS: Final = -1
 _SWEEP: Final = -2
-
-
-class Phase(Enum):
-    """Where a request stands."""
-
-    WAITING = "waiting"
-    READING = "reading"
-    PREPARING = "preparing"
-    RECORDING = "recording"
-    ABORTING = "aborting"
-    APPLYING = "applying"
-    FINISHING = "finishing"
-    RECEIPTING = "receipting"
-    FORGETTING = "forgetting"
-    WRITING = "writing"
-
-
-@dataclass(slots=True)
-class _Work:
-    id: int
-    request: Request | None
-    tickets: list[int] = field(default_factory=list)
-    phase: Phase = Phase.WAITING
-    commit: int = 0
-    plan: Plan | None = None
-    intent: Intent | None = None
-    failures: int = 0
 
 
 class CommitProtocol:
@@ -134,17 +101,16 @@ class CommitProtocol:
         self._min_records = min_records
         self._next = self._first = ledger.reserved + 1
         self._claims = Claims()
-        self._works: dict[int, _Work] = {}
-        self._of_ticket: dict[int, _Work] = {}
-        self._of_key: dict[str, _Work] = {}
+        self._works: dict[int, Work] = {}
+        self._of_ticket: dict[int, Work] = {}
+        self._of_key: dict[str, Work] = {}
         self._count = 0
         self._records: dict[int, tuple[Record, int]] = {}
-        self._unnumbered: deque[_Work] = deque()
+        self._unnumbered: deque[Work] = deque()
         self._recovering: set[int] = set()
         self._held: dict[int, Asked] = {}
         self._known_dimension = False
         self._sweep_failures = 0
-        self._number_failures = 0
 
     @property
     def recovered(self) -> bool:
@@ -168,67 +134,63 @@ class CommitProtocol:
 
     def on(self, event: Event) -> list[Command]:
         """Take in what happened; return what has to be done, in order."""
-        match event:
-            case Asked():
-                return self._asked(event)
-            case Gone(ticket):
-                return self._gone(ticket)
-            case Recorded(work_id, number):
-                record, _ = self._records.pop(work_id)
-                self.ledger.apply(number, record.record)
-                return [*self._go_on(work_id, event), *self._compaction()]
-            case Failed(work_id) if work_id in self._records:
-                del self._records[work_id]
-        return self._go_on(event.work, event)
+        if isinstance(event, Asked):
+            return self._asked(event)
+        if isinstance(event, Gone):
+            return self._gone(event.ticket)
+        record = self._records.pop(event.work, None) if isinstance(event, Recorded | Failed) else None
+        if isinstance(event, Recorded):
+            assert record is not None
+            self.ledger.apply(event.number, record[0].record)
+        commands = self._go_on(event)
+        return [*commands, *self._compaction()] if isinstance(event, Recorded) else commands
 
-    def _go_on(self, work_id: int, event: Event) -> list[Command]:
-        if work_id == _NUMBERS:
+    def _go_on(self, event: Found | Prepared | Recorded | Done | Failed | Swept | Woken) -> list[Command]:
+        if event.work == _NUMBERS:
             return self._numbers(event)
-        if work_id == _SWEEP:
+        if event.work == _SWEEP:
             return self._swept(event)
-        work = self._works.get(work_id)
+        work = self._works.get(event.work)
         if work is None:  # its caller has gone
             return []
         match event:
             case Woken():
-                return self._attempt(work)
+                commands = self._attempt(work)
             case Failed(_, error):
-                return self._failed(work, error)
+                commands = self._failed(work, error)
+            case Found(_, stored):
+                commands = self._found(work, stored)
+            case _:
+                commands = self._advance(work, event)
+        return commands
+
+    def _advance(self, work: Work, event: Prepared | Recorded | Done | Swept) -> list[Command]:
+        """Go from a step that succeeded to the next one."""
+        commands: list[Command] = []
         match work.phase, event:
-            case Phase.READING, Found():
-                return self._found(work, event)
             case Phase.PREPARING, Prepared(_, groups):
                 assert work.plan is not None
                 work.plan = replace(work.plan, groups=groups)
-                return self._to_recording(work)
-        return self._advance(work, event)
-
-    def _advance(self, work: _Work, event: Event) -> list[Command]:
-        """Go from a step that succeeded to the next one."""
-        work.failures = 0
-        match work.phase:
-            case Phase.RECORDING:
-                return self._enter(work, Phase.APPLYING)
-            case Phase.APPLYING:
+                commands = self._to_recording(work)
+            case Phase.RECORDING, Recorded():
+                commands = self._enter(work, Phase.APPLYING)
+            case Phase.APPLYING, Done():
                 assert work.intent is not None
                 self._known_dimension |= bool(work.intent.upserts)
-                if work.intent.groups:
-                    return self._enter(work, Phase.FINISHING)
-                return [Note(work.intent), *self._enter(work, Phase.RECEIPTING)]
-            case Phase.FINISHING:
-                assert work.intent is not None
-                return [Note(work.intent), *self._enter(work, Phase.RECEIPTING)]
-            case Phase.RECEIPTING:
-                return self._receipted(work)
-            case Phase.ABORTING:
-                freed = self._release(work)
-                return [*self._forget_or_end(work), *freed]
-            case Phase.FORGETTING:
-                return self._end(work)
-            case Phase.WRITING:
-                assert isinstance(event, Done)
-                return self._written(work, list(event.result))
-        raise AssertionError(f"{event} does not fit the phase {work.phase.value}")
+                commands = self._enter(work, Phase.FINISHING) if work.intent.groups else self._finished(work)
+            case Phase.FINISHING, Done():
+                commands = self._finished(work)
+            case Phase.RECEIPTING, Recorded():
+                commands = self._receipted(work)
+            case Phase.ABORTING, Recorded():
+                commands = [*self._release(work), *self._forget_or_end(work)]
+            case Phase.FORGETTING, Done():
+                self._end(work)
+            case Phase.WRITING, Done(_, result):
+                commands = self._written(work, list(result))
+            case _:
+                raise AssertionError(f"{event} does not fit the phase {work.phase.value}")
+        return commands
 
     # From a request to its intent
 
@@ -237,68 +199,63 @@ class CommitProtocol:
             self._held[asked.ticket] = asked
             return []
         request = asked.request
-        if isinstance(request, Transaction) and request.key is not None:
-            kept = self.ledger.kept(request.key, self._now_s())
-            running = self._of_key.get(request.key)
-            if kept is not None:
-                known = kept.digest
-            elif running is not None:
-                assert isinstance(running.request, Transaction)
-                known = running.request.digest
-            else:
-                known = request.digest
-            if known != request.digest:
-                return [Answer(asked.ticket, None, _other_transaction(request.key))]
-            if kept is not None:
-                return [Answer(asked.ticket, kept.answer)]
-            if running is not None:
-                running.tickets.append(asked.ticket)
-                self._of_ticket[asked.ticket] = running
-                return []
-        return self._take_up(asked)
+        if not isinstance(request, Transaction) or request.key is None:
+            return self._take_up(asked)
+        kept = self.ledger.kept(request.key, self._now_s())
+        running = self._of_key.get(request.key)
+        if kept is not None:
+            same = kept.digest == request.digest
+            return [Answer(asked.ticket, kept.answer) if same else _other_transaction(asked, request.key)]
+        if running is None:
+            return self._take_up(asked)
+        assert isinstance(running.request, Transaction)
+        if running.request.digest != request.digest:
+            return [_other_transaction(asked, request.key)]
+        running.tickets.append(asked.ticket)
+        self._of_ticket[asked.ticket] = running
+        return []
 
     def _take_up(self, asked: Asked) -> list[Command]:
         request = asked.request
         work = self._new_work(request)
         work.tickets.append(asked.ticket)
         self._of_ticket[asked.ticket] = work
-        if isinstance(request, Transaction) and request.key is not None:
-            self._of_key[request.key] = work
+        if work.key is not None:
+            self._of_key[work.key] = work
         claims = list(request.claims())
         if not self._known_dimension:  # of two dimensions in an empty store, the second must be refused in time
             claims.append(_EMPTY_STORE)
         return self._granted(work) if self._claims.claim(work.id, claims) else []
 
-    def _granted(self, work: _Work) -> list[Command]:
+    def _granted(self, work: Work) -> list[Command]:
         if self._next > self.ledger.reserved:
             self._unnumbered.append(work)
-            return self._reserve() if len(self._unnumbered) == 1 else []
+            return [] if _NUMBERS in self._records else [self._reserve()]
         work.commit = self._next
         self._next += 1
         return self._enter(work, Phase.READING if isinstance(work.request, Transaction) else Phase.WRITING)
 
-    def _reserve(self) -> list[Command]:
-        return [self._record(_NUMBERS, reserve_record(self.ledger.reserved + self._block))]
+    def _reserve(self) -> Command:
+        command = Record(_NUMBERS, reserve_record(self.ledger.reserved + self._block))
+        self._records[_NUMBERS] = (command, self.ledger.number)
+        return command
 
     def _numbers(self, event: Event) -> list[Command]:
-        if isinstance(event, Failed):
-            self._number_failures += 1
-            waiting, self._unnumbered = self._unnumbered, deque()
-            return [one for work in waiting for one in self._refuse(work, event.error)]
-        self._number_failures = 0
         waiting, self._unnumbered = self._unnumbered, deque()
+        if isinstance(event, Failed):
+            return [one for work in waiting for one in self._refuse(work, event.error)]
         return [one for work in waiting for one in self._granted(work)]
 
-    def _found(self, work: _Work, found: Found) -> list[Command]:
+    def _found(self, work: Work, stored: Stored) -> list[Command]:
         assert isinstance(work.request, Transaction)
-        self._known_dimension |= found.stored.dimension is not None
+        self._known_dimension |= stored.dimension is not None
         try:
-            work.plan = plan(work.request, found.stored, work.commit)
+            work.plan = plan(work.request, stored, work.commit)
         except QuantumDBError as error:
             return self._refuse(work, error)
         return self._enter(work, Phase.PREPARING) if work.plan.groups else self._to_recording(work)
 
-    def _to_recording(self, work: _Work) -> list[Command]:
+    def _to_recording(self, work: Work) -> list[Command]:
         assert work.plan is not None
         assert isinstance(work.request, Transaction)
         key, digest = work.request.key, work.request.digest
@@ -307,40 +264,17 @@ class CommitProtocol:
 
     # Steps and what becomes of them
 
-    def _enter(self, work: _Work, phase: Phase) -> list[Command]:
+    def _enter(self, work: Work, phase: Phase) -> list[Command]:
         work.phase, work.failures = phase, 0
         return self._attempt(work)
 
-    def _attempt(self, work: _Work) -> list[Command]:
-        """Return the command of the work's phase."""
-        match work.phase:
-            case Phase.READING:
-                assert isinstance(work.request, Transaction)
-                return [Read(work.id, needs(work.request))]
-            case Phase.PREPARING:
-                assert work.plan is not None
-                return [Prepare(work.id, work.commit, work.plan.groups)]
-            case Phase.ABORTING:
-                return [self._record(work.id, abort_record(work.commit))]
-            case Phase.FINISHING:
-                return [Finish(work.id, work.commit)]
-            case Phase.RECEIPTING:
-                return [self._record(work.id, receipt_record(work.commit))]
-            case Phase.FORGETTING:
-                return [Forget(work.id, work.commit)]
-            case Phase.WRITING:
-                if isinstance(work.request, Upserts):
-                    return [Put(work.id, tuple(replace(one, version=work.commit) for one in work.request.entities))]
-                assert isinstance(work.request, Deletes)
-                return [Erase(work.id, work.request.ids)]
-        assert work.intent is not None
-        return [
-            self._record(work.id, work.intent.record())
-            if work.phase is Phase.RECORDING
-            else Apply(work.id, work.intent)
-        ]
+    def _attempt(self, work: Work) -> list[Command]:
+        command = work.command()
+        if isinstance(command, Record):
+            self._records[work.id] = (command, self.ledger.number)
+        return [command]
 
-    def _failed(self, work: _Work, error: QuantumDBError) -> list[Command]:
+    def _failed(self, work: Work, error: QuantumDBError) -> list[Command]:
         match work.phase:
             case Phase.READING | Phase.WRITING:
                 return self._refuse(work, error)
@@ -348,14 +282,16 @@ class CommitProtocol:
                 answers = self._answer(work, None, error)
                 return [*answers, *self._release(work), *self._enter(work, Phase.FORGETTING)]
             case Phase.RECORDING:
-                unclear = OutcomeUnclear(
-                    f"the transaction could not be written down: {error.detail}; ask again", retry_after_s=1.0
-                )
+                unclear = Unavailable(f"the transaction could not be written down: {error.detail}", retry_after_s=1.0)
                 return [*self._answer(work, None, unclear), *self._enter(work, Phase.ABORTING)]
         work.failures += 1
         return [Wake(work.id, self._retry.pause_s(work.failures, self._rng))]
 
-    def _receipted(self, work: _Work) -> list[Command]:
+    def _finished(self, work: Work) -> list[Command]:
+        assert work.intent is not None
+        return [Note(work.intent), *self._enter(work, Phase.RECEIPTING)]
+
+    def _receipted(self, work: Work) -> list[Command]:
         assert work.intent is not None
         commands = self._answer(work, work.intent.answer(), None)
         commands += self._release(work)
@@ -366,17 +302,20 @@ class CommitProtocol:
             commands += [one for asked in held.values() for one in self._asked(asked)]
         return commands
 
-    def _written(self, work: _Work, result: list[bool]) -> list[Command]:
+    def _written(self, work: Work, result: list[bool]) -> list[Command]:
         self._known_dimension |= isinstance(work.request, Upserts)
         answer = {"commit": work.commit, "existed": result}
-        return [*self._answer(work, answer, None), *self._release(work), *self._end(work)]
+        return [*self._answer(work, answer, None), *self._leave(work)]
 
-    def _refuse(self, work: _Work, error: QuantumDBError) -> list[Command]:
-        return [*self._answer(work, None, error), *self._release(work), *self._end(work)]
+    def _refuse(self, work: Work, error: QuantumDBError) -> list[Command]:
+        return [*self._answer(work, None, error), *self._leave(work)]
 
-    def _forget_or_end(self, work: _Work) -> list[Command]:
+    def _forget_or_end(self, work: Work) -> list[Command]:
         assert work.intent is not None
-        return self._enter(work, Phase.FORGETTING) if work.intent.groups else self._end(work)
+        if work.intent.groups:
+            return self._enter(work, Phase.FORGETTING)
+        self._end(work)
+        return []
 
     def _swept(self, event: Event) -> list[Command]:
         """Drop what the registry kept of transactions that came to nothing, or whose end it was not told."""
@@ -406,45 +345,46 @@ class CommitProtocol:
             return []
         if work in self._unnumbered:
             self._unnumbered.remove(work)
-        return [*self._release(work), *self._end(work)]
+        return self._leave(work)
 
-    def _answer(self, work: _Work, answer: dict[str, Any] | None, error: QuantumDBError | None) -> list[Command]:
+    def _answer(self, work: Work, answer: dict[str, Any] | None, error: QuantumDBError | None) -> list[Command]:
         tickets, work.tickets = work.tickets, []
         for ticket in tickets:
             del self._of_ticket[ticket]
         return [Answer(ticket, answer, error) for ticket in tickets]
 
-    def _release(self, work: _Work) -> list[Command]:
-        if isinstance(work.request, Transaction) and work.request.key is not None:
-            self._of_key.pop(work.request.key, None)
+    def _release(self, work: Work) -> list[Command]:
+        if work.key is not None:
+            self._of_key.pop(work.key, None)
         freed = self._claims.release(work.id)
         return [one for owner in freed for one in self._granted(self._works[owner])]
 
-    def _end(self, work: _Work) -> list[Command]:
-        del self._works[work.id]
-        return []
+    def _leave(self, work: Work) -> list[Command]:
+        self._end(work)
+        return self._release(work)
 
-    def _new_work(self, request: Request | None) -> _Work:
+    def _end(self, work: Work) -> None:
+        del self._works[work.id]
+
+    def _new_work(self, request: Request | None) -> Work:
         self._count += 1
-        work = self._works[self._count] = _Work(self._count, request)
+        work = self._works[self._count] = Work(self._count, request)
         return work
 
     # The journal
-
-    def _record(self, work_id: int, record: dict[str, Any]) -> Record:
-        command = Record(work_id, record)
-        self._records[work_id] = (command, self.ledger.number)
-        return command
 
     def _compaction(self) -> list[Command]:
         """Replace records by a snapshot, up to where all of them have been taken in here."""
         if self.ledger.records_since_snapshot <= max(self._min_records, 2 * self.ledger.size()):
             return []
         through = min([self.ledger.number, *(number for _, number in self._records.values())])
+        if through == 0:
+            return []
         self.ledger.records_since_snapshot = 0
         return [Compact(through, self.ledger.snapshot(self._now_s()))]
 
 
-def _other_transaction(key: str) -> Conflict:
+def _other_transaction(asked: Asked, key: str) -> Answer:
     name = key.partition(":")[2] or key
-    return Conflict(f"the idempotency key {name!r} stands for another transaction; each takes a key of its own")
+    message = f"the idempotency key {name!r} stands for another transaction; each takes a key of its own"
+    return Answer(asked.ticket, None, Conflict(message))

@@ -1,4 +1,4 @@
-"""Entities and groups as JSON records of the commit journal. Vectors are base64 of little-endian float32: no bit is lost."""
+"""Entities and groups as JSON records of the commit journal. Vectors are base64 of little-endian float32."""
 
 from __future__ import annotations
 

@@ -70,8 +70,8 @@ class PointStore(ABC):
         """Return the ``RECORD`` field of the points that exist."""
 
     @abstractmethod
-    def _check_sole_reader(self) -> None:
-        """Raise InvalidRequest where others than this object read the store, or where a read can come in between."""
+    def check_transactions(self) -> None:
+        """Raise InvalidRequest where others read the store too, or where a read can come in between."""
 
     @abstractmethod
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
@@ -108,7 +108,7 @@ class PointStore(ABC):
             Unavailable: the store does not answer.
 
         """
-        self._check_sole_reader()
+        self.check_transactions()
         async with self._writing:
             stored = await self.dimension()
             if upserts:

@@ -212,9 +212,9 @@ def _record_text(entity: Entity, path: str) -> str:
         # Each of the two lets something pass that is not JSON for the other: number keys, integers above 64 bits.
         orjson.dumps(content)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest.at(f"{path}.metadata", f"is not JSON with 64-bit numbers ({error})") from None
+        raise InvalidRequest.at(f"{path}.metadata".lstrip("."), f"is not JSON with 64-bit numbers ({error})") from None
     if text.count("[") + text.count("{") > MAX_METADATA_DEPTH and _depth(entity.metadata) > MAX_METADATA_DEPTH:
-        raise InvalidRequest.at(f"{path}.metadata", f"is nested deeper than {MAX_METADATA_DEPTH} levels")
+        raise InvalidRequest.at(f"{path}.metadata".lstrip("."), f"is nested deeper than {MAX_METADATA_DEPTH} levels")
     return text
 
 

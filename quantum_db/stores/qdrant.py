@@ -210,7 +210,8 @@ class QdrantStore(PointStore):
         )
         return {str(record.id): (record.payload or {}).get(RECORD) for record in records}
 
-    def _check_sole_reader(self) -> None:
+    def check_transactions(self) -> None:
+        """Raise InvalidRequest: other processes search the server directly, and would see a part of several writes."""
         raise InvalidRequest(
             f"{self._name} cannot show several changes at once to all who search it; transactions need the store of "
             "kind qdrant_edge"

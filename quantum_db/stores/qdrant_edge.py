@@ -181,7 +181,7 @@ class QdrantEdgeStore(PointStore):
             records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD], with_vector=False)
         return {str(record.id): (record.payload or {}).get(RECORD) for record in records}
 
-    def _check_sole_reader(self) -> None:
+    def check_transactions(self) -> None:
         """Nothing: no other process can open the folder, and no method suspends between its calls to the shard."""
 
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:

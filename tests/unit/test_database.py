@@ -29,15 +29,26 @@ from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Answer
 from quantum_db.ports import BackendResult, JobRequest
 from quantum_db.refinement import Policy
-from tests.unit.fakes import FakeClock, FakeGroups, FakeJobs, FakeStates, FakeStore, FakeTemplates
+from tests.unit.fakes import (
+    FakeClock,
+    FakeGroups,
+    FakeJobs,
+    FakeJournal,
+    FakeStates,
+    FakeStore,
+    FakeTemplates,
+    coordinator,
+)
 
 
 class Bench:
     def __init__(self, policy: Policy | None = None, jobs: FakeJobs | None = None) -> None:
         self.store, self.jobs, self.states = FakeStore(), jobs or FakeJobs(), FakeStates()
         groups = FakeGroups()
+        self.journal = FakeJournal()
         database = Database(
             store=self.store,
+            writes=coordinator(self.store, groups, self.states, self.journal),
             jobs=self.jobs,
             templates=FakeTemplates(),
             states=self.states,

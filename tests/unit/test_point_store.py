@@ -40,7 +40,7 @@ class Shelf(PointStore):
     async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
         return {key: self.points[key].payload[RECORD] for key in point_ids if key in self.points}
 
-    def _check_sole_reader(self) -> None:
+    def check_transactions(self) -> None:
         return
 
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
