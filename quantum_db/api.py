@@ -10,6 +10,7 @@ from typing import Any
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
 from quantum_db.commits.bodies import (
+    BatchBody,
     TransactionBody,
     TransactionQueryBody,
     UpdateBody,
@@ -26,7 +27,7 @@ from quantum_db.jobs.orders import JobOrder, order_of
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import DEFAULT_TENANT, Answer
 from quantum_db.ports import JobPool
-from quantum_db.requests import BatchBody, Body, EntityBody, GroupBody, MeasureBody, QueryBody, parse
+from quantum_db.requests import Body, EntityBody, GroupBody, MeasureBody, QueryBody, parse
 from quantum_db.views import answer_view, batch_view, entity_view, group_view, item_view, measurement_view
 
 Json = dict[str, Any]

@@ -15,6 +15,7 @@ from quantum_db.circuits.template import Template
 from quantum_db.commits.operations import Deletes, Transaction, Upserts
 from quantum_db.commits.overlay import OverlayStore
 from quantum_db.commits.planning import Stored, needs, plan
+from quantum_db.commits.ports import Writes
 from quantum_db.diversity import Diversifier
 from quantum_db.errors import (
     DeadlineExceeded,
@@ -34,7 +35,6 @@ from quantum_db.ports import (
     StateLog,
     Templates,
     VectorReader,
-    Writes,
 )
 from quantum_db.refinement import Policy, Refiner, exact_scores
 from quantum_db.stores.points import check_storable

@@ -38,7 +38,6 @@ from quantum_db.modes import DEFAULT_MODE, MODES
 from quantum_db.near import near_name
 
 MAX_DIMENSION = 4_096
-MAX_BATCH = 1_000
 MAX_CONTEXTS = 64
 MAX_TOP_K = 100
 MAX_QAOA_TOP_K = 5
@@ -196,23 +195,6 @@ class EntityBody(Body):
             coherence_time_ms=self.coherence_time_ms,
             metadata=self.metadata,
         )
-
-
-class BatchBody(Body):
-    """Several entities to write."""
-
-    vectors: Annotated[list[EntityBody], Field(min_length=1, max_length=MAX_BATCH)]
-    transaction: bool = False
-
-    @field_validator("vectors")
-    @classmethod
-    def _one_id_once_and_one_dimension(cls, bodies: list[EntityBody]) -> list[EntityBody]:
-        first: dict[str, int] = {}
-        for position, body in enumerate(bodies):
-            if body.id in first:
-                refuse(f"has the id {body.id!r} at positions {first[body.id]} and {position}; ids must differ")
-            first[body.id] = position
-        return bodies
 
 
 class AskedContext(Body):

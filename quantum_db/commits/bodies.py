@@ -10,10 +10,8 @@ from quantum_db.commits.operations import MAX_OPERATIONS, CreateGroup, Delete, I
 from quantum_db.errors import InvalidRequest
 from quantum_db.model import Entity
 from quantum_db.requests import (
-    MAX_BATCH,
     MAX_CONTEXTS,
     YEAR_MS,
-    BatchBody,
     Body,
     ContextBody,
     EntityBody,
@@ -29,6 +27,7 @@ from quantum_db.requests import (
     refuse,
 )
 
+MAX_BATCH = 1_000
 MAX_KEY = 255
 Version = Annotated[int, Field(ge=0)]
 
@@ -174,6 +173,23 @@ class TransactionQueryBody(OperationsBody):
     """A query that sees the operations of a transaction that is not committed."""
 
     query: QueryBody
+
+
+class BatchBody(Body):
+    """Several entities to write."""
+
+    vectors: Annotated[list[EntityBody], Field(min_length=1, max_length=MAX_BATCH)]
+    transaction: bool = False
+
+    @field_validator("vectors")
+    @classmethod
+    def _one_id_once_and_one_dimension(cls, bodies: list[EntityBody]) -> list[EntityBody]:
+        first: dict[str, int] = {}
+        for position, body in enumerate(bodies):
+            if body.id in first:
+                refuse(f"has the id {body.id!r} at positions {first[body.id]} and {position}; ids must differ")
+            first[body.id] = position
+        return bodies
 
 
 class LooseBatchBody(Body):

@@ -13,6 +13,7 @@ import numpy as np
 from quantum_db.commits.ledger import STREAM, CommitLedger, Intent, KeyRetention
 from quantum_db.commits.operations import Request, Transaction
 from quantum_db.commits.planning import Needs, Stored
+from quantum_db.commits.ports import CommitGroups
 from quantum_db.commits.protocol import CommitProtocol
 from quantum_db.commits.steps import (
     Answer,
@@ -44,7 +45,7 @@ from quantum_db.errors import Fenced, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.journals.group_commit import GroupCommit
 from quantum_db.lifecycle import Happening, StateEvent
-from quantum_db.ports import Clock, CommitGroups, Journal, StateLog, VectorStore
+from quantum_db.ports import Clock, Journal, StateLog, VectorStore
 
 logger = logging.getLogger(__name__)
 

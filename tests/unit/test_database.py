@@ -237,7 +237,7 @@ async def test_wrong_dimensions_are_told_and_nothing_is_written() -> None:
         await bench.api.query(query(vector=[1, 2, 3]))
     bodies = [{"id": "new", "vector": [1.0] * 8}, {"id": "bad", "vector": [1.0] * 7}]
     with pytest.raises(InvalidRequest, match=r"vectors\[1\]\.vector: has 7 numbers"):
-        await bench.api.insert_batch({"vectors": bodies})
+        await bench.api.insert_batch({"vectors": bodies, "transaction": True})
     assert "new" not in bench.store.entities
 
 
