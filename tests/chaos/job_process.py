@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,6 +67,7 @@ POLICY: Final = PoolPolicy(
 )
 DEADLINE_S: Final = 600.0
 END_S: Final = 40.0
+LOOK_S: Final = 0.01
 SLOW_DISK_S: Final = 0.1
 IN_THE_MIDDLE_S: Final = 0.15
 DONE, FENCED, TOO_LATE = 0, 4, 5
@@ -251,8 +252,7 @@ async def _live(life: Life) -> int:
     stored.resume()
     compacting = asyncio.create_task(_compact(parts)) if life.compacts else None
     await asyncio.gather(_take(life, stored, parts), *(_answer(work, parts) for work in life.works))
-    while parts.journal.ledger.open:  # of those who have left
-        await asyncio.sleep(0.01)
+    await _until(lambda: not parts.journal.ledger.open)  # of those who have left
     if compacting is not None:
         compacting.cancel()
         with suppress(asyncio.CancelledError):
@@ -269,8 +269,8 @@ async def _take(life: Life, stored: StoredJobs, parts: AssembledPool) -> None:
     for work in life.works:
         if work.kind == "job" and work.name not in known:
             await _until_taken(work, stored)
-    while any(job.status == "queued" for job in parts.journal.ledger.jobs.values()):
-        await asyncio.sleep(0.01)
+    jobs = parts.journal.ledger.jobs
+    await _until(lambda: all(job.status != "queued" for job in jobs.values()))
 
 
 async def _until_taken(work: Work, stored: StoredJobs) -> None:
@@ -307,3 +307,11 @@ async def _compact(parts: AssembledPool) -> None:
         await asyncio.sleep(0.02)
         if parts.journal.ledger.number > 0:
             await parts.journal.compact()
+
+
+async def _until(condition: Callable[[], bool]) -> None:
+    for _ in range(int(END_S / LOOK_S)):
+        if condition():
+            return
+        await asyncio.sleep(LOOK_S)
+    raise TimeoutError

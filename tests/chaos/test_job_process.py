@@ -1,6 +1,6 @@
 """Real processes that are killed at every step of a paid job: nothing is paid for twice, nothing is lost.
 
-The journals are real (SQLite, and Redis for a part of the trials), the provider is the emulator in a process of its own.
+The journals are real (SQLite, and Redis for a part of the trials); the provider is the emulator, also a process.
 ``python -m tests.chaos.job_trials SEED`` runs a trial again.
 """
 
