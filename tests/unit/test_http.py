@@ -80,7 +80,7 @@ async def test_the_documented_requests_work_as_they_stand(http: Http) -> None:
     measured = await http.client.post("/api/v2/entanglement/groups/related_docs/measure", json={"shots": 1000})
     assert len(measured.json()["pairs"]) == 3
     assert (await http.client.get("/api/v2/vectors/doc_123")).json()["metadata"] == {"source": "arxiv"}
-    assert (await http.client.delete("/api/v2/vectors/doc_123")).json() == {"id": "doc_123", "deleted": True}
+    assert (await http.client.delete("/api/v2/vectors/doc_123")).json()["deleted"]
     problem(await http.client.get("/api/v2/vectors/doc_123"), 404, "not-found")
 
 
