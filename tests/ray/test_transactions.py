@@ -157,49 +157,71 @@ def store_process(cluster: LiveCluster) -> psutil.Process:
     return found
 
 
+class Stream:
+    """Two clients that send one transaction after the other, until they are stopped."""
+
+    def __init__(self, url: str, prefix: str) -> None:
+        self.url, self.prefix = url, prefix
+        self.acknowledged: set[int] = set()
+        self.refused: set[int] = set()
+        self.wrong: list[str] = []
+        self.stopped = threading.Event()
+        self.threads = [threading.Thread(target=self.send, args=(first,)) for first in (0, 1)]
+        for thread in self.threads:
+            thread.start()
+
+    def send(self, first: int) -> None:
+        with httpx.Client(base_url=self.url, timeout=60.0) as client:
+            for n in range(first, 10_000, 2):
+                if self.stopped.is_set():
+                    return
+                response = post(client, self.prefix, n)
+                if response.status_code == 201:
+                    self.acknowledged.add(n)
+                    continue
+                if response.status_code != 503 or "retry-after" not in response.headers:
+                    self.wrong.append(response.text)
+                self.refused.add(n)
+                time.sleep(0.1)
+
+    def wait_for(self, count: int) -> None:
+        deadline = time.monotonic() + 60.0
+        while len(self.acknowledged) < count:
+            assert time.monotonic() < deadline, f"only {len(self.acknowledged)} of {count} were acknowledged in time"
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self.stopped.set()
+        for thread in self.threads:
+            thread.join()
+        assert not self.wrong, self.wrong[0]
+
+
+def post(client: httpx.Client, prefix: str, n: int) -> httpx.Response:
+    return client.post(PATH, json=body(prefix, n), headers={"idempotency-key": f"{prefix}-{n}"})
+
+
 @pytest.mark.parametrize("round_", range(2))
 def test_a_killed_store_leaves_no_half_and_loses_nothing_acknowledged(
     cluster: LiveCluster, client: httpx.Client, round_: int
 ) -> None:
-    prefix, acknowledged, refused = f"kill{round_}", set(), set()
-    stop = threading.Event()
-
-    def stream(first: int) -> None:
-        with httpx.Client(base_url=cluster.url, timeout=60.0) as own:
-            for n in range(first, 400, 2):
-                if stop.is_set():
-                    return
-                response = own.post(PATH, json=body(prefix, n), headers={"idempotency-key": f"{prefix}-{n}"})
-                if response.status_code == 201:
-                    acknowledged.add(n)
-                else:
-                    assert response.status_code == 503, response.text
-                    assert "retry-after" in response.headers
-                    refused.add(n)
-                    time.sleep(0.1)
-
-    threads = [threading.Thread(target=stream, args=(first,)) for first in (0, 1)]
-    for thread in threads:
-        thread.start()
-    while len(acknowledged) < 10:
-        time.sleep(0.01)
-    store_process(cluster).kill()
-    after = len(acknowledged)
-    deadline = time.monotonic() + 60.0
-    while len(acknowledged) < after + 10 and time.monotonic() < deadline:
-        time.sleep(0.05)
-    stop.set()
-    for thread in threads:
-        thread.join()
-    assert len(acknowledged) >= after + 10, "the store came back by itself"
-    assert refused, "somebody was in between"
-    for n in sorted(acknowledged | refused):
+    prefix = f"kill{round_}"
+    stream = Stream(cluster.url, prefix)
+    try:
+        stream.wait_for(10)
+        store_process(cluster).kill()
+        stream.wait_for(len(stream.acknowledged) + 10)
+    finally:
+        stream.stop()
+    assert stream.refused, "somebody was in between"
+    for n in sorted(stream.acknowledged | stream.refused):
         there = found(client, prefix, n)
         assert len(set(there)) == 1, f"half of {n}: {there}"
-        assert n not in acknowledged or all(there)
-    versions = [client.get(f"/api/v2/vectors/{prefix}-{n}-left").json()["version"] for n in acknowledged]
+        assert n not in stream.acknowledged or all(there)
+    paths = [f"/api/v2/vectors/{prefix}-{n}-left" for n in stream.acknowledged]
+    versions = [client.get(path).json()["version"] for path in paths]
     assert len(set(versions)) == len(versions), "no number comes twice"
-    for n in sorted(refused):
-        again = client.post(PATH, json=body(prefix, n), headers={"idempotency-key": f"{prefix}-{n}"})
+    for n in sorted(stream.refused):
+        again = post(client, prefix, n)
         assert again.status_code == 201, again.text
         assert found(client, prefix, n) == (True, True, True)

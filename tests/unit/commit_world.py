@@ -156,17 +156,25 @@ class World:
         self.take(self.protocol.on(event))
 
     def effect(self, command: Any) -> Event:
+        work = command.work
         match command:
-            case Read(work, needs):
-                return Found(work, self.read(needs))
-            case Record(work, record):
-                return Recorded(work, self.append(record))
-            case Wake(work):
-                return Woken(work)
-            case Sweep(work):
-                return Swept(work, tuple(self.prepared))
-            case Prepare(work, commit, groups):
-                return Prepared(work, self.prepare(commit, groups))
+            case Read(_, needs):
+                event: Event = Found(work, self.read(needs))
+            case Record(_, record):
+                event = Recorded(work, self.append(record))
+            case Wake():
+                event = Woken(work)
+            case Sweep():
+                event = Swept(work, tuple(self.prepared))
+            case Prepare(_, commit, groups):
+                event = Prepared(work, self.prepare(commit, groups))
+            case _:
+                event = Done(work, self.change(command))
+        return event
+
+    def change(self, command: Any) -> Sequence[bool]:
+        there: list[bool] = []
+        match command:
             case Apply(_, intent):
                 self.apply(intent)
             case Finish(_, commit):
@@ -178,13 +186,9 @@ class World:
                 self.plain[entities[0].version] = (entities, ())
                 self.store |= {entity.id: entity for entity in entities}
             case Erase(work, ids):
-                there = [one in self.store for one in ids]
-                commit = self.protocol._works[work].commit
-                self.plain[commit] = ((), ids)
-                for one in ids:
-                    self.store.pop(one, None)
-                return Done(work, there)
-        return Done(command.work)
+                self.plain[self.protocol._works[work].commit] = ((), ids)
+                there = [self.store.pop(one, None) is not None for one in ids]
+        return there
 
     # What lasts
 
