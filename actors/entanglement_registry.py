@@ -11,7 +11,7 @@ from ray.actor import ActorHandle
 
 from actors.shell import ask, named
 from quantum_db.commits.group_commits import GroupCommits
-from quantum_db.groups import GroupTable, record_of
+from quantum_db.groups import GroupTable
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.model import EntanglementGroup
 from quantum_db.ports import Journal
@@ -25,7 +25,8 @@ class EntanglementRegistry:
 
     def __init__(self, journal_path: str) -> None:
         self._journal: Journal = SqliteJournal(Path(journal_path))
-        self._table = GroupTable(record for _, record in self._journal.read(STREAM))
+        self._table = GroupTable()
+        self._table.restore(record for _, record in self._journal.read(STREAM))
         self._commits = GroupCommits(self._journal, self._checked, self._created)
         self._registry = CollectorRegistry()
         self._groups = Gauge("entanglement_groups", "Groups held", registry=self._registry)
@@ -55,12 +56,14 @@ class EntanglementRegistry:
 
     def _checked(self, group: EntanglementGroup) -> EntanglementGroup:
         """Return the group with the version that it would have. Raises Conflict."""
-        return group if self._table.check_new(group) else self._table.get(group.group_id)
+        change = self._table.plan_create(group)
+        return self._table.get(group.group_id) if change is None or change.after is None else change.after
 
     def _created(self, group: EntanglementGroup) -> EntanglementGroup:
-        if self._table.check_new(group):
-            self._journal.append(STREAM, [record_of(group)])
-            self._table.put(group)
+        change = self._table.plan_create(group)
+        if change is not None:
+            self._journal.append(STREAM, [change.record()])
+            self._table.apply(change)
         return self._table.get(group.group_id)
 
     async def metrics(self) -> Snapshot:

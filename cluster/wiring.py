@@ -33,10 +33,13 @@ def deploy(settings: Settings, app_name: str, timeout_s: float) -> None:
     """Start the actors, wait until they are ready, and run the ingress.
 
     Raises:
-        ray.exceptions.GetTimeoutError: an actor was not ready in time.
+        Unavailable: an actor was not ready in time. What an actor raises when it cannot be ready is raised too.
     """
     actors = _start_actors(settings)
-    ray.get([actor.ready.remote() for actor in actors], timeout=timeout_s)
+    try:
+        ray.get([actor.ready.remote() for actor in actors], timeout=timeout_s)
+    except ray.exceptions.GetTimeoutError:
+        raise Unavailable(f"a part of the cluster was not ready within {timeout_s:.0f} s") from None
     ingress = deployment.options(
         num_replicas=settings.ray.replicas,
         max_ongoing_requests=settings.ray.max_ongoing_requests,

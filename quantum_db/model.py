@@ -26,6 +26,7 @@ Weighting = Literal["conditional", "joint"]
 DEFAULT_TENANT = "default"
 DEFAULT_COHERENCE_TIME_MS = 60_000.0
 DEFAULT_MAX_SHOTS = 3_000_000
+MAX_GROUP_MEMBERS = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -28,6 +28,7 @@ from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import (
     DEFAULT_COHERENCE_TIME_MS,
     DEFAULT_MAX_SHOTS,
+    MAX_GROUP_MEMBERS,
     Context,
     EntanglementGroup,
     Entity,
@@ -41,7 +42,6 @@ MAX_DIMENSION = 4_096
 MAX_CONTEXTS = 64
 MAX_TOP_K = 100
 MAX_QAOA_TOP_K = 5
-MAX_GROUP = 1_000
 MAX_SHOTS = 1_000_000
 MAX_ADAPTIVE_SHOTS = 100_000_000
 MAX_TIMEOUT_MS = 60_000
@@ -324,7 +324,7 @@ class GroupBody(Body):
     )
 
     group_id: EntityId
-    entity_ids: Annotated[list[EntityId], Field(min_length=2, max_length=MAX_GROUP)]
+    entity_ids: Annotated[list[EntityId], Field(min_length=2, max_length=MAX_GROUP_MEMBERS)]
     correlation_strength: Annotated[Finite, Field(ge=0.0, le=1.0)]
 
     @field_validator("entity_ids")

@@ -8,9 +8,10 @@ from typing import Any
 from quantum_db.batches import BatchRun
 from quantum_db.circuits.batch_results import EncodeResult, EntangleResult, Result
 from quantum_db.errors import InvalidRequest
-from quantum_db.lifecycle import State
 from quantum_db.measurement import Measurement
 from quantum_db.model import Answer, EntanglementGroup, Entity, Hit
+from quantum_db.states.history import Instances
+from quantum_db.states.records import record_of
 
 
 def entity_view(entity: Entity) -> dict[str, Any]:
@@ -110,9 +111,9 @@ def _result_view(result: Result | None) -> dict[str, Any] | None:
     return {"op": "measure", "counts": counts}
 
 
-def state_view(state: State) -> dict[str, Any]:
-    """Return a state of the lifecycle."""
-    return {**asdict(state), "phase": state.phase.value}
+def instances_view(instances: Instances) -> dict[str, Any]:
+    """Return an entity's state, with the instances before it as its ``history``, newest first."""
+    return {**record_of(instances.current), "history": [record_of(state) for state in instances.earlier]}
 
 
 def _hit_view(hit: Hit) -> dict[str, Any]:

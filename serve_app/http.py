@@ -17,10 +17,10 @@ from starlette.exceptions import HTTPException
 
 from quantum_db.api import Api, JobCalls
 from quantum_db.errors import BodyTooLarge, InvalidRequest, NotFound, QuantumDBError
-from quantum_db.lifecycle import State
 from quantum_db.model import DEFAULT_TENANT
+from quantum_db.states.history import Instances
 from quantum_db.telemetry import CONTENT_TYPE
-from quantum_db.views import state_view
+from quantum_db.views import instances_view
 from serve_app.openapi import complete, documented
 
 logger = logging.getLogger(__name__)
@@ -33,8 +33,8 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 class Cluster(Protocol):
     """What the HTTP layer asks of the cluster around it."""
 
-    async def state(self, entity_id: str) -> State:
-        """Return the lifecycle state of an entity. Raises NotFound."""
+    async def instances(self, entity_id: str) -> Instances:
+        """Return the instances of an entity's state. Raises NotFound."""
 
     async def failing_parts(self) -> list[str]:
         """Return the names of the parts that are not ready."""
@@ -135,8 +135,8 @@ def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) 
 
     @app.get("/api/v2/states/{entity_id:path}", **documented())
     async def state(entity_id: str) -> Response:
-        """Return where the state of an entity stands in its lifecycle."""
-        return _json(state_view(await cluster.state(entity_id)))
+        """Return where the state of an entity stands in its lifecycle, and the instances before it."""
+        return _json(instances_view(await cluster.instances(entity_id)))
 
 
 def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:

@@ -24,10 +24,10 @@ from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
 from quantum_db.database import Database
 from quantum_db.errors import NotFound, QuantumDBError
-from quantum_db.lifecycle import State
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import VectorReader
 from quantum_db.refinement import Policy
+from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
@@ -99,8 +99,8 @@ class ClusterParts:
         else:
             self.store = RemoteStore(self._parts["store"])
 
-    async def state(self, entity_id: str) -> State:
-        return await self.states.state(entity_id)
+    async def instances(self, entity_id: str) -> Instances:
+        return await self.states.instances(entity_id)
 
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:

@@ -201,11 +201,13 @@ class FakeGroups:
         self.commits = GroupCommits(FakeJournal(), self.checked, self.created)
 
     def checked(self, group: EntanglementGroup) -> EntanglementGroup:
-        return group if self.table.check_new(group) else self.table.get(group.group_id)
+        change = self.table.plan_create(group)
+        return self.table.get(group.group_id) if change is None or change.after is None else change.after
 
     def created(self, group: EntanglementGroup) -> EntanglementGroup:
-        if self.table.check_new(group):
-            self.table.put(group)
+        change = self.table.plan_create(group)
+        if change is not None:
+            self.table.apply(change)
         return self.table.get(group.group_id)
 
     async def create(self, group: EntanglementGroup) -> EntanglementGroup:

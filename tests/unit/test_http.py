@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 from quantum_db.errors import NotFound, Overloaded
 from quantum_db.lifecycle import Phase, State
 from quantum_db.refinement import Policy
+from quantum_db.states.history import Instances
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
 from tests.unit.fakes import FakeJobs
@@ -28,10 +29,11 @@ class FakeCluster:
         self.failing: list[str] = []
         self.registry = CollectorRegistry()
 
-    async def state(self, entity_id: str) -> State:
+    async def instances(self, entity_id: str) -> Instances:
         if entity_id != "doc_123":
             raise NotFound(f"there is no state of {entity_id!r}")
-        return State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3)
+        earlier = State(entity_id, 1, Phase.ARCHIVED, 0.5, 1_000.0)
+        return Instances(State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3), (earlier,))
 
     async def failing_parts(self) -> list[str]:
         return self.failing
@@ -170,6 +172,9 @@ async def test_health_and_readiness(http: Http) -> None:
 async def test_states_are_shown(http: Http) -> None:
     body = (await http.client.get("/api/v2/states/doc_123")).json()
     assert (body["phase"], body["generation"], body["measurements"]) == ("measured", 2, 3)
+    assert [(one["phase"], one["generation"], one["expires_at_s"]) for one in body["history"]] == [
+        ("archived", 1, None)
+    ]
     problem(await http.client.get("/api/v2/states/other"), 404, "not-found")
 
 
