@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantum_db.commits.operations import Deletes, Insert, Transaction, Update, Upserts
-from quantum_db.commits.steps import Apply, Gone, Record
+from quantum_db.commits.steps import Apply, Gone, Record, Sweep
 from quantum_db.errors import Conflict, NotFound, Unavailable
 from quantum_db.model import Entity
 from tests.unit.commit_world import VECTOR, World
@@ -49,7 +49,16 @@ def until(world: World, kind: type) -> None:
             world.carry_out(world.records.pop(place - len(world.queue)))
 
 
-def test_the_answer_comes_after_the_receipt_and_names_the_commit_of_all_it_wrote() -> None:
+def test_the_answer_names_the_commit_and_the_claims_are_kept_until_the_receipt() -> None:
+    world = World(0)
+    first, second = world.ask(transaction("a", "b")), world.ask(transaction("b", n=1))
+    while first not in world.answers:
+        world.step()
+    assert {record["t"] for record in world.history} == {"reserve", "intent"}
+    assert not [one for one in world.queue if not isinstance(one, Sweep)], (
+        "the second one waits, for the first may be applied again after a crash"
+    )
+    answered(world, second)
     world = World(0)
     answer = answered(world, world.ask(transaction("a", "b")))
     assert [record["t"] for record in world.history] == ["reserve", "intent", "receipt"]
