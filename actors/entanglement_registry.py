@@ -37,11 +37,15 @@ class EntanglementRegistry:
 
     async def get(self, group_id: str) -> EntanglementGroup:
         """See ``Groups.get``."""
-        return (await self._opened()).table.get(group_id)
+        groups = await self._opened()
+        await groups.commits.wait_for_group(group_id)
+        return groups.table.get(group_id)
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
         """Return the groups of this shard that an entity is in."""
-        return (await self._opened()).table.of_member(entity_id)
+        groups = await self._opened()
+        await groups.commits.wait_for_member(entity_id)
+        return groups.table.of_member(entity_id)
 
     async def update(self, group_id: str, update: GroupUpdate, version: int) -> EntanglementGroup | None:
         """See ``Groups.update``."""
@@ -63,6 +67,22 @@ class EntanglementRegistry:
     async def entities_written(self, entity_ids: Sequence[str]) -> None:
         """See ``Groups.entities_written``."""
         (await self._opened()).entities_written(entity_ids)
+
+    async def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
+        """See ``CommitGroups.prepare``; the groups of this shard, which may be none."""
+        return await (await self._opened()).prepare(commit, groups)
+
+    async def finish(self, commit: int) -> None:
+        """See ``CommitGroups.finish``."""
+        await (await self._opened()).finish(commit)
+
+    async def forget(self, commit: int) -> None:
+        """See ``CommitGroups.forget``."""
+        await (await self._opened()).forget(commit)
+
+    async def commits(self) -> tuple[int, ...]:
+        """See ``CommitGroups.commits``."""
+        return await (await self._opened()).commits.commits()
 
     async def changes(self, after: Cursor | None, timeout_s: float) -> Changes:
         """See ``ChangeFeed.after``."""

@@ -11,7 +11,7 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ray.actor import ActorHandle
 
-from actors.shell import ask
+from actors.shell import ask, named
 from quantum_db.change_feed import Changes, Cursor
 from quantum_db.errors import Unavailable
 from quantum_db.groups import GroupPage, GroupUpdate, merged_pages
@@ -66,6 +66,51 @@ class RemoteGroups:
 
     def _of(self, group_id: str) -> ActorHandle[Any]:
         return self._shards[shard_of(group_id, len(self._shards))]
+
+
+class RemoteCommitGroups:
+    """Implements ``CommitGroups``; the shards are looked up when they are first needed.
+
+    Every shard takes part in every transaction that makes groups, so each knows those that it may be asked to finish.
+    """
+
+    def __init__(self, shards: int) -> None:
+        self._names = [f"groups-{shard}" for shard in range(shards)]
+        self._shards: list[ActorHandle[Any]] = []
+
+    async def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
+        parts: list[list[EntanglementGroup]] = [[] for _ in self._names]
+        for group in groups:
+            parts[shard_of(group.group_id, len(parts))].append(group)
+        calls = (ask(shard.prepare.remote(commit, part)) for shard, part in zip(self._found(), parts, strict=True))
+        answers = await asyncio.gather(*calls, return_exceptions=True)
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                await self.forget(commit)
+                raise answer
+        made = {group.group_id: group for answer in answers for group in cast(tuple[EntanglementGroup, ...], answer)}
+        return tuple(made[group.group_id] for group in groups)
+
+    async def finish(self, commit: int) -> None:
+        await asyncio.gather(*(ask(shard.finish.remote(commit)) for shard in self._found()))
+
+    async def forget(self, commit: int) -> None:
+        await asyncio.gather(*(ask(shard.forget.remote(commit)) for shard in self._found()))
+
+    async def commits(self) -> tuple[int, ...]:
+        found = await asyncio.gather(*(ask(shard.commits.remote()) for shard in self._found()))
+        return tuple(sorted({commit for commits in found for commit in commits}))
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        await RemoteGroups(self._found()).entity_deleted(entity_id)
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        await RemoteGroups(self._found()).entities_written(entity_ids)
+
+    def _found(self) -> list[ActorHandle[Any]]:
+        if not self._shards:
+            self._shards = [named(name) for name in self._names]
+        return self._shards
 
 
 class ChangeFollower:

@@ -95,6 +95,10 @@ class GroupTable:
     def __len__(self) -> int:
         return len(self._groups)
 
+    def holds(self, group_id: str) -> bool:
+        """Return whether there is such a group."""
+        return group_id in self._groups
+
     def get(self, group_id: str) -> EntanglementGroup:
         """Return a group. Raises NotFound."""
         group = self._groups.get(group_id)

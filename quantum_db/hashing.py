@@ -19,8 +19,8 @@ class HashChains:
     """
 
     def __init__(self, rows: int) -> None:
-        """Make room for rows below ``rows``."""
-        self._keys = np.zeros(rows, dtype=np.int64)
+        """Make room for rows below ``rows``. ``keys`` are those of all rows."""
+        self.keys = np.zeros(rows, dtype=np.int64)
         self._next = np.full(rows, NONE, dtype=np.int32)
         self._heads = np.full(1 << max(1, (rows - 1).bit_length()), NONE, dtype=np.int32)
         self._mask = len(self._heads) - 1
@@ -28,7 +28,7 @@ class HashChains:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self._keys.nbytes + self._next.nbytes + self._heads.nbytes
+        return self.keys.nbytes + self._next.nbytes + self._heads.nbytes
 
     def find(
         self, keys: NDArray[np.int64], same: Callable[[Rows, NDArray[np.intp]], NDArray[np.bool_]] | None = None
@@ -42,7 +42,7 @@ class HashChains:
         walking = np.flatnonzero(found != NONE)
         while walking.size:
             rows = found[walking]
-            here = self._keys[rows] == keys[walking]
+            here = self.keys[rows] == keys[walking]
             if same is not None:
                 here[here] = same(rows[here], walking[here])
             walking = walking[~here]
@@ -53,18 +53,18 @@ class HashChains:
     def find_one(self, key: int, same: Callable[[int], bool]) -> int:
         """Return the row of one key, or ``NONE``."""
         row = int(self._heads[key & self._mask])
-        while row != NONE and not (int(self._keys[row]) == key and same(row)):
+        while row != NONE and not (int(self.keys[row]) == key and same(row)):
             row = int(self._next[row])
         return row
 
     def add(self, rows: Rows, keys: NDArray[np.int64]) -> None:
         """Hold rows that are not held yet."""
-        self._keys[rows] = keys
+        self.keys[rows] = keys
         self._link(rows)
 
     def remove(self, rows: Rows) -> None:
         """Let go of held rows. The chains that they are in are made anew."""
-        buckets = np.unique(self._keys[rows] & self._mask)
+        buckets = np.unique(self.keys[rows] & self._mask)
         chained, members = self._heads[buckets], []
         while (chained := chained[chained != NONE]).size:
             members.append(chained)
@@ -77,7 +77,7 @@ class HashChains:
         """Return the length of each chain; a cycle makes it longer than there are rows. For tests."""
         lengths, buckets = np.zeros(len(self._heads), dtype=np.int64), np.arange(len(self._heads))
         chained = self._heads
-        while lengths.max() <= len(self._keys) and (buckets := buckets[chained != NONE]).size:
+        while lengths.max() <= len(self.keys) and (buckets := buckets[chained != NONE]).size:
             lengths[buckets] += 1
             chained = self._next[chained[chained != NONE]]
         return lengths
@@ -85,7 +85,7 @@ class HashChains:
     def _link(self, rows: Rows) -> None:
         if not rows.size:
             return
-        packed = np.sort(((self._keys[rows] & self._mask) << 32) | rows)
+        packed = np.sort(((self.keys[rows] & self._mask) << 32) | rows)
         buckets, ordered = packed >> 32, (packed & 0xFFFFFFFF).astype(np.int32)
         last = np.append(buckets[1:] != buckets[:-1], True)
         following = np.append(ordered[1:], np.int32(NONE))

@@ -38,7 +38,7 @@ class LastNumbers:
     @property
     def nbytes(self) -> int:
         """Bytes of the arrays."""
-        return self._digests.nbytes + self._numbers.nbytes + self._chains.nbytes
+        return self._numbers.nbytes + self._chains.nbytes
 
     def last(self, ids: NDArray[np.object_]) -> NDArray[np.uint32]:
         """Return the last number of each id, or ``floor``."""
@@ -61,7 +61,7 @@ class LastNumbers:
             end = min(start + RECORD_SIZE, self._count)
             yield {
                 "floor": self.floor,
-                "digests": self._digests[start:end].view(np.uint64).tolist(),
+                "digests": self._chains.keys[start:end].view(np.uint64).tolist(),
                 "numbers": self._numbers[start:end].tolist(),
             }
 
@@ -98,12 +98,12 @@ class LastNumbers:
 
     def _append(self, digests: NDArray[np.int64], numbers: NDArray[np.uint32]) -> None:
         rows = np.arange(self._count, self._count + len(digests), dtype=np.int32)
-        self._digests[rows], self._numbers[rows] = digests, numbers
+        self._numbers[rows] = numbers
         self._chains.add(rows, digests)
         self._count += len(digests)
 
     def _forget(self) -> None:
-        digests, numbers = self._digests[: self._count], self._numbers[: self._count]
+        digests, numbers = self._chains.keys[: self._count], self._numbers[: self._count]
         forgotten = self._count - self._bound // 2
         self.floor = max(self.floor, int(np.partition(numbers, forgotten - 1)[forgotten - 1]))
         kept = numbers > self.floor
@@ -111,7 +111,6 @@ class LastNumbers:
         self._append(digests[kept], numbers[kept])
 
     def _clear(self) -> None:
-        self._digests = np.zeros(self._bound, dtype=np.int64)
         self._numbers = np.zeros(self._bound, dtype=np.uint32)
         self._chains = HashChains(self._bound)
         self._count = 0

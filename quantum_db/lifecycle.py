@@ -107,22 +107,24 @@ def step(state: State, event: StateEvent) -> State:
     phase = STEPS.get((state.phase, event.what))
     if phase is None:
         raise IllegalTransition(refusal(event.entity_id, state.generation, state.phase, event.what))
-    after = replace(state, phase=phase)
-    if phase is not state.phase:
-        after = replace(after, since_s=event.at_s)
-    if event.what is Happening.MEASURED:
-        after = replace(after, measurements=state.measurements + 1)
-    if event.what is Happening.PREPARED and phase is Phase.ACTIVE and state.phase is not Phase.ACTIVE:
+    if event.what is Happening.PREPARED and phase is not state.phase:
         coherence_time_ms = event.coherence_time_ms or state.coherence_time_ms
         again = state.phase in (Phase.DECOHERED, Phase.ARCHIVED)
-        after = replace(
-            after,
+        return replace(
+            state,
             generation=state.generation + again,
+            phase=phase,
+            since_s=event.at_s,
             coherence_time_ms=coherence_time_ms,
             expires_at_s=event.at_s + coherence_time_ms / 1000.0,
             measurements=0,
         )
-    return after
+    return replace(
+        state,
+        phase=phase,
+        since_s=state.since_s if phase is state.phase else event.at_s,
+        measurements=state.measurements + (event.what is Happening.MEASURED),
+    )
 
 
 def aged(state: State, now_s: float) -> State:

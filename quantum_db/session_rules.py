@@ -14,14 +14,14 @@ import numpy as np
 
 from quantum_db.entanglement_rules import partners
 from quantum_db.model import Candidates, Hit, Query
-from quantum_db.ports import Groups, Sessions, VectorStore
+from quantum_db.ports import Groups, Sessions, VectorReader
 from quantum_db.sessions import Observation, SessionKey
 
 
 class SessionRules:
     """Applies sessions to queries."""
 
-    def __init__(self, sessions: Sessions, groups: Groups, store: VectorStore, new_key: Callable[[], str]) -> None:
+    def __init__(self, sessions: Sessions, groups: Groups, store: VectorReader, new_key: Callable[[], str]) -> None:
         """Join the parts. ``new_key`` names measurements."""
         self._sessions = sessions
         self._groups = groups

@@ -8,6 +8,7 @@ from typing import Any
 
 from quantum_db.batches import BatchRun
 from quantum_db.circuits.batch_results import EncodeResult, EntangleResult, Result
+from quantum_db.errors import InvalidRequest
 from quantum_db.measurement import Measurement
 from quantum_db.model import Answer, EntanglementGroup, Entity, Hit
 from quantum_db.states.history import Instances
@@ -15,7 +16,7 @@ from quantum_db.states.records import record_of
 
 
 def entity_view(entity: Entity) -> dict[str, Any]:
-    """Return the body that would write this entity. Vectors are the stored unit vectors."""
+    """Return the body that would write this entity, with its version. Vectors are the stored unit vectors."""
     contexts = []
     for context in entity.contexts:
         view: dict[str, Any] = {"name": context.name, "weight": context.weight}
@@ -30,7 +31,15 @@ def entity_view(entity: Entity) -> dict[str, Any]:
         "contexts": contexts,
         "coherence_time_ms": entity.coherence_time_ms,
         "metadata": dict(entity.metadata),
+        "version": entity.version,
     }
+
+
+def item_view(entity_id: str | None, version: int | None, error: InvalidRequest | None) -> dict[str, Any]:
+    """Return what became of one entity of a batch."""
+    if error is not None:
+        return {"id": entity_id, "status": "refused", "problem": error.problem()}
+    return {"id": entity_id, "status": "written", "version": version}
 
 
 def answer_view(answer: Answer, explain: bool) -> dict[str, Any]:

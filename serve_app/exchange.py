@@ -40,6 +40,16 @@ def tenant_of(request: Request) -> str:
     return name
 
 
+def expected_version(request: Request) -> int | None:
+    """Return the version that the caller expects (``If-Match``), if any."""
+    given = request.headers.get("if-match")
+    if given is None or given == "*":
+        return None
+    if not re.fullmatch(r'"[0-9]{1,18}"', given):
+        raise InvalidRequest.at("if-match", 'must be a version in quotes, as the ETag says: "17"')
+    return int(given[1:-1])
+
+
 def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
     """Return a JSON response."""
     return Response(orjson.dumps(value), status, headers, media_type="application/json")

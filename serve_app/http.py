@@ -18,6 +18,7 @@ from quantum_db.api import Api, JobCalls
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.states.history import Instances
 from quantum_db.telemetry import CONTENT_TYPE
+from serve_app.exchange import expected_version as _version
 from serve_app.exchange import json_body as _json_body
 from serve_app.exchange import json_response as _json
 from serve_app.exchange import tenant_of as _tenant
@@ -27,6 +28,7 @@ from serve_app.routes_states import add_states
 
 logger = logging.getLogger(__name__)
 
+KEY_HEADER = "idempotency-key"
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -69,13 +71,22 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
 
     @app.post("/api/v2/vectors/batch", **documented("insert_batch", 201))
     async def insert_batch(request: Request) -> Response:
-        """Write up to 1,000 entities: all, or none if one is wrong."""
-        return _json(await api.insert_batch(await body(request)), 201)
+        """Write up to 1,000 entities: each for itself (207 when some are refused), or all or none as a transaction."""
+        answer = await api.insert_batch(await body(request), request.headers.get(KEY_HEADER), _tenant(request))
+        return _json(answer, 207 if answer.get("refused") else 201)
 
     @app.get("/api/v2/vectors/{entity_id:path}", **documented())
     async def fetch(entity_id: str) -> Response:
         """Return an entity. Its vectors are unit vectors."""
-        return _json(await api.fetch(entity_id))
+        entity = await api.fetch(entity_id)
+        return _json(entity, headers={"ETag": f'"{entity["version"]}"'})
+
+    @app.patch("/api/v2/vectors/{entity_id:path}", **documented("update"))
+    async def update(request: Request, entity_id: str) -> Response:
+        """Replace fields of an entity; with If-Match, only one of that version."""
+        key = request.headers.get(KEY_HEADER)
+        answer = await api.update(entity_id, await body(request), _version(request), key, _tenant(request))
+        return _json(answer, headers={"ETag": f'"{answer["version"]}"'})
 
     @app.delete("/api/v2/vectors/{entity_id:path}", **documented())
     async def delete(entity_id: str) -> Response:
@@ -86,6 +97,16 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     async def query(request: Request) -> Response:
         """Find the entities nearest to a vector, in a context or in none."""
         return _json(await api.query(await body(request), _tenant(request)))
+
+    @app.post("/api/v2/transactions", **documented("transact", 201))
+    async def transact(request: Request) -> Response:
+        """Insert, update, delete and entangle, all or nothing: nobody sees a part of it."""
+        return _json(await api.transact(await body(request), request.headers.get(KEY_HEADER), _tenant(request)), 201)
+
+    @app.post("/api/v2/transactions/query", **documented("query_under"))
+    async def query_under(request: Request) -> Response:
+        """Answer a query as if operations had taken place. Nothing is written."""
+        return _json(await api.query_under(await body(request), _tenant(request)))
 
 
 def _add_quantum(app: FastAPI, api: Api, max_body_bytes: int) -> None:

@@ -17,7 +17,7 @@ from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import CALL_TIMEOUT_S, ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
-from actors.store_shard import RemoteStore
+from actors.store_shard import RemoteStore, RemoteWrites
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
@@ -26,7 +26,7 @@ from quantum_db.database import Database
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.invalidation import Invalidations
 from quantum_db.measurement import GroupMeasurement
-from quantum_db.ports import VectorStore
+from quantum_db.ports import VectorReader
 from quantum_db.refinement import Policy
 from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
@@ -39,7 +39,7 @@ PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
 HANDLE_CALLS = frozenset(
     {
-        *("insert", "insert_batch", "fetch", "delete", "query", "execute_batch"),
+        *("insert", "insert_batch", "fetch", "update", "delete", "query", "query_under", "transact", "execute_batch"),
         *("create_group", "group", "update_group", "delete_group", "list_groups", "measure_group"),
         *("session", "end_session"),
     }
@@ -53,7 +53,8 @@ class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
     Attributes:
-        qdrant_url: the Qdrant server, or None for the embedded store behind the actor ``store``.
+        qdrant_url: the Qdrant server that is searched from here, or None for the embedded store behind the actor
+            ``store``, through which all writes go in either case.
     """
 
     policy: Policy
@@ -73,8 +74,7 @@ class ClusterParts:
         self.registry = CollectorRegistry()
         shards = [f"states-{shard}" for shard in range(config.state_shards)]
         group_shards = [f"groups-{shard}" for shard in range(config.group_shards)]
-        embedded = [] if config.qdrant_url else ["store"]
-        self._parts = {name: named(name) for name in (*embedded, "circuits", POOL_NAME, *group_shards, *shards)}
+        self._parts = {name: named(name) for name in ("store", "circuits", POOL_NAME, *group_shards, *shards)}
         self._hub = named("metrics")
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
@@ -88,7 +88,8 @@ class ClusterParts:
         self.sessions = RemoteSessions([self._parts[name] for name in shards])
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
-        self.store: VectorStore
+        self.writes = RemoteWrites(self._parts["store"])
+        self.store: VectorReader
         if config.qdrant_url:
             key = os.environ.get(config.qdrant_key_env)
             self.store = connect(config.qdrant_url, key, config.qdrant_collection, CALL_TIMEOUT_S)
@@ -134,6 +135,7 @@ class ClusterParts:
 def _api(parts: ClusterParts, policy: Policy) -> Api:
     database = Database(
         store=parts.store,
+        writes=parts.writes,
         jobs=parts.jobs,
         templates=parts.templates,
         states=parts.states,

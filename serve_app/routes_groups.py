@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import re
-
 from fastapi import FastAPI, Request, Response
 
 from quantum_db.api import Api, Json
 from quantum_db.errors import InvalidRequest
-from serve_app.exchange import json_body, json_response, tenant_of
+from serve_app.exchange import expected_version, json_body, json_response, tenant_of
 from serve_app.openapi import documented
 
 
@@ -34,7 +32,7 @@ def add_groups(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     async def update_group(request: Request, group_id: str) -> Response:
         """Take members in, let members go, set the strength: as one, of the version that If-Match or the body says."""
         body = await json_body(request, max_body_bytes)
-        version = _asked_version(request)
+        version = expected_version(request)
         if isinstance(body, dict) and version is not None:
             body = {"expected_version": version, **body}
             if body["expected_version"] != version:
@@ -44,23 +42,13 @@ def add_groups(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     @app.delete("/api/v2/entanglement/groups/{group_id:path}", **documented())
     async def delete_group(request: Request, group_id: str) -> Response:
         """Delete a group, of the version that If-Match says if it is there."""
-        return json_response(await api.delete_group(group_id, _asked_version(request)))
+        return json_response(await api.delete_group(group_id, expected_version(request)))
 
     @app.post("/api/v2/entanglement/groups/{group_id:path}/measure", **documented("measure_group"))
     async def measure_group(request: Request, group_id: str) -> Response:
         """Run a group's circuit and return the correlations of its members."""
         body = await json_body(request, max_body_bytes)
         return json_response(await api.measure_group(group_id, body, tenant_of(request)))
-
-
-def _asked_version(request: Request) -> int | None:
-    given = request.headers.get("if-match")
-    if given is None or given == "*":
-        return None
-    found = re.fullmatch(r'"?([1-9][0-9]{0,9})"?', given)
-    if found is None:
-        raise InvalidRequest.at("if-match", f'must be the version of a group, like "3", not {given[:60]!r}')
-    return int(found[1])
 
 
 def _with_version(group: Json, status: int = 200) -> Response:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,11 +59,7 @@ class EventBatch:
             self.ids[positions], self.codes[positions], self.at_s[positions], self.coherence_ms[positions]
         )
 
-    def event(self, position: int) -> StateEvent:
-        """Return one event."""
-        return StateEvent(
-            self.ids[position],
-            HAPPENINGS[self.codes[position]],
-            float(self.at_s[position]),
-            float(self.coherence_ms[position]) or None,
-        )
+    def __iter__(self) -> Iterator[StateEvent]:
+        columns = (self.ids.tolist(), self.codes.tolist(), self.at_s.tolist(), self.coherence_ms.tolist())
+        for entity_id, code, at_s, coherence_ms in zip(*columns, strict=True):
+            yield StateEvent(entity_id, HAPPENINGS[code], at_s, coherence_ms or None)

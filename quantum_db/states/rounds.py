@@ -120,8 +120,8 @@ class Rounds:
             state = self._states.state(row, self._events.ids[self._at[one]])
         generation = int(self._states.generation[row])
         latest = state
-        for place in range(self._at[one], self._end[one]):
-            event = self._events.event(place)
+        start, end = int(self._at[one]), int(self._end[one])
+        for place, event in enumerate(self._events.take(slice(start, end)), start):
             if state is not None and (older := aged(state, event.at_s)) is not state:
                 self._log.note_one(row, state.phase.code, older)
                 state = latest = older

@@ -27,7 +27,7 @@ from quantum_db.states.timers import Timers
 CHUNK: Final = 16_384
 """Events that are applied at a time; after each chunk the table is within its capacity again."""
 SLACK: Final = 64
-"""An eviction frees this fraction of the capacity beyond what it must."""
+"""An eviction frees one in so many places beyond what it must, so that it pays."""
 REMEMBERED: Final = 500_000
 """Archived entities whose exact generation is remembered; 10 MB."""
 
@@ -184,7 +184,7 @@ class StateTable:
         self._timers.set(live, self._states.expires_at_s[live])
 
     def _evict(self, now_s: float) -> Transitions:
-        """Archive the least recently touched of a table that is too full, and some more, so that it pays."""
+        """Archive the least recently touched of a table that is too full."""
         too_many = len(self) - self._capacity
         if too_many <= 0:
             return Transitions.concatenated([])

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from quantum_db.commits.bodies import BatchBody
 from quantum_db.errors import InvalidRequest, QuantumDBError
 from quantum_db.group_bodies import GroupBody
-from quantum_db.requests import BatchBody, Body, EntityBody, QueryBody, parse
+from quantum_db.requests import Body, EntityBody, QueryBody, parse
 
 ENTITY = {
     "id": "doc_123",
