@@ -63,6 +63,9 @@ class RemoteStore:
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         return cast(list[bool], await ask(self._actor.call.remote("delete", list(ids))))
 
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        return cast(tuple[list[Entity], str | None], await ask(self._actor.call.remote("scroll", after, limit)))
+
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
         return cast(list[Candidates], await ask(self._actor.call.remote("search", list(searches))))
 

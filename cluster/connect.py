@@ -33,6 +33,10 @@ class ClusterHandle:
         """Return an entity."""
         return self._call("fetch", entity_id)
 
+    def scroll(self, **page: Any) -> dict[str, Any]:
+        """Return a page of all entities, as ``GET /api/v2/vectors``."""
+        return self._call("scroll", page)
+
     def delete(self, entity_id: str) -> dict[str, Any]:
         """Delete an entity."""
         return self._call("delete", entity_id)

@@ -78,6 +78,10 @@ class Database:
             raise NotFound(f"there is no entity {entity_id!r}")
         return entity
 
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        """Return a page of all entities and the cursor of the next; see ``VectorStore.scroll``."""
+        return await self._store.scroll(after, limit)
+
     async def delete(self, entity_id: str) -> None:
         """Delete an entity. Raises NotFound, also for the second time."""
         (existed,) = await self._store.delete([entity_id])

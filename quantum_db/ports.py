@@ -40,6 +40,17 @@ class VectorStore(Protocol):
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         """Delete the entities; return for each id whether it was there. Idempotent in effect."""
 
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        """Return the next entities of all, and the cursor of those that follow, None at the end.
+
+        The order is the store's own and does not change: an entity that is there during the whole of a scroll comes
+        exactly once, however many are written or deleted meanwhile.
+
+        Args:
+            after: the cursor that the call before returned; None begins.
+            limit: at least 1; there may be fewer before the end, where entities are large.
+        """
+
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
         """Answer several searches in one call. A store without data answers with no candidates."""
 

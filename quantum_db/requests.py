@@ -47,6 +47,8 @@ MAX_SHOTS = 1_000_000
 MAX_ADAPTIVE_SHOTS = 100_000_000
 MAX_TIMEOUT_MS = 60_000
 MAX_METADATA_BYTES = 65_536
+UNIT_TOLERANCE = 2e-7
+"""How far rounding to float32 may take a unit vector's norm from 1: at most half an ulp, 6e-8."""
 YEAR_MS = 365.0 * 86_400_000.0
 
 BodyType = TypeVar("BodyType", bound="Body")
@@ -73,6 +75,8 @@ def _unit_vector(value: object) -> Vector:
     largest = np.abs(wide).max()
     if largest == 0.0:
         refuse("is the zero vector, which has no direction")
+    if largest <= 1.0 and abs(np.linalg.norm(wide) - 1.0) < UNIT_TOLERANCE:
+        return wide.astype(np.float32)  # a stored vector comes back as it is, to the last bit
     wide /= largest  # before squaring, so that no norm overflows or vanishes
     return np.asarray(wide / np.linalg.norm(wide), dtype=np.float32)
 
@@ -198,6 +202,14 @@ class BatchBody(Body):
                 refuse(f"has the id {body.id!r} at positions {first[body.id]} and {position}; ids must differ")
             first[body.id] = position
         return bodies
+
+
+class VectorPageBody(Body):
+    """Which entities to list: those after a cursor, with their vectors or without."""
+
+    cursor: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")] | None = None
+    limit: Annotated[int, Field(ge=1, le=MAX_BATCH)] = 100
+    vectors: bool = True
 
 
 class AskedContext(Body):

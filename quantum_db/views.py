@@ -12,16 +12,19 @@ from quantum_db.measurement import Measurement
 from quantum_db.model import Answer, EntanglementGroup, Entity, Hit
 
 
-def entity_view(entity: Entity) -> dict[str, Any]:
-    """Return the body that would write this entity. Vectors are the stored unit vectors."""
+def entity_view(entity: Entity, vectors: bool = True) -> dict[str, Any]:
+    """Return the body that would write this entity, or what is left of it without its vectors.
+
+    Vectors are the stored unit vectors.
+    """
     contexts = []
     for context in entity.contexts:
         view: dict[str, Any] = {"name": context.name, "weight": context.weight}
-        if context.vector is not None:
+        if vectors and context.vector is not None:
             view["vector"] = context.vector.tolist()
         contexts.append(view)
     body: dict[str, Any] = {"id": entity.id}
-    if entity.vector is not None:
+    if vectors and entity.vector is not None:
         body["vector"] = entity.vector.tolist()
     return {
         **body,

@@ -69,6 +69,11 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
         """Write up to 1,000 entities: all, or none if one is wrong."""
         return _json(await api.insert_batch(await body(request)), 201)
 
+    @app.get("/api/v2/vectors", **documented())
+    async def scroll(cursor: str | None = None, limit: int = 100, vectors: bool = True) -> Response:
+        """List all entities; ``next`` is the cursor of the next page. An entity that stays comes exactly once."""
+        return _json(await api.scroll({"cursor": cursor, "limit": limit, "vectors": vectors}))
+
     @app.get("/api/v2/vectors/{entity_id:path}", **documented())
     async def fetch(entity_id: str) -> Response:
         """Return an entity. Its vectors are unit vectors."""

@@ -179,6 +179,19 @@ class QdrantEdgeStore(PointStore):
             records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD, SLOT], with_vector=True)
         return {str(record.id): found(record.payload, 0.0, record.vector) for record in records}
 
+    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+        request = edge.ScrollRequest(
+            offset=first,
+            limit=limit,
+            filter=edge.Filter(must=[edge.FieldCondition(SLOT, match=edge.MatchValue(0))]),
+            with_payload=[RECORD, SLOT],
+            with_vector=True,
+        )
+        with self._failing_as(CorruptData, "read"):
+            records, following = self._open_shard().scroll(request)
+        heads = [found(record.payload, 0.0, record.vector) for record in records]
+        return heads, None if following is None else str(following)
+
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
         requests = [
             edge.QueryRequest(

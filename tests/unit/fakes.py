@@ -16,6 +16,7 @@ from quantum_db.jobs.rounds import run_here
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
 from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
+from quantum_db.stores.points import point_id
 
 
 class FakeClock:
@@ -47,6 +48,13 @@ class FakeStore:
 
     async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
         return [self.entities.get(entity_id) for entity_id in ids]
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        ids = sorted(
+            (i for i in self.entities if after is None or point_id(i, 0) >= after), key=lambda i: point_id(i, 0)
+        )
+        following = point_id(ids[limit], 0) if len(ids) > limit else None
+        return [self.entities[i] for i in ids[:limit]], following
 
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         return [self.entities.pop(entity_id, None) is not None for entity_id in ids]
