@@ -37,18 +37,8 @@ from serve_app.query_metrics import QueryMetrics
 PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
 HANDLE_CALLS = frozenset(
-    {
-        "insert",
-        "insert_batch",
-        "fetch",
-        "scroll",
-        "delete",
-        "query",
-        "create_group",
-        "group",
-        "measure_group",
-        "execute_batch",
-    }
+    {"insert", "insert_batch", "fetch", "scroll", "delete", "query"}
+    | {"create_group", "group", "measure_group", "execute_batch"}
 )
 JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
 """Of ``JobCalls``; by handle they are called ``jobs.submit`` and so on."""
