@@ -48,7 +48,9 @@ MAX_ADAPTIVE_SHOTS = 100_000_000
 MAX_TIMEOUT_MS = 60_000
 MAX_METADATA_BYTES = 65_536
 UNIT_TOLERANCE = 2e-7
-"""How far rounding to float32 may take a unit vector's norm from 1: at most half an ulp, 6e-8."""
+"""How far rounding to float32 may take a unit vector's norm from 1; half an ulp is 6e-8."""
+WEIGHT_TOLERANCE = 1e-13
+"""How far rounding may take the sum of normalised weights from 1, at most 64 times half an ulp."""
 YEAR_MS = 365.0 * 86_400_000.0
 
 BodyType = TypeVar("BodyType", bound="Body")
@@ -178,6 +180,8 @@ class EntityBody(Body):
         """Return the entity with normalised weights."""
         largest = max((c.weight for c in self.contexts), default=1.0)  # divided first: a sum could overflow
         total = sum(context.weight / largest for context in self.contexts)
+        if abs(sum(context.weight for context in self.contexts) - 1.0) < WEIGHT_TOLERANCE:
+            largest = total = 1.0  # stored weights come back as they are, to the last bit
         return Entity(
             id=self.id,
             vector=self.vector,

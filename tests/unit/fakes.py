@@ -50,11 +50,9 @@ class FakeStore:
         return [self.entities.get(entity_id) for entity_id in ids]
 
     async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
-        ids = sorted(
-            (i for i in self.entities if after is None or point_id(i, 0) >= after), key=lambda i: point_id(i, 0)
-        )
-        following = point_id(ids[limit], 0) if len(ids) > limit else None
-        return [self.entities[i] for i in ids[:limit]], following
+        left = sorted((point_id(i, 0), i) for i in self.entities if point_id(i, 0) >= (after or ""))
+        following = left[limit][0] if len(left) > limit else None
+        return [self.entities[i] for _, i in left[:limit]], following
 
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         return [self.entities.pop(entity_id, None) is not None for entity_id in ids]
