@@ -1,0 +1,111 @@
+"""Pages and batches of entities over HTTP, for the commands that move data in and out of a running cluster."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final
+
+import httpx
+import orjson
+
+from cluster.runtime import RUNTIME_FILE
+from quantum_db.errors import InvalidRequest, QuantumDBError, Unavailable
+
+REQUEST_TIMEOUT_S: Final = 120.0
+PATIENCE_S: Final = 60.0
+"""How long a cluster may refuse connections or answer 503 before a command gives up."""
+
+_PAUSE_S: Final = 0.5
+_TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+_REFUSED: Final = frozenset({400, 409, 413, 422})
+
+
+class Refused(QuantumDBError):
+    """The cluster will not take what was sent, however often."""
+
+    slug, status, title = "refused", 422, "The cluster refused this"
+
+
+class ClusterClient:
+    """A connection to one cluster. Only calls that may be repeated: what does not answer is asked again for a while."""
+
+    def __init__(self, url: str, patience_s: float = PATIENCE_S) -> None:
+        self.url = url
+        self._patience_s = patience_s
+        try:
+            self._http = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False)
+        except (httpx.InvalidURL, TypeError) as error:
+            raise InvalidRequest(f"{url!r} is not a URL: {error}") from error
+
+    def __enter__(self) -> ClusterClient:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._http.close()
+
+    def page(self, cursor: str | None, limit: int) -> tuple[list[dict[str, Any]], str | None]:
+        """Return entities, and the cursor of those that follow. Raises Unavailable."""
+        parameters = {"limit": str(limit)} | ({"cursor": cursor} if cursor is not None else {})
+        answer = self._ask("GET", "/api/v2/vectors", params=parameters)
+        return answer["vectors"], answer["next"]
+
+    def write(self, bodies: Sequence[bytes]) -> None:
+        """Write entities, given as JSON texts.
+
+        Raises:
+            Refused: one of them is wrong, or all together are too many; nothing was written.
+            Unavailable: there was no clear answer; some may have been written.
+        """
+        self._ask("POST", "/api/v2/vectors/batch", content=b'{"vectors":[' + b",".join(bodies) + b"]}")
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        end_s = time.monotonic() + self._patience_s
+        while True:
+            pause_s = _PAUSE_S
+            try:
+                response = self._http.request(method, path, **options)
+            except httpx.UnsupportedProtocol as error:
+                raise InvalidRequest(f"{self.url!r} is not a URL: {error}") from error
+            except httpx.HTTPError as error:
+                problem = str(error) or type(error).__name__
+            else:
+                if response.status_code not in _TRY_AGAIN:
+                    return self._answer(response)
+                problem = _detail(response)
+                after = response.headers.get("retry-after", "")
+                pause_s = float(after) if after.isdigit() else _PAUSE_S
+            if time.monotonic() + pause_s > end_s:
+                raise Unavailable(f"the cluster at {self.url} did not answer for {self._patience_s:g} s: {problem}")
+            time.sleep(pause_s)
+
+    def _answer(self, response: httpx.Response) -> Any:
+        if response.is_success:
+            try:
+                return orjson.loads(response.content)
+            except orjson.JSONDecodeError:
+                raise Unavailable(f"what answers at {self.url} is no cluster: its answer is not JSON") from None
+        if response.status_code in _REFUSED:
+            raise Refused(_detail(response))
+        raise Unavailable(f"the cluster at {self.url} answered {response.status_code}: {_detail(response)}")
+
+
+def url_of(data_dir: Path) -> str:
+    """Return the URL of the cluster that runs with its data in a folder. Raises Unavailable."""
+    path = data_dir / RUNTIME_FILE
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["url"])
+    except (OSError, ValueError, KeyError):
+        raise Unavailable(f"no cluster runs with data in {data_dir}; start one, or give its URL with --url") from None
+
+
+def _detail(response: httpx.Response) -> str:
+    try:
+        return str(orjson.loads(response.content)["detail"])
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return f"{response.status_code} {response.text[:200]}".strip()

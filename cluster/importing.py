@@ -1,0 +1,165 @@
+"""``quantum-cluster import``: entities from files and other stores into a running cluster, in resumable batches."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from cluster.http_client import ClusterClient, Refused
+from cluster.progress import shown
+from quantum_db.errors import InvalidRequest, Unavailable
+from quantum_db.transfer import numpy_files
+from quantum_db.transfer.checkpoint import Checkpoint, Progress
+from quantum_db.transfer.formats import Position, Row, RowSource, format_of
+from quantum_db.transfer.jsonl import JsonLinesSource
+from quantum_db.transfer.numpy_files import NumpySource
+from quantum_db.transfer.parquet import ParquetSource
+
+BATCH_ROWS: Final = 500
+BATCH_BYTES: Final = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where rows go: the cluster's URL, and the name that the state of the import knows it by."""
+
+    url: str
+    name: str
+
+
+def file_source(path: Path, ids: Path | None) -> RowSource:
+    """Return the rows of a file, by the end of its name.
+
+    Raises:
+        InvalidRequest, CorruptData, Unavailable: see the sources.
+    """
+    if not path.is_file():
+        raise InvalidRequest(f"{path} is not a file")
+    if path.suffix.lower() in numpy_files.SUFFIXES:
+        return NumpySource(path, ids)
+    if ids is not None:
+        raise InvalidRequest("--ids goes with a .npy file; others have their ids inside")
+    return JsonLinesSource(path) if format_of(path) == "jsonl" else ParquetSource(path)
+
+
+def import_rows(source: RowSource, target: Target, state: Path, *, skip_refused: bool) -> None:
+    """Write all rows of a source into a cluster, after those that an earlier run of the same import has written.
+
+    Args:
+        source: where the rows come from.
+        target: where they go.
+        state: the file that keeps how far it is; deleted at the end. Refused rows are listed beside it.
+        skip_refused: go on after a row that the cluster refuses.
+
+    Raises:
+        InvalidRequest: the cluster refuses a row; the message names it. Those before it are written.
+        CorruptData: the source is damaged.
+        Conflict: the state is that of another import.
+        Unavailable: the cluster does not answer.
+    """
+    checkpoint = Checkpoint(state, source.identity, target.name)
+    before = checkpoint.load()
+    refused = state.with_suffix(".refused.jsonl") if skip_refused else None
+    if before.position is None and refused is not None:
+        refused.unlink(missing_ok=True)
+    start_s = time.monotonic()
+    with (
+        ClusterClient(target.url) as client,
+        shown("importing", source.total, before.written + before.refused) as advance,
+    ):
+        importing = _Import(client, checkpoint, before, refused)
+        try:
+            for position, row in source.rows(before.position):
+                advance(importing.take(position, row))
+            advance(importing.flush())
+        except KeyboardInterrupt:
+            print(f"{importing.progress.written:,} rows are written; the same command goes on after them", flush=True)
+            raise
+    checkpoint.clear()
+    done = importing.progress
+    rate = (done.written - before.written) / (time.monotonic() - start_s)
+    print(f"{done.written:,} entities are written ({rate:,.0f} rows/s)")
+    if done.refused:
+        print(f"{done.refused:,} rows were refused; they are listed in {refused}")
+
+
+class _Import:
+    """Gathers rows into batches, writes them, and keeps how far it has come."""
+
+    def __init__(self, client: ClusterClient, checkpoint: Checkpoint, progress: Progress, refused: Path | None) -> None:
+        self.progress = progress
+        self._client = client
+        self._checkpoint = checkpoint
+        self._refused = refused
+        self._batch: list[tuple[Position, bytes]] = []
+        self._bytes = 0
+
+    def take(self, position: Position, row: Row) -> int:
+        """Take one row; return how many have been dealt with by writing a batch."""
+        try:
+            body = encoded(row)
+        except InvalidRequest as error:
+            done = self.flush()
+            self._refuse(position, error.detail)
+            return done + 1
+        self._batch.append((position, body))
+        self._bytes += len(body)
+        return self.flush() if len(self._batch) >= BATCH_ROWS or self._bytes >= BATCH_BYTES else 0
+
+    def flush(self) -> int:
+        """Write what waits; return how many rows that was."""
+        batch, self._batch, self._bytes = self._batch, [], 0
+        if batch:
+            self._write(batch)
+        return len(batch)
+
+    def _write(self, batch: Sequence[tuple[Position, bytes]]) -> None:
+        """Write a batch; halve one that is refused, until the row that is to blame stands alone."""
+        try:
+            self._client.write([body for _, body in batch])
+        except Refused as error:
+            if len(batch) == 1:
+                self._refuse(batch[0][0], error.detail.replace("vectors[0].", ""))
+            else:
+                middle = len(batch) // 2
+                self._write(batch[:middle])
+                self._write(batch[middle:])
+        else:
+            self._keep(replace(self.progress, position=batch[-1][0], written=self.progress.written + len(batch)))
+
+    def _refuse(self, position: Position, why: str) -> None:
+        if self._refused is None:
+            raise InvalidRequest(
+                f"row {position} is refused: {why}; the {self.progress.written:,} rows before it are written. "
+                "Mend it and run the same command again, or leave such rows out with --skip-refused"
+            )
+        try:
+            with self._refused.open("ab") as file:
+                file.write(orjson.dumps({"row": position, "why": why}) + b"\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise Unavailable(f"{self._refused} cannot be written: {error.strerror}") from error
+        self._keep(replace(self.progress, position=position, refused=self.progress.refused + 1))
+
+    def _keep(self, progress: Progress) -> None:
+        self._checkpoint.save(progress)
+        self.progress = progress
+
+
+def encoded(row: Mapping[str, Any]) -> bytes:
+    """Return a row as JSON. Raises InvalidRequest when it holds what JSON has not."""
+    for vector in (row.get("vector"), *(context.get("vector") for context in row.get("contexts", ()) if context)):
+        if isinstance(vector, np.ndarray) and not np.isfinite(vector).all():
+            raise InvalidRequest.at("vector", "holds a value that is not finite")  # orjson would write null
+    try:
+        return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise InvalidRequest(f"it is not JSON with 64-bit numbers ({error})") from None
