@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 CALL_TIMEOUT_S = 70.0
+BACKUP_TIMEOUT_S = 3600.0
 
 
 class ClusterHandle:
@@ -107,18 +109,56 @@ def connect_ray(address: str | None = None, data_dir: str | Path | None = None) 
     Raises:
         Unavailable: no cluster runs there.
     """
-    from cluster.runtime import APP_NAME, RUNTIME_FILE, use_local_ray
+    from cluster.runtime import APP_NAME
+
+    _join(address, load().data_dir if data_dir is None else Path(data_dir))
+    from ray import serve
+
+    return ClusterHandle(serve.get_app_handle(APP_NAME))
+
+
+def back_up_store(data_dir: Path, folder: Path, journals: Sequence[Path]) -> float:
+    """Have the store's process copy itself and the journals into a folder; see ``StoreShard.backup``.
+
+    Returns:
+        For how many seconds nothing else was served.
+
+    Raises:
+        Unavailable: no cluster runs with its data there, or it did not end in time.
+        CorruptData: what was to be copied is damaged.
+    """
+    _join(None, data_dir)
+    import ray
+    from ray.exceptions import RayActorError, RayTaskError
+
+    from actors.shell import named
+
+    copying = named("store").backup.remote(str(folder), [str(path) for path in journals])
+    try:
+        return float(ray.get(copying, timeout=BACKUP_TIMEOUT_S))
+    except KeyboardInterrupt:
+        ray.wait([copying], timeout=CALL_TIMEOUT_S)  # it cannot be stopped, and writes until it ends
+        raise
+    except RayTaskError as error:
+        if isinstance(error.cause, QuantumDBError):
+            raise error.cause from None
+        raise
+    except (RayActorError, TimeoutError) as error:
+        raise Unavailable(f"the store did not copy itself: {error}") from error
+
+
+def _join(address: str | None, data_dir: Path) -> None:
+    """Join the Ray cluster of an address, or else of the cluster with its data there, if none has been joined yet."""
+    from cluster.runtime import RUNTIME_FILE, use_local_ray
 
     use_local_ray()
     import ray
-    from ray import serve
 
-    if not ray.is_initialized():
-        if address is None:
-            folder = load().data_dir if data_dir is None else Path(data_dir)
-            path = folder / RUNTIME_FILE
-            if not path.exists():
-                raise Unavailable(f"no cluster runs with data in {folder}; start one, or give its Ray address")
-            address = json.loads(path.read_text(encoding="utf-8"))["ray_address"]
-        ray.init(address=address, namespace="quantum-db", log_to_driver=False, logging_level="warning")
-    return ClusterHandle(serve.get_app_handle(APP_NAME))
+    if ray.is_initialized():
+        return
+    if address is None:
+        path = data_dir / RUNTIME_FILE
+        if not path.exists():
+            raise Unavailable(f"no cluster runs with data in {data_dir}; start one, or give its Ray address")
+        address = json.loads(path.read_text(encoding="utf-8"))["ray_address"]
+    ray.init(address=address, namespace="quantum-db", log_to_driver=False, logging_level="warning")

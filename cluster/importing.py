@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import orjson
@@ -154,9 +154,10 @@ class _Import:
         self.progress = progress
 
 
-def encoded(row: Mapping[str, Any]) -> bytes:
+def encoded(row: Row) -> bytes:
     """Return a row as JSON. Raises InvalidRequest when it holds what JSON has not."""
-    for vector in (row.get("vector"), *(context.get("vector") for context in row.get("contexts", ()) if context)):
+    for holder in (row, *(row.get("contexts") or ())):
+        vector = holder.get("vector") if isinstance(holder, dict) else None
         if isinstance(vector, np.ndarray) and not np.isfinite(vector).all():
             raise InvalidRequest.at("vector", "holds a value that is not finite")  # orjson would write null
     try:

@@ -146,6 +146,34 @@ class QdrantEdgeStore(PointStore):
             self._shard = None
             os.close(self._lock)
 
+    @contextmanager
+    def at_rest(self) -> Iterator[Path | None]:
+        """Flush and close the shard, yield the folder that a copy is to hold, and open the shard again at the end.
+
+        The folder is None before the first write. Nothing else is served inside the block, which must not await:
+        the event loop stands still. A shard that does not open again leaves the store closed.
+
+        Raises:
+            Unavailable, CorruptData: the shard cannot be flushed, or opened again.
+        """
+        self._check_open()
+        if self._shard is None:
+            yield None
+            return
+        with self._failing_as(Unavailable, "flush"):
+            points = self._shard.count(edge.CountRequest(exact=True))
+            self._shard.flush()
+        self._closed = True
+        with self._failing_as(Unavailable, "close"):
+            self._shard.close()
+        self._shard, self._unflushed = None, 0
+        try:
+            self._note(segments=self._segments(), points=points)
+            yield self._data
+        finally:
+            self._open()
+            self._closed = False
+
     # What PointStore asks for
 
     async def _create(self, dimension: int) -> int:
