@@ -10,15 +10,15 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Final
 
-from cluster.connect import back_up_store
-from cluster.settings import Settings
+from cluster.connect import back_up_store, running_cluster
+from cluster.settings import Settings, shared_settings
 from quantum_db.errors import InvalidRequest, InvalidSettings, Unavailable
 from quantum_db.transfer import backup
 
 PRODUCT: Final = "quantum-query-cluster"
 
 
-def back_up(directory: Path, settings: Settings) -> None:
+def back_up(directory: Path, data_dir: Path) -> None:
     """Copy a running cluster into a folder, which is there once the copy is whole.
 
     Raises:
@@ -27,11 +27,12 @@ def back_up(directory: Path, settings: Settings) -> None:
         Unavailable: no cluster runs with its data there, or the copy cannot be written.
         CorruptData: what was to be copied is damaged.
     """
-    _check_embedded(settings, "backs up")
+    data_dir = data_dir.resolve()
+    shared = running_cluster(data_dir)["settings"]
+    _check_embedded(shared)
     if directory.exists():
         raise InvalidRequest(f"{directory} exists; name a folder that is not there yet")
     partial = directory.resolve().with_name(f"{directory.name}.partial-{os.getpid()}")
-    data_dir = settings.data_dir.resolve()
     try:
         partial.mkdir(parents=True)
         try:
@@ -39,7 +40,7 @@ def back_up(directory: Path, settings: Settings) -> None:
             if not (partial / backup.STORE).is_dir():
                 raise Unavailable(f"the store's process runs on another machine, where {partial} is another folder")
             now = datetime.now(UTC).isoformat(timespec="seconds")
-            manifest = backup.seal(partial, created_at=now, product=_product(), settings=_shared(settings))
+            manifest = backup.seal(partial, created_at=now, product=_product(), settings=shared)
             partial.rename(directory.resolve())
         finally:
             shutil.rmtree(partial, ignore_errors=True)
@@ -59,10 +60,10 @@ def restore(directory: Path, settings: Settings) -> None:
         Conflict: the data folder is not empty.
         Unavailable: it cannot be written.
     """
-    _check_embedded(settings, "restores")
+    shared = shared_settings(settings)
+    _check_embedded(shared)
     backup.check_empty(settings.data_dir)
     manifest = backup.verify(directory)
-    shared = _shared(settings)
     for key, wanted in manifest.settings.items():
         if shared.get(key) != wanted:
             raise InvalidSettings(f"{key} must be {wanted!r} for the backup in {directory}, not {shared.get(key)!r}")
@@ -70,19 +71,10 @@ def restore(directory: Path, settings: Settings) -> None:
     print(f"the backup of {manifest.created_at} ({manifest.product}) is restored in {settings.data_dir}")
 
 
-def _shared(settings: Settings) -> Mapping[str, Any]:
-    """Return what a restored cluster must have as the one that was backed up."""
-    return {
-        "store.kind": settings.store.kind,
-        "store.collection": settings.store.collection,
-        "states.shards": settings.states.shards,
-    }
-
-
-def _check_embedded(settings: Settings, doing: str) -> None:
-    if settings.store.kind != "qdrant_edge" or settings.jobs.journal_url is not None:
+def _check_embedded(shared: Mapping[str, Any]) -> None:
+    if shared["store.kind"] != "qdrant_edge" or shared["jobs.journal_url"] != "in data_dir":
         raise InvalidSettings(
-            f"this command {doing} what is in data_dir: the embedded store and the journals; a Qdrant server and "
+            "backup and restore are for what is in data_dir, the embedded store and the journals; a Qdrant server and "
             "Redis (store.kind, jobs.journal_url) have snapshots of their own, and export takes the entities out"
         )
 

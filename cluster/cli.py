@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Final
 
 from cluster import backups, demo
+from cluster.connect import running_cluster
 from cluster.exporting import export
-from cluster.http_client import url_of
 from cluster.importing import Target, file_source, import_rows
 from cluster.runtime import running
 from cluster.settings import Settings, load
@@ -41,7 +41,7 @@ def serve(config: Path) -> int:
 def import_from(arguments: argparse.Namespace, settings: Settings) -> None:
     """Import from a file, or from a Qdrant collection. Raises what ``import_rows`` raises."""
     named = str(settings.data_dir.resolve())
-    target = Target(arguments.url or url_of(settings.data_dir), arguments.url or named)
+    target = Target(arguments.url or running_cluster(settings.data_dir)["url"], arguments.url or named)
     skip = arguments.skip_refused
     if arguments.file is not None:
         if arguments.from_qdrant is not None or arguments.collection or arguments.contexts_from:
@@ -103,11 +103,11 @@ def run(arguments: argparse.Namespace) -> int:
     settings = load(arguments.config)
     match arguments.command:
         case "export":
-            export(arguments.file, arguments.format, arguments.url or url_of(settings.data_dir))
+            export(arguments.file, arguments.format, arguments.url or running_cluster(settings.data_dir)["url"])
         case "import":
             import_from(arguments, settings)
         case "backup":
-            backups.back_up(arguments.directory, settings)
+            backups.back_up(arguments.directory, settings.data_dir)
         case "restore":
             backups.restore(arguments.directory, settings)
     return 0

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.runtime import APP_NAME, RUNTIME_FILE, use_local_ray
 from cluster.settings import load
 from quantum_db.errors import QuantumDBError, Unavailable
 
@@ -109,12 +110,24 @@ def connect_ray(address: str | None = None, data_dir: str | Path | None = None) 
     Raises:
         Unavailable: no cluster runs there.
     """
-    from cluster.runtime import APP_NAME
-
     _join(address, load().data_dir if data_dir is None else Path(data_dir))
     from ray import serve
 
     return ClusterHandle(serve.get_app_handle(APP_NAME))
+
+
+def running_cluster(data_dir: Path) -> dict[str, Any]:
+    """Return what the cluster that runs with its data in a folder tells of itself: url, ray_address, settings.
+
+    Raises:
+        Unavailable: no cluster runs there.
+    """
+    path = data_dir / RUNTIME_FILE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Unavailable(f"no cluster runs with data in {data_dir}; start one, or give its address") from None
+    return found
 
 
 def back_up_store(data_dir: Path, folder: Path, journals: Sequence[Path]) -> float:
@@ -149,16 +162,11 @@ def back_up_store(data_dir: Path, folder: Path, journals: Sequence[Path]) -> flo
 
 def _join(address: str | None, data_dir: Path) -> None:
     """Join the Ray cluster of an address, or else of the cluster with its data there, if none has been joined yet."""
-    from cluster.runtime import RUNTIME_FILE, use_local_ray
-
     use_local_ray()
     import ray
 
     if ray.is_initialized():
         return
     if address is None:
-        path = data_dir / RUNTIME_FILE
-        if not path.exists():
-            raise Unavailable(f"no cluster runs with data in {data_dir}; start one, or give its Ray address")
-        address = json.loads(path.read_text(encoding="utf-8"))["ray_address"]
+        address = running_cluster(data_dir)["ray_address"]
     ray.init(address=address, namespace="quantum-db", log_to_driver=False, logging_level="warning")

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
 import httpx
 import orjson
 
-from cluster.runtime import RUNTIME_FILE
 from quantum_db.errors import InvalidRequest, QuantumDBError, Unavailable
 
 REQUEST_TIMEOUT_S: Final = 120.0
 PATIENCE_S: Final = 60.0
-"""How long a cluster may refuse connections or answer 503 before a command gives up."""
+"""How long a cluster that has answered before may be away, or answer 503, until a command gives up."""
 
 _PAUSE_S: Final = 0.5
 _TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
@@ -36,6 +33,7 @@ class ClusterClient:
     def __init__(self, url: str, patience_s: float = PATIENCE_S) -> None:
         self.url = url
         self._patience_s = patience_s
+        self._met = False
         try:
             self._http = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False)
         except (httpx.InvalidURL, TypeError) as error:
@@ -74,7 +72,10 @@ class ClusterClient:
                 raise InvalidRequest(f"{self.url!r} is not a URL: {error}") from error
             except httpx.HTTPError as error:
                 problem = str(error) or type(error).__name__
+                if not self._met:
+                    raise Unavailable(f"no cluster answers at {self.url}: {problem}") from error
             else:
+                self._met = True
                 if response.status_code not in _TRY_AGAIN:
                     return self._answer(response)
                 problem = _detail(response)
@@ -93,15 +94,6 @@ class ClusterClient:
         if response.status_code in _REFUSED:
             raise Refused(_detail(response))
         raise Unavailable(f"the cluster at {self.url} answered {response.status_code}: {_detail(response)}")
-
-
-def url_of(data_dir: Path) -> str:
-    """Return the URL of the cluster that runs with its data in a folder. Raises Unavailable."""
-    path = data_dir / RUNTIME_FILE
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["url"])
-    except (OSError, ValueError, KeyError):
-        raise Unavailable(f"no cluster runs with data in {data_dir}; start one, or give its URL with --url") from None
 
 
 def _detail(response: httpx.Response) -> str:
