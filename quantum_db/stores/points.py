@@ -41,7 +41,7 @@ MAX_METADATA_DEPTH: Final = 64
 # .976 by default (about 100), .985 with 128 and .996 with 256, which adds 0.3 ms to a search.
 SEARCH_EF: Final = 256
 _FLOATS_A_WRITE: Final = 1_000_000
-_FLOATS_A_READ: Final = 4_000_000
+_FLOATS_A_READ: Final = 1_000_000
 _NAMESPACE: Final = uuid.UUID("6a2f1c04-5d0b-4a57-9a3e-7c1f6e0b9d42")
 
 _Row = tuple[str | None, float, bytes]
