@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 CALL_TIMEOUT_S = 70.0
+CONNECT_TIMEOUT_S = 5.0
 BACKUP_TIMEOUT_S = 3600.0
 
 
@@ -160,6 +162,16 @@ def back_up_store(data_dir: Path, folder: Path, journals: Sequence[Path]) -> flo
         raise Unavailable(f"the store did not copy itself: {error}") from error
 
 
+def _check_answers(address: str, data_dir: Path) -> None:
+    """Raise Unavailable where nothing listens any more: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        path = data_dir / RUNTIME_FILE
+        raise Unavailable(f"the cluster that {path} tells of does not answer; start it again") from error
+
+
 def _join(address: str | None, data_dir: Path) -> None:
     """Join the Ray cluster of an address, or else of the cluster with its data there, if none has been joined yet."""
     use_local_ray()
@@ -168,5 +180,6 @@ def _join(address: str | None, data_dir: Path) -> None:
     if ray.is_initialized():
         return
     if address is None:
-        address = running_cluster(data_dir)["ray_address"]
+        address = str(running_cluster(data_dir)["ray_address"])
+        _check_answers(address, data_dir)
     ray.init(address=address, namespace="quantum-db", log_to_driver=False, logging_level="warning")

@@ -20,6 +20,7 @@ import pytest
 import yaml
 from qdrant_client import QdrantClient, models
 
+from cluster.settings import Settings, shared_settings
 from quantum_db.transfer.formats import Row
 from quantum_db.transfer.jsonl import JsonLinesSource, JsonLinesWriter
 from quantum_db.transfer.parquet import ParquetSource
@@ -189,6 +190,7 @@ def test_numpy_files_and_qdrant_collections_are_imported(
         (("export", "{tmp}/all.csv", "--url", "http://127.0.0.1:9"), 2, "must end in .jsonl"),
         (("export", "{tmp}/all.jsonl", "--config", "{tmp}/config.yaml"), 3, "no cluster runs with data in"),
         (("backup", "{tmp}/new", "--config", "{tmp}/config.yaml"), 3, "no cluster runs with data in"),
+        (("backup", "{tmp}/new", "--config", "{tmp}/killed.yaml"), 3, "cluster.json tells of does not answer"),
         (("restore", "{tmp}/none", "--config", "{tmp}/config.yaml"), 2, "holds no backup"),
         (("restore", "{tmp}/none", "--config", "configs/production.yaml"), 2, "have snapshots of their own"),
     ],
@@ -200,6 +202,10 @@ def test_what_is_wrong_is_told_in_one_sentence(
     content = lines(tmp_path / "cut.jsonl", flat("cut", 5)).read_bytes().splitlines(keepends=True)
     (tmp_path / "cut.jsonl").write_bytes(b"".join(content[:3]))
     (tmp_path / "config.yaml").write_text(yaml.safe_dump({"data_dir": str(tmp_path / "data")}))
+    (tmp_path / "killed.yaml").write_text(yaml.safe_dump({"data_dir": str(tmp_path / "killed")}))
+    (tmp_path / "killed").mkdir()
+    left = {"url": "http://127.0.0.1:9", "ray_address": "127.0.0.1:9", "settings": shared_settings(Settings())}
+    (tmp_path / "killed" / "cluster.json").write_text(json.dumps(left))
     before = sorted(tmp_path.iterdir())
     result = run(*(argument.format(tmp=tmp_path) for argument in arguments))
     assert result.returncode == code, result.stderr
