@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtime import APP_NAME, RUNTIME_FILE, use_local_ray
 from cluster.settings import load
+from quantum_db.client.transaction import TransactionBlock
 from quantum_db.errors import QuantumDBError, Unavailable
 
 if TYPE_CHECKING:
@@ -86,11 +88,50 @@ class ClusterHandle:
         """Return what was spent, by day and backend, as ``GET /api/v2/costs``."""
         return self._call("jobs.costs", days)
 
+    def update(self, entity_id: str, *, expected_version: int | None = None, **changes: Any) -> dict[str, Any]:
+        """Replace fields of an entity, as ``PATCH /api/v2/vectors/{id}``."""
+        return self._call("update", entity_id, changes, expected_version)
+
+    def transact(self, operations: list[dict[str, Any]], key: str | None = None) -> dict[str, Any]:
+        """Do operations together or not at all, as ``POST /api/v2/transactions`` with an idempotency key."""
+        return self._call("transact", {"operations": operations}, key)
+
+    def quantum_transaction(self) -> TransactionBlock:
+        """Return a block for ``with`` or ``async with``; see ``quantum_db.client.transaction``."""
+        return TransactionBlock(HandleCalls(self._call, self._handle))
+
     def _call(self, method: str, *arguments: Any) -> dict[str, Any]:
         from ray.exceptions import RayTaskError
 
         try:
             result: dict[str, Any] = self._handle.call.remote(method, *arguments).result(timeout_s=CALL_TIMEOUT_S)
+        except RayTaskError as error:
+            if isinstance(error.cause, QuantumDBError):
+                raise error.cause from None
+            raise
+        except TimeoutError as error:
+            raise Unavailable(f"the cluster did not answer within {CALL_TIMEOUT_S} s") from error
+        return result
+
+
+class HandleCalls:
+    """Implements ``Calls`` of transactions by handle."""
+
+    def __init__(self, call: Callable[..., dict[str, Any]], handle: DeploymentHandle[Any]) -> None:
+        self._sync_call = call
+        self._handle = handle
+
+    def call(self, method: str, *arguments: Any) -> dict[str, Any]:
+        """Make a call of the API and return its answer."""
+        return self._sync_call(method, *arguments)
+
+    async def call_async(self, method: str, *arguments: Any) -> dict[str, Any]:
+        """Make a call of the API and return its answer."""
+        from ray.exceptions import RayTaskError
+
+        try:
+            async with asyncio.timeout(CALL_TIMEOUT_S):
+                result: dict[str, Any] = await self._handle.call.remote(method, *arguments)
         except RayTaskError as error:
             if isinstance(error.cause, QuantumDBError):
                 raise error.cause from None

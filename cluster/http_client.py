@@ -53,14 +53,17 @@ class ClusterClient:
         answer = self._ask("GET", "/api/v2/vectors", params=parameters)
         return answer["vectors"], answer["next"]
 
-    def write(self, bodies: Sequence[bytes]) -> None:
-        """Write entities, given as JSON texts.
+    def write(self, bodies: Sequence[bytes]) -> dict[int, str]:
+        """Write entities, given as JSON texts; return the places of those that are refused, with the reasons.
 
         Raises:
-            Refused: one of them is wrong, or all together are too many; nothing was written.
+            Refused: all together are too much; nothing was written.
             Unavailable: there was no clear answer; some may have been written.
         """
-        self._ask("POST", "/api/v2/vectors/batch", content=b'{"vectors":[' + b",".join(bodies) + b"]}")
+        answer = self._ask("POST", "/api/v2/vectors/batch", content=b'{"vectors":[' + b",".join(bodies) + b"]}")
+        if not answer["refused"]:
+            return {}
+        return {i: item["problem"]["detail"] for i, item in enumerate(answer["items"]) if item["status"] == "refused"}
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
         end_s = time.monotonic() + self._patience_s

@@ -59,7 +59,8 @@ def import_rows(source: RowSource, target: Target, state: Path, *, skip_refused:
         skip_refused: go on after a row that the cluster refuses.
 
     Raises:
-        InvalidRequest: the cluster refuses a row; the message names it. Those before it are written.
+        InvalidRequest: the cluster refuses a row; the message names it. Those before it are written, and maybe
+            some behind it.
         CorruptData: the source is damaged.
         Conflict: the state is that of another import.
         Unavailable: the cluster does not answer.
@@ -99,6 +100,7 @@ class _Import:
         self._checkpoint = checkpoint
         self._refused = refused
         self._batch: list[tuple[Position, bytes]] = []
+        self._ids: set[str] = set()
         self._bytes = 0
 
     def take(self, position: Position, row: Row) -> int:
@@ -109,36 +111,48 @@ class _Import:
             done = self.flush()
             self._refuse(position, error.detail)
             return done + 1
+        entity_id = str(row.get("id"))
+        done = self.flush() if entity_id in self._ids else 0  # a batch may name an id once
         self._batch.append((position, body))
+        self._ids.add(entity_id)
         self._bytes += len(body)
-        return self.flush() if len(self._batch) >= BATCH_ROWS or self._bytes >= BATCH_BYTES else 0
+        full = len(self._batch) >= BATCH_ROWS or self._bytes >= BATCH_BYTES
+        return done + self.flush() if full else done
 
     def flush(self) -> int:
         """Write what waits; return how many rows that was."""
-        batch, self._batch, self._bytes = self._batch, [], 0
+        batch, self._batch, self._bytes, self._ids = self._batch, [], 0, set()
         if batch:
             self._write(batch)
         return len(batch)
 
     def _write(self, batch: Sequence[tuple[Position, bytes]]) -> None:
-        """Write a batch; halve one that is refused, until the row that is to blame stands alone."""
+        """Write a batch; halve one that is refused as a whole, until the row that is to blame stands alone."""
         try:
-            self._client.write([body for _, body in batch])
+            refused = self._client.write([body for _, body in batch])
         except Refused as error:
-            if len(batch) == 1:
-                self._refuse(batch[0][0], error.detail.replace("vectors[0].", ""))
-            else:
+            if len(batch) > 1:
                 middle = len(batch) // 2
                 self._write(batch[:middle])
                 self._write(batch[middle:])
-        else:
+                return
+            refused = {0: error.detail}
+        begin = 0
+        for place, why in refused.items():
+            self._keep_written(batch[begin:place])
+            self._refuse(batch[place][0], why.replace(f"vectors[{place}].", ""))
+            begin = place + 1
+        self._keep_written(batch[begin:])
+
+    def _keep_written(self, batch: Sequence[tuple[Position, bytes]]) -> None:
+        if batch:
             self._keep(replace(self.progress, position=batch[-1][0], written=self.progress.written + len(batch)))
 
     def _refuse(self, position: Position, why: str) -> None:
         if self._refused is None:
             raise InvalidRequest(
                 f"row {position} is refused: {why}; the {self.progress.written:,} rows before it are written. "
-                "Mend it and run the same command again, or leave such rows out with --skip-refused"
+                "Mend it and begin anew, or go on and leave such rows out with --skip-refused"
             )
         try:
             with self._refused.open("ab") as file:
@@ -155,12 +169,13 @@ class _Import:
 
 
 def encoded(row: Row) -> bytes:
-    """Return a row as JSON. Raises InvalidRequest when it holds what JSON has not."""
+    """Return a row as the body that writes it. Raises InvalidRequest when it holds what JSON has not."""
     for holder in (row, *(row.get("contexts") or ())):
         vector = holder.get("vector") if isinstance(holder, dict) else None
         if isinstance(vector, np.ndarray) and not np.isfinite(vector).all():
             raise InvalidRequest.at("vector", "holds a value that is not finite")  # orjson would write null
+    body = {name: value for name, value in row.items() if name != "version"}  # that of another time or place
     try:
-        return orjson.dumps(row, option=orjson.OPT_SERIALIZE_NUMPY)
+        return orjson.dumps(body, option=orjson.OPT_SERIALIZE_NUMPY)
     except TypeError as error:
         raise InvalidRequest(f"it is not JSON with 64-bit numbers ({error})") from None

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+import threading
 import warnings
 from pathlib import Path
 from typing import Final, cast
@@ -33,12 +34,15 @@ _DOTENV_KEYS: Final = frozenset(
     {"QISKIT_IONQ_API_URL", "IONQ_API_URL", "QISKIT_IONQ_API_TOKEN", "IONQ_API_TOKEN", "IONQ_API_KEY"}
 )
 
+_making = threading.Lock()
+"""qiskit-ionq writes into a library of the whole process whenever it makes a backend, and two at a time fail."""
+
 
 class Target(ionq_backend.IonQBackend):
-    """What qiskit-ionq's conversion wants to know of a backend."""
+    """What qiskit-ionq's conversion wants to know of a backend. Threads may make several at a time."""
 
     def __init__(self, target: str, num_qubits: int) -> None:
-        with warnings.catch_warnings():
+        with _making, warnings.catch_warnings():
             warnings.simplefilter("ignore", IonQTranspileLevelWarning)  # nothing is transpiled here
             super().__init__(
                 provider=cast(IonQProvider, None),  # it is only asked for a client, and jobs are given one

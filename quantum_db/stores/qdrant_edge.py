@@ -101,6 +101,7 @@ class QdrantEdgeStore(PointStore):
     async def context_names(self) -> list[str]:
         """Return the names of all contexts that some entity has, sorted."""
         self._check_open()
+        self.check_whole()
         if self._shard is None:
             return []
         with self._failing_as(CorruptData, "count contexts in"):
@@ -110,6 +111,7 @@ class QdrantEdgeStore(PointStore):
     async def count(self) -> int:
         """Return the number of entities."""
         self._check_open()
+        self.check_whole()
         if self._shard is None:
             return 0
         first = edge.Filter(must=[edge.FieldCondition(SLOT, match=edge.MatchValue(0))])
@@ -201,6 +203,14 @@ class QdrantEdgeStore(PointStore):
         with self._failing_as(CorruptData, "read"):
             records = self._open_shard().retrieve(list(point_ids), with_payload=[HIGH], with_vector=False)
         return {str(record.id): high_of(record.payload) for record in records}
+
+    async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
+        with self._failing_as(CorruptData, "read"):
+            records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD], with_vector=False)
+        return {str(record.id): (record.payload or {}).get(RECORD) for record in records}
+
+    def check_transactions(self) -> None:
+        """Nothing: no other process can open the folder, and no method suspends between its calls to the shard."""
 
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         with self._failing_as(CorruptData, "read"):

@@ -1,6 +1,7 @@
 """What entities are read from and written to. One row is one entity.
 
-A row is the body of ``POST /api/v2/vectors``, with vectors as float32 arrays where the file holds numbers of this type.
+A row is the body of ``POST /api/v2/vectors``, with vectors as float32 arrays where the file holds numbers of this type,
+and maybe with the version that the entity had.
 Rows are read and written one after another, never all at once.
 """
 

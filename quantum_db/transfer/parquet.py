@@ -1,7 +1,7 @@
 """Entities as Parquet: one row each, metadata as JSON text, format and version in the metadata of the file.
 
     id string, vector list<float>, contexts list<struct<name string, weight double, vector list<float>>>,
-    coherence_time_ms double, metadata string
+    coherence_time_ms double, metadata string, version int64
 
 Pages carry checksums, which are checked when they are read.
 """
@@ -45,6 +45,7 @@ SCHEMA: Final = pa.schema(
         pa.field("contexts", pa.list_(_CONTEXT), nullable=False),
         pa.field("coherence_time_ms", pa.float64(), nullable=False),
         pa.field("metadata", pa.string(), nullable=False),
+        pa.field("version", pa.int64()),
     ],
     metadata={_FORMAT_KEY: FORMAT_NAME.encode(), _VERSION_KEY: str(FORMAT_VERSION).encode()},
 )
@@ -156,13 +157,15 @@ def _rows_of(table: pa.Table) -> Iterator[Row]:
     names, weights = owned.field("name").to_pylist(), owned.field("weight").to_pylist()
     own, of_contexts = _arrays(columns["vector"]), _arrays(owned.field("vector"))
     ids, times = columns["id"].to_pylist(), columns["coherence_time_ms"].to_pylist()
-    texts = columns["metadata"].to_pylist()
+    texts, versions = columns["metadata"].to_pylist(), columns["version"].to_pylist()
     for place, (entity_id, vector) in enumerate(zip(ids, own, strict=True)):
         held = []
         for k in range(int(bounds[place]), int(bounds[place + 1])):
             context: Row = {"name": names[k], "weight": weights[k]}
             held.append(context if of_contexts[k] is None else {**context, "vector": of_contexts[k]})
         row: Row = {"id": entity_id, "contexts": held, "coherence_time_ms": times[place], "metadata": texts[place]}
+        if versions[place] is not None:
+            row["version"] = versions[place]
         yield row if vector is None else {**row, "vector": vector}
 
 

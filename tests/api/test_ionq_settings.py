@@ -7,6 +7,8 @@ import logging
 import os
 import pickle
 import socket
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,7 @@ import pytest
 
 from quantum_db.errors import InvalidSettings, JobFailed, QuantumDBError, Unavailable
 from quantum_db.ionq.backend import IonQBackend
-from quantum_db.ionq.target import refuse_dotenv
+from quantum_db.ionq.target import Target, refuse_dotenv
 from tests.api.emulator_server import TOKEN, Emulator
 from tests.api.ionq_jobs import FORTE, backend_of, labelled, run
 from tests.api.raw_server import http, raw_server
@@ -126,3 +128,14 @@ def test_a_dotenv_file_that_would_override_the_settings_is_refused(tmp_path: Pat
     assert TOKEN not in caught.value.detail
     (tmp_path / "venv" / ".env").write_text("EDITOR=vi\n")  # nearer, and where the search ends
     refuse_dotenv(package)
+
+
+def test_threads_that_use_it_first_at_the_same_time_do_not_disturb_each_other() -> None:
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            targets = list(threads.map(lambda qubits: Target("simulator", qubits), range(1, 65)))
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert [target.num_qubits for target in targets] == list(range(1, 65))

@@ -6,7 +6,9 @@ import json
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -189,8 +191,8 @@ async def test_a_store_that_does_not_open_again_says_so(tmp_path: Path) -> None:
         await store.count()
 
 
-async def test_journals_are_copied_at_one_moment(tmp_path: Path) -> None:
-    """A writer puts each number into journal a, then into b; at any one moment a has as many as b, or one more."""
+async def counts_in_copies(tmp_path: Path, turns: int) -> list[list[int]]:
+    """Back up while a writer puts each number into the journals a, b and c in turn; return what each copy holds."""
     data_dir = tmp_path / "data"
     store = QdrantEdgeStore(data_dir / "store")
     names = ("a", "b", "c")
@@ -206,18 +208,33 @@ async def test_journals_are_copied_at_one_moment(tmp_path: Path) -> None:
 
     writer = threading.Thread(target=write)
     writer.start()
+    found = []
     try:
-        for turn in range(15):
+        for turn in range(turns):
             folder = sealed(store, data_dir, tmp_path / f"backup{turn}")
-            counts = []
-            for name in names:
-                copy = SqliteJournal(folder / f"{name}.sqlite")
-                counts.append(copy.last("s"))
+            copies = [SqliteJournal(folder / f"{name}.sqlite") for name in names]
+            found.append([copy.last("s") for copy in copies])
+            for copy in copies:
                 copy.close()
-            assert counts == sorted(counts, reverse=True), counts
-            assert counts[0] - counts[-1] <= 1, counts
     finally:
         stop.set()
         writer.join()
-    assert journals[0].last("s") > 15
+    assert journals[0].last("s") > turns
     await store.close()
+    return found
+
+
+def of_one_moment(counts: list[int]) -> bool:
+    """At any one moment a has as many numbers as b, or one more, and b as c."""
+    return counts == sorted(counts, reverse=True) and counts[0] - counts[-1] <= 1
+
+
+async def test_journals_are_copied_at_one_moment(tmp_path: Path) -> None:
+    assert all(map(of_one_moment, await counts_in_copies(tmp_path, 15)))
+
+
+async def test_the_check_sees_copies_of_several_moments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = backup._copy_journal
+    monkeypatch.setattr(backup, "_locked", lambda journal: nullcontext())
+    monkeypatch.setattr(backup, "_copy_journal", lambda journal, to: (time.sleep(0.1), copy(journal, to)))
+    assert not all(map(of_one_moment, await counts_in_copies(tmp_path, 3)))

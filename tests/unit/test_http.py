@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry, Counter
 from quantum_db.errors import NotFound, Overloaded
 from quantum_db.lifecycle import Phase, State
 from quantum_db.refinement import Policy
+from quantum_db.states.history import Instances
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
 from tests.unit.fakes import FakeJobs
@@ -28,10 +29,11 @@ class FakeCluster:
         self.failing: list[str] = []
         self.registry = CollectorRegistry()
 
-    async def state(self, entity_id: str) -> State:
+    async def instances(self, entity_id: str) -> Instances:
         if entity_id != "doc_123":
             raise NotFound(f"there is no state of {entity_id!r}")
-        return State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3)
+        earlier = State(entity_id, 1, Phase.ARCHIVED, 0.5, 1_000.0)
+        return Instances(State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3), (earlier,))
 
     async def failing_parts(self) -> list[str]:
         return self.failing
@@ -71,14 +73,16 @@ async def test_the_documented_requests_work_as_they_stand(http: Http) -> None:
     assert answer.json()["hits"][0]["id"] == "doc_123"
     vectors = [{"id": f"doc_{i}", "vector": [0.3, 0.1 * i]} for i in (1, 2, 3)]
     batch = await http.client.post("/api/v2/vectors/batch", json={"vectors": vectors, "transaction": True})
-    assert (batch.status_code, batch.json()) == (201, {"written": 3, "transaction": True})
+    assert batch.status_code == 201
+    results = [{"op": "insert", "id": f"doc_{i}", "version": 2} for i in (1, 2, 3)]
+    assert batch.json() == {"written": 3, "transaction": True, "commit": 2, "results": results}
     group = await http.client.post("/api/v2/entanglement/groups", json=GROUP)
     assert group.status_code == 201
     assert (await http.client.get("/api/v2/entanglement/groups/related_docs")).json()["correlation_strength"] == 0.85
     measured = await http.client.post("/api/v2/entanglement/groups/related_docs/measure", json={"shots": 1000})
     assert len(measured.json()["pairs"]) == 3
     assert (await http.client.get("/api/v2/vectors/doc_123")).json()["metadata"] == {"source": "arxiv"}
-    assert (await http.client.delete("/api/v2/vectors/doc_123")).json() == {"id": "doc_123", "deleted": True}
+    assert (await http.client.delete("/api/v2/vectors/doc_123")).json()["deleted"]
     problem(await http.client.get("/api/v2/vectors/doc_123"), 404, "not-found")
 
 
@@ -192,6 +196,9 @@ async def test_health_and_readiness(http: Http) -> None:
 async def test_states_are_shown(http: Http) -> None:
     body = (await http.client.get("/api/v2/states/doc_123")).json()
     assert (body["phase"], body["generation"], body["measurements"]) == ("measured", 2, 3)
+    assert [(one["phase"], one["generation"], one["expires_at_s"]) for one in body["history"]] == [
+        ("archived", 1, None)
+    ]
     problem(await http.client.get("/api/v2/states/other"), 404, "not-found")
 
 
@@ -232,7 +239,7 @@ async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             assert "default" in operation["responses"], (path, method)
-            takes_a_body = method in ("post", "put") and not path.endswith("/cancel")
+            takes_a_body = method in ("post", "put", "patch") and not path.endswith("/cancel")
             assert ("requestBody" in operation) == takes_a_body, (path, method)
 
 

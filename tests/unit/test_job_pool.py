@@ -11,6 +11,7 @@ from quantum_db.errors import (
     DeadlineExceeded,
     InvalidCircuit,
     InvalidRequest,
+    JobCanceled,
     JobFailed,
     OutcomeUnclear,
     Overloaded,
@@ -181,6 +182,39 @@ async def test_jobs_at_the_provider_are_taken_up_after_a_restart() -> None:
     assert bench.spent() == (pytest.approx(8.3), 0.0)
 
 
+async def test_who_joined_a_job_that_is_canceled_runs_it_though_its_own_is_unclear() -> None:
+    bench = await Bench(QUICK).start()
+    bench.workers.finish.clear()
+    first = asyncio.create_task(bench.ask(1))
+    await bench.until(lambda: bench.workers.calls["collect"] == 1)
+    failures = iter([OutcomeUnclear("cut")])
+    bench.workers.on_submit = lambda key: fail(next(failures, None))
+    second = asyncio.create_task(bench.pool.run(request("second", 1, 2), patient=True))
+    await bench.until(lambda: bench.workers.calls["find"] == 1)
+    bench.workers.jobs[0].status = "canceled"
+    with pytest.raises(JobCanceled):
+        await first
+    bench.workers.finish.set()
+    assert outcomes_of(await second) == [1, 2]
+    assert bench.spent() == (pytest.approx(16.6), 0.0)
+
+
+async def test_a_request_is_made_again_under_its_key_after_a_restart() -> None:
+    bench = await Bench(PoolPolicy(window_s=0.001, max_in_flight=1), replace(PAID, max_circuits=1)).start()
+    bench.workers.finish.clear()
+    caller = asyncio.create_task(bench.pool.run(request("r", 4, 5)))
+    await bench.until(lambda: bench.journal.kinds() == ["intent", "accepted"])
+    await bench.restart()
+    with pytest.raises(Unavailable, match="shutting down"):
+        await caller
+    again = asyncio.create_task(bench.pool.run(request("r", 4, 5)))
+    await asyncio.sleep(0.02)
+    bench.workers.finish.set()
+    assert outcomes_of(await again) == [4, 5]
+    assert bench.workers.calls["submit"] == 2
+    assert bench.spent() == (pytest.approx(16.6), 0.0)
+
+
 async def test_an_intent_without_a_job_is_dropped_when_that_is_certain() -> None:
     bench = await Bench(QUICK).start()
     bench.workers.on_submit = lambda key: fail(OutcomeUnclear("cut"))
@@ -296,7 +330,7 @@ async def test_compaction_keeps_all_that_matters() -> None:
     await bench.ask(1, 2)
     bench.workers.finish.clear()
     caller = asyncio.create_task(bench.ask(4))
-    await bench.until(lambda: bench.journal.kinds()[-1] == "accepted")
+    await bench.until(lambda: [s.job_id for s in bench.parts.journal.ledger.open.values()] == ["job-1"])
     before = bench.spent()
     await bench.parts.journal.compact()
     assert bench.journal.records == []

@@ -11,8 +11,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from quantum_db.commits.bodies import BatchBody
 from quantum_db.errors import InvalidRequest, QuantumDBError
-from quantum_db.requests import BatchBody, Body, EntityBody, GroupBody, QueryBody, parse
+from quantum_db.requests import Body, EntityBody, GroupBody, QueryBody, parse
 
 ENTITY = {
     "id": "doc_123",

@@ -163,6 +163,12 @@ async def test_a_refused_job_fails_and_says_why(jobs: Jobs) -> None:
     assert "refused the job: no" in job["error"]["detail"]
 
 
+async def test_a_job_that_meets_a_fault_of_the_pool_itself_fails_and_is_not_left_queued(jobs: Jobs) -> None:
+    jobs.bench.pool.run = lambda request, patient: fail(RuntimeError("a bug"))
+    job = await jobs.ended((await jobs.post(JOB)).json()["id"])
+    assert (job["status"], job["error"]["detail"]) == ("failed", "the job pool failed; see its log")
+
+
 async def test_a_deadline_ends_a_job(jobs: Jobs) -> None:
     jobs.bench.workers.finish.clear()
     job = await jobs.ended((await jobs.post({**JOB, "deadline_s": 1})).json()["id"])
@@ -179,7 +185,7 @@ async def test_budgets_refuse_before_anything_is_written(jobs: Jobs) -> None:
 
 async def test_estimates_and_costs_are_told(jobs: Jobs) -> None:
     told = (await jobs.post(JOB, "poor", "/estimate")).json()
-    assert told["cost_usd"] == pytest.approx(8.3)
+    assert told["cost_usd"] == told["new_cost_usd"] == pytest.approx(8.3)
     assert (told["circuits"], told["shots"], told["two_qubit_gates"]) == (1, 100, 1)
     assert told["price_model"]["name"] == "braket-forte"
     assert told["provider"] == {"cost_usd": 1.0, "wait_s": 2.0, "run_s": 3.0}
@@ -194,6 +200,9 @@ async def test_estimates_and_costs_are_told(jobs: Jobs) -> None:
     assert (await jobs.get(f"costs?since={row['day']}&until={row['day']}", "poor"))["days"] == [row]
     assert (await jobs.get("costs?until=2020-01-01", "poor"))["days"] == []
     problem(await jobs.get("costs?since=yesterday"), 422, "invalid-request")
+    assert (await jobs.post(JOB, "poor", "/estimate")).json()["new_cost_usd"] == 0.0, "it is known already"
+    again = await jobs.ended((await jobs.post(JOB, "poor")).json()["id"], "poor")
+    assert (again["status"], again["reused_circuits"]) == ("completed", 1), "although the day would not pay for it"
 
 
 async def test_jobs_are_listed_by_pages_and_another_tenants_look_absent(jobs: Jobs) -> None:

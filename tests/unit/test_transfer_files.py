@@ -47,6 +47,8 @@ def rows(draw: st.DrawFn) -> Row:
             contexts[-1]["vector"] = draw(vectors)
     row = {"id": draw(texts), "contexts": contexts, "coherence_time_ms": draw(st.floats(1e-3, 1e12))}
     row["metadata"] = draw(st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), json_values, max_size=3))
+    if draw(st.booleans()):
+        row["version"] = draw(st.integers(0, 2**63 - 1))
     return {**row, "vector": draw(vectors)} if draw(st.booleans()) else row
 
 
