@@ -226,7 +226,7 @@ def test_what_is_wrong_is_told_in_one_sentence(
 
 
 class Writers:
-    """Clients that insert without end and remember what was acknowledged, and when."""
+    """Clients that write without end, two entities and their group at a time, and remember what was acknowledged."""
 
     def __init__(self, url: str) -> None:
         self.acknowledged: list[tuple[float, str]] = []
@@ -241,9 +241,12 @@ class Writers:
             number = 0
             while not self._stop.is_set():
                 number += 1
-                bodies = [{"id": f"w{writer}-{number}-{k}", "vector": [1.0, number / 50]} for k in range(5)]
-                response = client.post("/api/v2/vectors/batch", json={"vectors": bodies})
-                if response.status_code == 201:
+                ids = [f"w{writer}-{number}-{k}" for k in range(2)]
+                inserts: list[Any] = [{"insert": {"id": i, "vector": [1.0, number / 50]}} for i in ids]
+                group = {"group_id": f"w{writer}-{number}", "entity_ids": ids, "correlation_strength": 0.5}
+                operations = [*inserts, {"create_entanglement": group}]
+                response = client.post("/api/v2/transactions", json={"operations": operations})
+                if response.is_success:
                     self.acknowledged.append((time.monotonic(), f"w{writer}-{number}"))
                 else:
                     self.failures.append(response.text)
@@ -316,7 +319,10 @@ def test_a_backup_under_writes_restores_to_the_same_answers(tmp_path: Path) -> N
         batches = {name.rpartition("-")[0] for name in there}
         assert {name for at, name in writers.acknowledged if at < asked_at} <= batches
         assert batches <= {name for _, name in writers.acknowledged}
-        assert len(there) == 5 * len(batches), "no batch is there in part"
+        assert len(there) == 2 * len(batches), "no transaction is there in part"
+        for at, name in writers.acknowledged:
+            status = client.get(f"/api/v2/entanglement/groups/{name}").status_code
+            assert status == (200 if name in batches else 404), (name, at - asked_at)
 
 
 def run_with(environment: dict[str, str], *arguments: object) -> subprocess.CompletedProcess[str]:
