@@ -124,7 +124,7 @@ class CommitProtocol:
 
     def start(self) -> list[Command]:
         """Return what has to be done first. Call it once, before ``on``."""
-        commands: list[Command] = [Sweep(_SWEEP)]
+        commands: list[Command] = [Sweep(_SWEEP, self._first)]
         for intent in sorted(self.ledger.open.values(), key=lambda one: one.commit):
             work = self._new_work(None)
             work.commit, work.intent, work.phase = intent.commit, intent, Phase.APPLYING
@@ -323,7 +323,7 @@ class CommitProtocol:
             self._sweep_failures += 1
             return [Wake(_SWEEP, self._retry.pause_s(self._sweep_failures, self._rng))]
         if not isinstance(event, Swept):
-            return [Sweep(_SWEEP)]
+            return [Sweep(_SWEEP, self._first)]
         commands: list[Command] = []
         mine = {work.commit for work in self._works.values()}
         for commit in event.commits:

@@ -353,8 +353,8 @@ class World:
                     self.registry.call("finish", commit)
                 case steps.Forget(work, commit):
                     self.registry.call("forget", commit)
-                case steps.Sweep(work):
-                    return steps.Swept(work, self.registry.call("commits"))
+                case steps.Sweep(work, first):
+                    return steps.Swept(work, self.registry.call("sweep", first))
             return steps.Done(command.work)
         except QuantumDBError as error:
             return steps.Failed(command.work, error)
