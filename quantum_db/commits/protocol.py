@@ -183,7 +183,11 @@ class CommitProtocol:
             case Phase.RECEIPTING, Recorded():
                 commands = self._receipted(work)
             case Phase.ABORTING, Recorded():
-                commands = [*self._release(work), *self._forget_or_end(work)]
+                # Callers with the same key may have joined since its first ones were told.
+                nothing = Unavailable(
+                    "the transaction could not be written down; nothing of it was done", retry_after_s=1.0
+                )
+                commands = [*self._answer(work, None, nothing), *self._release(work), *self._forget_or_end(work)]
             case Phase.FORGETTING, Done():
                 self._end(work)
             case Phase.WRITING, Done(_, result):

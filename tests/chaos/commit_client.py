@@ -55,14 +55,18 @@ class Client:
             settled = True
             if answer is not None:
                 asked.done(int(answer["commit"]), world.now_s)
-                self._known.update(dict.fromkeys((one for one, there in asked.writes.items() if there), asked.commits[0]))
+                self._known.update(
+                    dict.fromkeys((one for one, there in asked.writes.items() if there), asked.commits[0])
+                )
                 world.log["done"] += 1
             elif isinstance(error, REFUSALS) and not doubtful:
                 asked.refused(world.now_s)
                 world.log["refused"] += 1
             elif isinstance(asked.request, Transaction) and attempt < ATTEMPTS and not isinstance(error, REFUSALS):
                 world.log["asked again"] += 1
-                world.later(world.delay(3.0), lambda: self._attempt(asked, attempt + 1, doubtful=doubtful), outside=True)
+                world.later(
+                    world.delay(3.0), lambda: self._attempt(asked, attempt + 1, doubtful=doubtful), outside=True
+                )
                 return
             else:
                 world.log["unclear"] += 1

@@ -73,6 +73,7 @@ class World:
         self._away_until_s = 0.0
         self.protocol: CommitProtocol | None = None
         self._ids = ids(6)
+        self._stuck: list[str] = []
         self._start()
         for client in range(clients):
             self.later(self.delay(), Client(self, client, clients, requests).go_on, outside=True)
@@ -85,7 +86,7 @@ class World:
         """Run until nothing happens any more, restart, and look at everything once more."""
         self._run_until_quiet()
         self._faults_last = False
-        self._stuck = self._left_over()
+        self._stuck += self._left_over()
         self._die(after_s=0.0)
         self._run_until_quiet()
         self._read()
@@ -102,6 +103,12 @@ class World:
         if self.registry.commits._pending.commits():
             wrong.append(f"stuck: the groups of {self.registry.commits._pending.commits()} stay reserved")
         return wrong
+
+    def _check_that_work_goes_on(self, ticket: int) -> None:
+        assert self.protocol is not None
+        work = self.protocol._of_ticket.get(ticket)
+        if work is not None and self.protocol._works.get(work.id) is not work:
+            self._stuck.append(f"stuck: the caller of {work.key} waited for what had ended")
 
     def _run_until_quiet(self) -> None:
         while self._heap and self.now_s < END_S:
@@ -190,6 +197,7 @@ class World:
         def give_up() -> None:
             if self._waiting.pop(ticket, None) is not None:
                 self.log["a caller gave up"] += 1
+                self._check_that_work_goes_on(ticket)
                 told(None, Unavailable("not done in time"))
                 self._on(steps.Gone(ticket))
 
