@@ -32,11 +32,14 @@ class SimulatedStore:
         self.torn: set[frozenset[str]] = set()
         self._rng, self._strikes = rng, strikes
         self.plant = ""
+        self._read_before: dict[str, Entity | None] = {}
 
     def read(self, needs: Needs) -> Stored:
         self.check_whole()
         entities = {one: self.entities.get(one) for one in needs.entities}
         found = {one: self.entities.get(one) for one in needs.versions}
+        if self.plant == "reads are old":
+            found = {one: self._read_before.setdefault(one, entity) for one, entity in found.items()}
         versions = {one: None if entity is None else entity.version for one, entity in found.items()}
         return Stored(entities, versions, 2 if self.entities else None)
 
