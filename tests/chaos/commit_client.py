@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 REFUSALS: Final = (Conflict, NotFound, InvalidRequest)
 PATIENCE_S: Final = 12.0
 ATTEMPTS: Final = 4
+ENTITIES: Final = 6
+GROUPS: Final = 12
 
 
 class Client:
@@ -23,7 +25,7 @@ class Client:
 
     def __init__(self, world: World, client: int, clients: int, requests: int) -> None:
         self._world = world
-        self._requests = Requests(world.rng, client, clients, entities=6)
+        self._requests = Requests(world.rng, client, clients, entities=ENTITIES, groups=GROUPS)
         self._left = requests
         self._known: dict[str, int] = {}
 

@@ -19,8 +19,6 @@ from quantum_db.commits.operations import (
 )
 from tests.chaos.commit_history import entity_for, group_for
 
-GROUPS = 12
-
 
 def ids(count: int) -> list[str]:
     """Return the ids that clients write."""
@@ -30,10 +28,11 @@ def ids(count: int) -> list[str]:
 class Requests:
     """Makes one client's requests. Tags are unique over all clients."""
 
-    def __init__(self, rng: np.random.Generator, client: int, clients: int, entities: int, *, first: int = 0) -> None:
+    def __init__(self, rng: np.random.Generator, client: int, clients: int, *, entities: int, groups: int) -> None:
         self._rng = rng
         self._ids = ids(entities)
-        self._tag = first * clients + client
+        self._groups = groups
+        self._tag = client
         self._clients = clients
 
     def next(self, known: Mapping[str, int]) -> tuple[int, Request]:
@@ -57,7 +56,7 @@ class Requests:
             if not isinstance(operation, Delete):
                 left.append(entity_id)
         if len(left) >= 2 and self._rng.random() < 0.35:
-            group_id = f"g{self._rng.integers(GROUPS)}"
+            group_id = f"g{self._rng.integers(self._groups)}"
             operations.append(CreateGroup(group_for(group_id, left, self._tag)))
         return Transaction(tuple(operations), f"t:{self._tag}")
 

@@ -21,10 +21,10 @@ from quantum_db.commits.ledger import CommitLedger, KeyRetention
 from quantum_db.commits.protocol import CommitProtocol
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
-from tests.chaos.commit_client import REFUSALS, Client
+from tests.chaos.commit_client import ENTITIES, GROUPS, REFUSALS, Client
 from tests.chaos.commit_history import Asked, History, Seen, entity_for
 from tests.chaos.commit_parts import Died, Registry, RegistryDisk, SimulatedStore
-from tests.chaos.commit_requests import GROUPS, ids
+from tests.chaos.commit_requests import ids
 
 Told = Callable[[Mapping[str, Any] | None, QuantumDBError | None], None]
 WAIT_S = 10.0
@@ -72,7 +72,7 @@ class World:
         self._last = 0
         self._away_until_s = 0.0
         self.protocol: CommitProtocol | None = None
-        self._ids = ids(6)
+        self._ids = ids(ENTITIES)
         self._stuck: list[str] = []
         self._start()
         for client in range(clients):
