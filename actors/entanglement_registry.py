@@ -103,8 +103,8 @@ class RemoteCommitGroups:
     async def forget(self, commit: int) -> None:
         await self._call("forget", commit)
 
-    async def commits(self) -> tuple[int, ...]:
-        return cast(tuple[int, ...], await self._call("commits"))
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        return cast(tuple[int, ...], await self._call("sweep", first))
 
     async def _call(self, method: str, *arguments: Any) -> Any:
         if self._actor is None:

@@ -10,6 +10,7 @@ from quantum_db.commits.pending_groups import (
     STREAM,
     PendingGroups,
     finished_record,
+    first_record,
     forgotten_record,
     prepared_record,
 )
@@ -52,6 +53,8 @@ class GroupCommits:
         known = self._pending.prepared(commit)
         if known is not None:
             return known
+        if self._pending.is_over(commit):
+            raise Unavailable(f"commit {commit} has ended; this message came late")
         self._pending.check_free(groups)
         checked = tuple(self._check(group) for group in groups)
         self._write(prepared_record(commit, checked))
@@ -66,11 +69,13 @@ class GroupCommits:
 
     async def forget(self, commit: int) -> None:
         """See ``CommitGroups.forget``."""
-        if self._pending.prepared(commit) is not None:
+        if not self._pending.is_over(commit):
             self._write(forgotten_record(commit))
 
-    async def commits(self) -> tuple[int, ...]:
-        """See ``CommitGroups.commits``."""
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        """See ``CommitGroups.sweep``."""
+        if first > self._pending.first:
+            self._write(first_record(first))
         return self._pending.commits()
 
     async def wait_for_group(self, group_id: str) -> None:
