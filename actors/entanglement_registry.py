@@ -80,9 +80,9 @@ class EntanglementRegistry:
         """See ``CommitGroups.forget``."""
         await (await self._opened()).forget(commit)
 
-    async def commits(self) -> tuple[int, ...]:
-        """See ``CommitGroups.commits``."""
-        return await (await self._opened()).commits.commits()
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        """See ``CommitGroups.sweep``."""
+        return await (await self._opened()).sweep(first)
 
     async def changes(self, after: Cursor | None, timeout_s: float) -> Changes:
         """See ``ChangeFeed.after``."""

@@ -97,8 +97,8 @@ class RemoteCommitGroups:
     async def forget(self, commit: int) -> None:
         await asyncio.gather(*(ask(shard.forget.remote(commit)) for shard in self._found()))
 
-    async def commits(self) -> tuple[int, ...]:
-        found = await asyncio.gather(*(ask(shard.commits.remote()) for shard in self._found()))
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        found = await asyncio.gather(*(ask(shard.sweep.remote(first)) for shard in self._found()))
         return tuple(sorted({commit for commits in found for commit in commits}))
 
     async def entity_deleted(self, entity_id: str) -> None:

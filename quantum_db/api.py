@@ -28,7 +28,7 @@ from quantum_db.jobs.orders import JobOrder, order_of
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import DEFAULT_TENANT, Answer
 from quantum_db.ports import JobPool, Sessions
-from quantum_db.requests import Body, EntityBody, QueryBody, parse
+from quantum_db.requests import Body, EntityBody, QueryBody, VectorPageBody, parse
 from quantum_db.sessions import SessionKey
 from quantum_db.views import (
     answer_view,
@@ -125,6 +125,12 @@ class Api:
     async def fetch(self, entity_id: str) -> Json:
         """Return an entity."""
         return entity_view(await self._database.fetch(entity_id))
+
+    async def scroll(self, raw: object) -> Json:
+        """Return a page of all entities (``VectorPageBody``); ``next`` is the cursor of the next page, or None."""
+        body = parse(VectorPageBody, raw)
+        entities, following = await self._database.scroll(body.cursor, body.limit)
+        return {"vectors": [entity_view(entity, body.vectors) for entity in entities], "next": following}
 
     async def delete(self, entity_id: str) -> Json:
         """Delete an entity."""

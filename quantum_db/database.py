@@ -33,6 +33,7 @@ from quantum_db.ports import (
     Clock,
     Groups,
     JobPool,
+    ScrollableReader,
     Sessions,
     StateLog,
     Templates,
@@ -54,7 +55,7 @@ class Database:
     def __init__(  # noqa: PLR0913 - its ports
         self,
         *,
-        store: VectorReader,
+        store: ScrollableReader,
         writes: Writes,
         jobs: JobPool,
         templates: Templates,
@@ -120,6 +121,10 @@ class Database:
         if entity is None:
             raise NotFound(f"there is no entity {entity_id!r}")
         return entity
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        """Return a page of all entities and the cursor of the next; see ``ScrollableReader.scroll``."""
+        return await self._store.scroll(after, limit)
 
     async def delete(self, entity_id: str) -> int:
         """Delete an entity, which leaves its groups; return the number of the commit.

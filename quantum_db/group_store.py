@@ -63,6 +63,8 @@ def split_groups(shard: GroupShard, shards: int) -> Iterator[tuple[int, Json]]:
     """Yield (new shard, record) of all groups, for another number of shards."""
     found = resharded([shard.table.snapshot()], shards, lambda record: str(record["group_id"]))
     yield from ((place, dict(record)) for place, record in found)
+    for record in shard.pending.ended_records():
+        yield from ((place, record) for place in range(shards))
     for commit in shard.pending.commits():
         groups = shard.pending.prepared(commit) or ()
         for place in range(shards):
@@ -137,6 +139,10 @@ class GroupRegistry:
     async def finish(self, commit: int) -> None:
         """See ``CommitGroups.finish``."""
         await uncancelled(self.commits.finish(commit))
+
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        """See ``CommitGroups.sweep``."""
+        return await uncancelled(self.commits.sweep(first))
 
     async def forget(self, commit: int) -> None:
         """See ``CommitGroups.forget``."""

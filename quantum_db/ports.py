@@ -39,7 +39,22 @@ class VectorReader(Protocol):
         """Return the names of all contexts that some entity has. Slow: for error messages."""
 
 
-class VectorStore(VectorReader, Protocol):
+class ScrollableReader(VectorReader, Protocol):
+    """A reader that can list all entities."""
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        """Return the next entities of all, and the cursor of those that follow, None at the end.
+
+        The order is the store's own and does not change: an entity that is there during the whole of a scroll comes
+        exactly once, however many are written or deleted meanwhile.
+
+        Args:
+            after: the cursor that the call before returned; None begins.
+            limit: at least 1; there may be fewer before the end, where entities are large.
+        """
+
+
+class VectorStore(ScrollableReader, Protocol):
     """Entities with their vectors, contexts and metadata, durable when a write returns.
 
     The dimension is set by the first entity ever written and stays.

@@ -44,6 +44,10 @@ MAX_SHOTS = 1_000_000
 MAX_ADAPTIVE_SHOTS = 100_000_000
 MAX_TIMEOUT_MS = 60_000
 MAX_METADATA_BYTES = 65_536
+UNIT_TOLERANCE = 2e-7
+"""How far rounding to float32 may take a unit vector's norm from 1; half an ulp is 6e-8."""
+WEIGHT_TOLERANCE = 1e-13
+"""How far rounding may take the sum of normalised weights from 1, at most 64 times half an ulp."""
 YEAR_MS = 365.0 * 86_400_000.0
 
 BodyType = TypeVar("BodyType", bound="Body")
@@ -70,6 +74,8 @@ def _unit_vector(value: object) -> Vector:
     largest = np.abs(wide).max()
     if largest == 0.0:
         refuse("is the zero vector, which has no direction")
+    if largest <= 1.0 and abs(np.linalg.norm(wide) - 1.0) < UNIT_TOLERANCE:
+        return wide.astype(np.float32)  # a stored vector comes back as it is, to the last bit
     wide /= largest  # before squaring, so that no norm overflows or vanishes
     return np.asarray(wide / np.linalg.norm(wide), dtype=np.float32)
 
@@ -140,6 +146,8 @@ def normalised(contexts: list[ContextBody]) -> tuple[Context, ...]:
     """Return contexts whose weights sum to 1."""
     largest = max((c.weight for c in contexts), default=1.0)  # divided first: a sum could overflow
     total = sum(context.weight / largest for context in contexts)
+    if abs(sum(context.weight for context in contexts) - 1.0) < WEIGHT_TOLERANCE:
+        largest = total = 1.0  # stored weights come back as they are, to the last bit
     return tuple(Context(c.name, c.weight / largest / total, c.vector) for c in contexts)
 
 
@@ -194,6 +202,14 @@ class EntityBody(Body):
             coherence_time_ms=self.coherence_time_ms,
             metadata=self.metadata,
         )
+
+
+class VectorPageBody(Body):
+    """Which entities to list: those after a cursor, with their vectors or without."""
+
+    cursor: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")] | None = None
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    vectors: bool = True
 
 
 class AskedContext(Body):

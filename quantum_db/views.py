@@ -15,16 +15,19 @@ from quantum_db.states.history import Instances
 from quantum_db.states.records import record_of
 
 
-def entity_view(entity: Entity) -> dict[str, Any]:
-    """Return the body that would write this entity, with its version. Vectors are the stored unit vectors."""
+def entity_view(entity: Entity, vectors: bool = True) -> dict[str, Any]:
+    """Return the body that would write this entity, with its version; ``vectors`` False leaves its vectors out.
+
+    Vectors are the stored unit vectors.
+    """
     contexts = []
     for context in entity.contexts:
         view: dict[str, Any] = {"name": context.name, "weight": context.weight}
-        if context.vector is not None:
+        if vectors and context.vector is not None:
             view["vector"] = context.vector.tolist()
         contexts.append(view)
     body: dict[str, Any] = {"id": entity.id}
-    if entity.vector is not None:
+    if vectors and entity.vector is not None:
         body["vector"] = entity.vector.tolist()
     return {
         **body,

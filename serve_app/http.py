@@ -49,6 +49,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     """Return the ASGI application."""
     app = FastAPIOffline(title="Quantum query cluster", version="2.0", redoc_url=None)
     _add_vectors(app, api, max_body_bytes)
+    _add_listing(app, api)
     _add_quantum(app, api, max_body_bytes)
     add_groups(app, api, max_body_bytes)
     add_states(app, api, cluster.instances)
@@ -107,6 +108,13 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     async def query_under(request: Request) -> Response:
         """Answer a query as if operations had taken place. Nothing is written."""
         return _json(await api.query_under(await body(request), _tenant(request)))
+
+
+def _add_listing(app: FastAPI, api: Api) -> None:
+    @app.get("/api/v2/vectors", **documented())
+    async def scroll(cursor: str | None = None, limit: int = 100, vectors: bool = True) -> Response:
+        """List all entities; ``next`` is the cursor of the next page. An entity that stays comes exactly once."""
+        return _json(await api.scroll({"cursor": cursor, "limit": limit, "vectors": vectors}))
 
 
 def _add_quantum(app: FastAPI, api: Api, max_body_bytes: int) -> None:

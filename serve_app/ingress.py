@@ -26,7 +26,7 @@ from quantum_db.database import Database
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.invalidation import Invalidations
 from quantum_db.measurement import GroupMeasurement
-from quantum_db.ports import VectorReader
+from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
 from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
@@ -39,7 +39,8 @@ PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
 HANDLE_CALLS = frozenset(
     {
-        *("insert", "insert_batch", "fetch", "update", "delete", "query", "query_under", "transact", "execute_batch"),
+        *("insert", "insert_batch", "fetch", "scroll", "update", "delete"),
+        *("query", "query_under", "transact", "execute_batch"),
         *("create_group", "group", "update_group", "delete_group", "list_groups", "measure_group"),
         *("session", "end_session"),
     }
@@ -89,7 +90,7 @@ class ClusterParts:
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
         self.writes = RemoteWrites(self._parts["store"])
-        self.store: VectorReader
+        self.store: ScrollableReader
         if config.qdrant_url:
             key = os.environ.get(config.qdrant_key_env)
             self.store = connect(config.qdrant_url, key, config.qdrant_collection, CALL_TIMEOUT_S)

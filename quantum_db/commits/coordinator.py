@@ -254,8 +254,8 @@ class Coordinator:
                 return Recorded(work, await self._commit.append([record]))
             case Prepare(work, commit, groups):
                 return Prepared(work, await self._groups.prepare(commit, groups))
-            case Sweep(work):
-                return Swept(work, await self._groups.commits())
+            case Sweep(work, first):
+                return Swept(work, await self._groups.sweep(first))
             case Wake(work, after_s):
                 await asyncio.sleep(after_s)
                 return Woken(work)

@@ -6,7 +6,13 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from quantum_db.commits.pending_groups import PendingGroups, finished_record, forgotten_record, prepared_record
+from quantum_db.commits.pending_groups import (
+    PendingGroups,
+    finished_record,
+    first_record,
+    forgotten_record,
+    prepared_record,
+)
 from quantum_db.errors import Unavailable
 from quantum_db.model import EntanglementGroup
 
@@ -47,6 +53,8 @@ class GroupCommits:
             known = self._pending.prepared(commit)
             if known is not None:
                 return known
+            if self._pending.is_over(commit):
+                raise Unavailable(f"commit {commit} has ended; this message came late")
             self._pending.check_free(groups)
             checked = tuple(self._check(group) for group in groups)
             await self._write((), prepared_record(commit, checked))
@@ -61,12 +69,15 @@ class GroupCommits:
     async def forget(self, commit: int) -> None:
         """See ``CommitGroups.forget``."""
         async with self._step:
-            if self._pending.prepared(commit) is not None:
+            if not self._pending.is_over(commit):
                 await self._write((), forgotten_record(commit))
 
-    async def commits(self) -> tuple[int, ...]:
-        """See ``CommitGroups.commits``."""
-        return self._pending.commits()
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        """See ``CommitGroups.sweep``."""
+        async with self._step:
+            if first > self._pending.first:
+                await self._write((), first_record(first))
+            return self._pending.commits()
 
     async def wait_for_group(self, group_id: str) -> None:
         """Return when no transaction is about to create the group. Raises Unavailable after ``wait_s``."""

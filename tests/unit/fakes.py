@@ -24,6 +24,7 @@ from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
 from quantum_db.ports import BackendLimits, BackendResult, Clock, Condition, JobRequest
 from quantum_db.sessions import Observation, SessionKey, SessionTable
 from quantum_db.states.events import EventBatch
+from quantum_db.stores.points import point_id
 
 
 class FakeClock:
@@ -55,6 +56,11 @@ class FakeStore:
 
     async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
         return [self.entities.get(entity_id) for entity_id in ids]
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        left = sorted((point_id(i, 0), i) for i in self.entities if point_id(i, 0) >= (after or ""))
+        following = left[limit][0] if len(left) > limit else None
+        return [self.entities[i] for _, i in left[:limit]], following
 
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         return [self.entities.pop(entity_id, None) is not None for entity_id in ids]

@@ -129,7 +129,7 @@ async def test_a_reserved_group_is_waited_for_and_then_there() -> None:
     await groups.commits.finish(1)
     await groups.commits.forget(1)
     await groups.commits.forget(1)
-    assert await groups.commits.commits() == ()
+    assert await groups.commits.sweep(0) == ()
     with pytest.raises(CorruptData):
         await groups.commits.finish(1)
 
@@ -143,13 +143,33 @@ async def test_what_is_forgotten_before_it_is_finished_is_free_again() -> None:
         groups.table.get("pair")
 
 
-async def test_the_registry_knows_after_a_restart_what_was_reserved_and_finished(tmp_path: Path) -> None:
-    async def opened() -> tuple[Keeper[GroupShard], GroupRegistry]:
-        keeper = Keeper(GroupShard(), SqliteJournal(tmp_path / "groups.sqlite"), "groups", lambda error: None)
-        await keeper.load()
-        return keeper, GroupRegistry(keeper, SystemClock())
+async def opened(path: Path) -> tuple[Keeper[GroupShard], GroupRegistry]:
+    keeper = Keeper(GroupShard(), SqliteJournal(path / "groups.sqlite"), "groups", lambda error: None)
+    await keeper.load()
+    return keeper, GroupRegistry(keeper, SystemClock())
 
-    keeper, first = await opened()
+
+async def test_a_message_that_comes_late_reserves_nothing(tmp_path: Path) -> None:
+    keeper, registry = await opened(tmp_path)
+    await registry.forget(12)
+    assert await registry.sweep(10) == ()
+    for restarted in (False, True):
+        if restarted:
+            await keeper.close()
+            keeper, registry = await opened(tmp_path)
+        for late in (9, 12):  # of an earlier coordinator; of this one, which has given it up
+            with pytest.raises(Unavailable, match=f"commit {late} has ended"):
+                await registry.prepare(late, [PAIR])
+        await registry.commits.wait_for_group("pair")
+    assert await registry.prepare(13, [PAIR]) == (PAIR,)
+    assert await registry.sweep(20) == (13,)
+    assert await registry.prepare(13, [PAIR]) == (PAIR,), "what was reserved stays so until it is forgotten"
+    await keeper.close()
+
+
+async def test_the_registry_knows_after_a_restart_what_was_reserved_and_finished(tmp_path: Path) -> None:
+
+    keeper, first = await opened(tmp_path)
     await first.prepare(1, [PAIR])
     await first.prepare(2, [EntanglementGroup("other", ("c", "d"), 0.1)])
     await first.finish(2)
@@ -160,8 +180,8 @@ async def test_the_registry_knows_after_a_restart_what_was_reserved_and_finished
         if compacted:
             await keeper.compact()
         await keeper.close()
-        keeper, again = await opened()
-        assert await again.commits.commits() == (1, 2)
+        keeper, again = await opened(tmp_path)
+        assert await again.sweep(0) == (1, 2)
         with pytest.raises(Unavailable, match="being created by a transaction"):
             await again.create(PAIR)
         assert again.table.get("other").entity_ids == ("c", "d")
@@ -204,7 +224,7 @@ async def test_a_transaction_changes_store_groups_and_states() -> None:
         ("b", Happening.CREATED),
     ]
     async with asyncio.timeout(5.0):
-        while await bench.groups.commits.commits():  # noqa: ASYNC110 - nothing tells of this
+        while await bench.groups.commits.sweep(0):  # noqa: ASYNC110 - nothing tells of this
             await asyncio.sleep(0.001)
     await bench.writes.close()
 
