@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantum_db.change_feed import Change, ChangeFeed, Cursor
@@ -151,6 +151,7 @@ async def test_a_change_too_large_to_keep_is_a_gap_for_who_waits() -> None:
     assert (await waiting).gap
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(1, 3), st.booleans()), max_size=40))
 def test_a_reader_sees_every_change_once_or_a_gap(steps: list[tuple[int, bool]]) -> None:
     async def run() -> None:

@@ -70,6 +70,7 @@ def everything(found: StateShard, now_s: float = 60.0) -> dict[str, Instances | 
     return {name: found.instances(name, now_s) for name in NAMES}
 
 
+@settings(deadline=None)
 @given(BATCHES)
 def test_a_batch_is_the_same_from_its_record_and_from_its_parts(batches: list[EventBatch]) -> None:
     for batch in batches:
@@ -100,6 +101,7 @@ def test_a_damaged_snapshot_is_refused() -> None:
         shard().apply(1, {"something": 1})
 
 
+@settings(deadline=None)
 @given(BATCHES)
 def test_a_snapshot_makes_the_same_shard_and_goes_on_alike(batches: list[EventBatch]) -> None:
     found = fed(batches)
@@ -118,6 +120,7 @@ def test_states_are_packed_in_runs_and_unpacked() -> None:
     assert unpack(runs[0]) == [record for record in records if "phase" in record]
 
 
+@settings(deadline=None)
 @given(BATCHES, st.integers(1, 4), st.integers(1, 4))
 def test_another_number_of_shards_keeps_every_state_and_session(
     batches: list[EventBatch], before: int, after: int
