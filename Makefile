@@ -29,7 +29,10 @@ unit: $(STAMP)  ## the tests that need no server and no Ray: seconds
 bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.retrieval
 	$(PYTHON) -m benchmarks.quantum
+	$(PYTHON) -m benchmarks.states
 	$(PYTHON) -m benchmarks.latency
+	bash scripts/install_redis.sh
+	$(PYTHON) -m benchmarks.journal
 
 format: $(STAMP)
 	$(PYTHON) -m ruff check --fix .

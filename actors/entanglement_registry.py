@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Gauge
 from ray.actor import ActorHandle
 
-from actors.shell import ask
-from quantum_db.groups import GroupTable, record_of
+from actors.shell import ask, named
+from quantum_db.commits.group_commits import GroupCommits
+from quantum_db.groups import GroupTable
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.model import EntanglementGroup
 from quantum_db.ports import Journal
@@ -23,7 +25,9 @@ class EntanglementRegistry:
 
     def __init__(self, journal_path: str) -> None:
         self._journal: Journal = SqliteJournal(Path(journal_path))
-        self._table = GroupTable(record for _, record in self._journal.read(STREAM))
+        self._table = GroupTable()
+        self._table.restore(record for _, record in self._journal.read(STREAM))
+        self._commits = GroupCommits(self._journal, self._checked, self._created)
         self._registry = CollectorRegistry()
         self._groups = Gauge("entanglement_groups", "Groups held", registry=self._registry)
 
@@ -33,18 +37,34 @@ class EntanglementRegistry:
 
     async def create(self, group: EntanglementGroup) -> EntanglementGroup:
         """See ``Groups.create``."""
-        if self._table.check_new(group):
-            self._journal.append(STREAM, [record_of(group)])
-            self._table.put(group)
-        return self._table.get(group.group_id)
+        await self._commits.wait_for_group(group.group_id)
+        return self._created(group)
 
     async def get(self, group_id: str) -> EntanglementGroup:
         """See ``Groups.get``."""
+        await self._commits.wait_for_group(group_id)
         return self._table.get(group_id)
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
         """See ``Groups.of_member``."""
+        await self._commits.wait_for_member(entity_id)
         return self._table.of_member(entity_id)
+
+    async def commit_call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the port ``CommitGroups``."""
+        return await getattr(self._commits, method)(*arguments)
+
+    def _checked(self, group: EntanglementGroup) -> EntanglementGroup:
+        """Return the group with the version that it would have. Raises Conflict."""
+        change = self._table.plan_create(group)
+        return self._table.get(group.group_id) if change is None or change.after is None else change.after
+
+    def _created(self, group: EntanglementGroup) -> EntanglementGroup:
+        change = self._table.plan_create(group)
+        if change is not None:
+            self._journal.append(STREAM, [change.record()])
+            self._table.apply(change)
+        return self._table.get(group.group_id)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
@@ -66,3 +86,27 @@ class RemoteGroups:
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
         return cast(list[EntanglementGroup], await ask(self._actor.of_member.remote(entity_id)))
+
+
+class RemoteCommitGroups:
+    """Implements ``CommitGroups`` by calls to the registry, which is looked up when it is first needed."""
+
+    def __init__(self) -> None:
+        self._actor: ActorHandle[Any] | None = None
+
+    async def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
+        return cast(tuple[EntanglementGroup, ...], await self._call("prepare", commit, list(groups)))
+
+    async def finish(self, commit: int) -> None:
+        await self._call("finish", commit)
+
+    async def forget(self, commit: int) -> None:
+        await self._call("forget", commit)
+
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        return cast(tuple[int, ...], await self._call("sweep", first))
+
+    async def _call(self, method: str, *arguments: Any) -> Any:
+        if self._actor is None:
+            self._actor = named("entanglement")
+        return await ask(self._actor.commit_call.remote(method, *arguments))

@@ -25,6 +25,7 @@ from quantum_db.telemetry import Snapshot, snapshot
 logger = logging.getLogger(__name__)
 
 OPEN_PAUSE_S = 1.0
+READY_TIMEOUT_S = 30.0
 Json = dict[str, Any]
 
 
@@ -55,6 +56,7 @@ class JobPool:
         self._workers = RemoteWorkers(settings.backends, settings.workers, threads, settings.policy.retry, seed)
         self._registry = CollectorRegistry()
         self._clock = SystemClock()
+        self._problem = "it is being read"
         self._parts: AssembledPool | None = None
         self._stored: StoredJobs | None = None
         self._starting = asyncio.get_running_loop().create_task(self._start())
@@ -65,8 +67,12 @@ class JobPool:
         Raises:
             CorruptData: the journal cannot be read.
             InvalidSettings: it cannot be used.
+            Unavailable: it does not answer for ``READY_TIMEOUT_S``; the pool goes on trying.
         """
-        await asyncio.shield(self._starting)
+        await asyncio.wait({self._starting}, timeout=READY_TIMEOUT_S)
+        if not self._starting.done():
+            raise Unavailable(f"the job pool waits for its journal: {self._problem}")
+        self._starting.result()
         await self._workers.ready()
         return True
 
@@ -123,6 +129,7 @@ class JobPool:
                 parts = await self._assembled()
                 break
             except Unavailable as error:
+                self._problem = error.detail
                 logger.warning("the job pool waits for its journal: %s", error.detail)
                 await asyncio.sleep(OPEN_PAUSE_S)
             except QuantumDBError:

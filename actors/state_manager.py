@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import zlib
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge
 from ray.actor import ActorHandle
 
 from actors.shell import ask
 from quantum_db.clock import SystemClock
-from quantum_db.errors import IllegalTransition, NotFound, Unavailable
+from quantum_db.errors import NotFound, Unavailable
 from quantum_db.journals.sqlite import SqliteJournal
-from quantum_db.lifecycle import Phase, State, StateEvent, StateTable
+from quantum_db.lifecycle import StateEvent
 from quantum_db.ports import Journal
+from quantum_db.sharding import shard_of
+from quantum_db.states.columns import Transitions
+from quantum_db.states.events import EventBatch
+from quantum_db.states.history import History, Instances
+from quantum_db.states.records import record_of
+from quantum_db.states.table import StateTable
 from quantum_db.telemetry import Snapshot, snapshot
 
 logger = logging.getLogger(__name__)
 
-ARCHIVE = "archived-states"
+ARCHIVE = "archived-instances"
+ADVANCE_LIMIT = 5_000
+"""States that may decohere after a batch: more than a batch prepares on average, and a few ms of work."""
 FLUSH_INTERVAL_S = 0.05
 MAX_BUFFERED = 100_000
 
@@ -35,8 +42,9 @@ class StateManager:
         self._shard = shard
         self._clock = SystemClock()
         self._journal: Journal = SqliteJournal(Path(journal_path))
-        generations = {record["entity_id"]: record["generation"] for _, record in self._journal.read(ARCHIVE)}
-        self._table = StateTable(capacity, generations)
+        self._table, self._history = StateTable(capacity), History()
+        self._table.restore(record for _, record in self._journal.read(ARCHIVE))
+        self._history.restore((record for _, record in self._journal.read(ARCHIVE)), self._clock.now_s())
         self._registry = CollectorRegistry()
         self._steps = Counter("state_transitions", "Transitions made", ["to"], registry=self._registry)
         self._refused = Counter("state_events_refused", "Events that no lifecycle allows", registry=self._registry)
@@ -46,35 +54,40 @@ class StateManager:
         """Return True once the journal has been read."""
         return True
 
-    async def apply(self, events: Sequence[StateEvent]) -> None:
+    async def apply(self, events: EventBatch) -> None:
         """Apply a batch of events. An event that the lifecycle refuses is counted and logged, not raised."""
-        archived = []
-        for event in events:
-            try:
-                transitions = self._table.apply([event])
-            except IllegalTransition as error:
-                self._refused.inc()
-                logger.warning("%s", error.detail)
-                continue
-            for transition in transitions:
-                self._steps.labels(transition.after.phase.value).inc()
-                if transition.after.phase is Phase.ARCHIVED:
-                    archived.append(_record(transition.after))
+        outcome = self._table.apply(events)
+        for refusal in outcome.refused:
+            self._refused.inc()
+            logger.warning("%s", refusal.reason)
+        archived = outcome.transitions.archived()
         if archived:
-            self._journal.append(ARCHIVE, archived)
+            self._journal.append(ARCHIVE, [record_of(state) for state in archived])
+            self._history.add(archived, self._clock.now_s())
+        self._count(outcome.transitions)
+        self._advance()
 
-    async def state(self, entity_id: str) -> State:
-        """Return the hot state of an entity. Raises NotFound."""
-        state = self._table.get(entity_id, self._clock.now_s())
-        if state is None:
+    async def instances(self, entity_id: str) -> Instances:
+        """Return the state of an entity and the archived instances before it. Raises NotFound."""
+        now_s = self._clock.now_s()
+        found = self._history.of(entity_id, self._table.get(entity_id, now_s), now_s)
+        if found is None:
             raise NotFound(f"there is no state of {entity_id!r}")
-        return state
+        return found
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
+        self._advance()
         for phase, count in self._table.counts().items():
-            self._states.labels(phase).set(count)
+            self._states.labels(phase.value).set(count)
         return snapshot(self._registry, f"states-{self._shard}")
+
+    def _advance(self) -> None:
+        self._count(self._table.advance(self._clock.now_s(), ADVANCE_LIMIT))
+
+    def _count(self, transitions: Transitions) -> None:
+        for phase, count in transitions.counts().items():
+            self._steps.labels(phase.value).inc(count)
 
 
 class ShardedStateLog:
@@ -95,11 +108,10 @@ class ShardedStateLog:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._flush_soon())
 
-    async def state(self, entity_id: str) -> State:
-        """Return the state of an entity as its shard knows it. Raises NotFound."""
-        state = await ask(self._shards[self._shard_of(entity_id)].state.remote(entity_id))
-        assert isinstance(state, State)
-        return state
+    async def instances(self, entity_id: str) -> Instances:
+        """Return the instances of an entity's state as its shard knows them. Raises NotFound."""
+        shard = self._shards[shard_of(entity_id, len(self._shards))]
+        return cast(Instances, await ask(shard.instances.remote(entity_id)))
 
     async def _flush_soon(self) -> None:
         while self._buffer:
@@ -110,22 +122,10 @@ class ShardedStateLog:
         batches: dict[int, list[StateEvent]] = {}
         while self._buffer:
             event = self._buffer.popleft()
-            batches.setdefault(self._shard_of(event.entity_id), []).append(event)
+            batches.setdefault(shard_of(event.entity_id, len(self._shards)), []).append(event)
         for shard, events in batches.items():
             try:
-                await ask(self._shards[shard].apply.remote(events))
+                await ask(self._shards[shard].apply.remote(EventBatch.of(events)))
             except Unavailable as error:
                 self._lost.inc(len(events))
                 logger.warning("%d state events were lost: %s", len(events), error.detail)
-
-    def _shard_of(self, entity_id: str) -> int:
-        return zlib.crc32(entity_id.encode()) % len(self._shards)
-
-
-def _record(state: State) -> dict[str, Any]:
-    return {
-        "entity_id": state.entity_id,
-        "generation": state.generation,
-        "archived_at_s": state.since_s,
-        "measurements": state.measurements,
-    }

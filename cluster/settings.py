@@ -209,6 +209,16 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
         raise InvalidSettings(f"{path or 'settings'}: {_told(error).detail}") from None
 
 
+def shared_settings(settings: Settings) -> dict[str, Any]:
+    """Return what a cluster must have as the one whose data it takes over."""
+    return {
+        "store.kind": settings.store.kind,
+        "store.collection": settings.store.collection,
+        "states.shards": settings.states.shards,
+        "jobs.journal_url": "in data_dir" if settings.jobs.journal_url is None else "elsewhere",
+    }
+
+
 def _told(error: ValidationError) -> InvalidRequest:
     first = error.errors(include_url=False)[0]
     section: type[BaseModel] = Settings

@@ -15,7 +15,7 @@ from actors.metrics_hub import MetricsHub
 from actors.pool_client import POOL_NAME
 from actors.shell import NAMESPACE, named
 from actors.state_manager import StateManager
-from actors.store_shard import StoreShard
+from actors.store_shard import QdrantServer, StoreSettings, StoreShard
 from cluster.settings import Settings
 from quantum_db.errors import Unavailable
 from quantum_db.jobs.assembly import PoolPolicy
@@ -33,10 +33,13 @@ def deploy(settings: Settings, app_name: str, timeout_s: float) -> None:
     """Start the actors, wait until they are ready, and run the ingress.
 
     Raises:
-        ray.exceptions.GetTimeoutError: an actor was not ready in time.
+        Unavailable: an actor was not ready in time. What an actor raises when it cannot be ready is raised too.
     """
     actors = _start_actors(settings)
-    ray.get([actor.ready.remote() for actor in actors], timeout=timeout_s)
+    try:
+        ray.get([actor.ready.remote() for actor in actors], timeout=timeout_s)
+    except ray.exceptions.GetTimeoutError:
+        raise Unavailable(f"a part of the cluster was not ready within {timeout_s:.0f} s") from None
     ingress = deployment.options(
         num_replicas=settings.ray.replicas,
         max_ongoing_requests=settings.ray.max_ongoing_requests,
@@ -69,9 +72,19 @@ def _start_actors(settings: Settings) -> list[Any]:
         journal = str(data / f"states-{shard}.sqlite")
         manager = ray.remote(StateManager).options(name=f"states-{shard}", **_LIFE)
         actors.append(manager.remote(shard, journal, settings.states.capacity))
-    if settings.store.kind == "qdrant_edge":
-        actors.append(ray.remote(StoreShard).options(name="store", **_LIFE).remote(str(data / "store")))
+    shard = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **_LIFE)
+    actors.append(shard.remote(_store_settings(settings)))
     return actors
+
+
+def _store_settings(settings: Settings) -> StoreSettings:
+    data, store = settings.data_dir.resolve(), settings.store
+    embedded = store.kind == "qdrant_edge"
+    return StoreSettings(
+        place=str(data / "store") if embedded else QdrantServer(store.url or "", store.collection, store.api_key_env),
+        journal_url=f"sqlite:///{data / 'commits.sqlite'}",
+        state_shards=settings.states.shards,
+    )
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:

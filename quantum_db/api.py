@@ -9,6 +9,17 @@ from typing import Any
 
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
+from quantum_db.commits.bodies import (
+    BatchBody,
+    TransactionBody,
+    TransactionQueryBody,
+    UpdateBody,
+    batch_entities,
+    batch_transaction,
+    id_of_item,
+    scoped_key,
+)
+from quantum_db.commits.operations import Transaction, Update
 from quantum_db.database import Database
 from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody
 from quantum_db.jobs.desk import JobDesk, JobPage
@@ -16,8 +27,8 @@ from quantum_db.jobs.orders import JobOrder, order_of
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import DEFAULT_TENANT, Answer
 from quantum_db.ports import JobPool
-from quantum_db.requests import BatchBody, Body, EntityBody, GroupBody, MeasureBody, QueryBody, parse
-from quantum_db.views import answer_view, batch_view, entity_view, group_view, measurement_view
+from quantum_db.requests import Body, EntityBody, GroupBody, MeasureBody, QueryBody, VectorPageBody, parse
+from quantum_db.views import answer_view, batch_view, entity_view, group_view, item_view, measurement_view
 
 Json = dict[str, Any]
 
@@ -49,34 +60,73 @@ class Api:
         self._note_answer = note_answer
 
     async def insert(self, raw: object) -> Json:
-        """Write one entity (``EntityBody``), replacing one with the same id. Idempotent."""
+        """Write one entity (``EntityBody``), replacing one with the same id. Idempotent but for the version."""
         entity = parse(EntityBody, raw).to_entity()
-        await self._database.insert([entity])
-        return {"id": entity.id, "dimension": entity.dimension, "contexts": [c.name for c in entity.contexts]}
+        version = await self._database.insert(entity)
+        contexts = [context.name for context in entity.contexts]
+        return {"id": entity.id, "dimension": entity.dimension, "contexts": contexts, "version": version}
 
-    async def insert_batch(self, raw: object) -> Json:
-        """Write entities (``BatchBody``): all of them, or none if one is wrong. Idempotent."""
-        body = parse(BatchBody, raw)
-        await self._database.insert([vector.to_entity() for vector in body.vectors])
-        return {"written": len(body.vectors), "transaction": body.transaction}
+    async def insert_batch(self, raw: object, key: str | None = None, tenant: str = DEFAULT_TENANT) -> Json:
+        """Write entities (``BatchBody``), each for itself, or with ``transaction`` all or none.
+
+        Without ``transaction``, ``items`` tells what became of each, and ``refused`` how many were not written.
+        """
+        together, entities = batch_entities(raw)
+        if together:
+            transaction = batch_transaction(raw, scoped_key(key, tenant))
+            answer = await self._database.transact(transaction)
+            return {"written": len(transaction.operations), "transaction": True, **answer}
+        version, refused = await self._database.insert_each(entities)
+        items = [
+            item_view(id_of_item(raw, i), version if error is None else None, error) for i, error in enumerate(refused)
+        ]
+        failed = sum(error is not None for error in refused)
+        return {"written": len(items) - failed, "refused": failed, "transaction": False, "items": items}
+
+    async def update(
+        self,
+        entity_id: str,
+        raw: object,
+        expected_version: int | None = None,
+        key: str | None = None,
+        tenant: str = DEFAULT_TENANT,
+    ) -> Json:
+        """Replace fields of an entity (``UpdateBody``): a transaction of one update."""
+        change = Update(entity_id, parse(UpdateBody, raw).changes(), "", expected_version)
+        answer = await self._database.transact(Transaction((change,), scoped_key(key, tenant)))
+        return {"id": entity_id, "version": answer["commit"]}
+
+    async def transact(self, raw: object, key: str | None = None, tenant: str = DEFAULT_TENANT) -> Json:
+        """Do operations (``TransactionBody``) together or not at all.
+
+        The same again under the same ``key`` is answered as the first time, and is not done again.
+        """
+        transaction = parse(TransactionBody, raw).to_transaction(scoped_key(key, tenant))
+        return dict(await self._database.transact(transaction))
+
+    async def query_under(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+        """Answer a query as if operations had taken place (``TransactionQueryBody``), which they have not."""
+        body = parse(TransactionQueryBody, raw)
+        return await self._answered(body.query, tenant, Transaction(body.to_operations()))
 
     async def fetch(self, entity_id: str) -> Json:
         """Return an entity."""
         return entity_view(await self._database.fetch(entity_id))
 
+    async def scroll(self, raw: object) -> Json:
+        """Return a page of all entities (``VectorPageBody``); ``next`` is the cursor of the next page, or None."""
+        body = parse(VectorPageBody, raw)
+        entities, following = await self._database.scroll(body.cursor, body.limit)
+        return {"vectors": [entity_view(entity, body.vectors) for entity in entities], "next": following}
+
     async def delete(self, entity_id: str) -> Json:
         """Delete an entity."""
-        await self._database.delete(entity_id)
-        return {"id": entity_id, "deleted": True}
+        commit = await self._database.delete(entity_id)
+        return {"id": entity_id, "deleted": True, "commit": commit}
 
     async def query(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
         """Answer a query (``QueryBody``) of a tenant."""
-        start = time.perf_counter()
-        body = parse(QueryBody, raw)
-        query = body.to_query(tenant)
-        answer = await self._database.query(query, parse_ms=(time.perf_counter() - start) * 1000.0)
-        self._note_answer(answer)
-        return answer_view(answer, query.explain)
+        return await self._answered(raw, tenant, None)
 
     async def create_group(self, raw: object) -> Json:
         """Write an entanglement group (``GroupBody``). Idempotent."""
@@ -98,6 +148,14 @@ class Api:
     async def execute_batch(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
         """Encode, entangle and measure (``RunBatchBody``) in as few circuits and jobs as the qubits allow."""
         return batch_view(await self._batches.run(raw, tenant))
+
+    async def _answered(self, raw: object, tenant: str, under: Transaction | None) -> Json:
+        start = time.perf_counter()
+        body = raw if isinstance(raw, QueryBody) else parse(QueryBody, raw)
+        query = body.to_query(tenant)
+        answer = await self._database.query(query, (time.perf_counter() - start) * 1000.0, under)
+        self._note_answer(answer)
+        return answer_view(answer, query.explain)
 
     async def circuit(self, key: str, form: str) -> tuple[str, str]:
         """Return a circuit structure that a query has used, as (text, media type), in a form of ``drawing.FORMS``."""
@@ -155,6 +213,9 @@ class JobCalls:
 BODIES: Mapping[str, type[Body]] = {
     "insert": EntityBody,
     "insert_batch": BatchBody,
+    "update": UpdateBody,
+    "transact": TransactionBody,
+    "query_under": TransactionQueryBody,
     "query": QueryBody,
     "create_group": GroupBody,
     "measure_group": MeasureBody,

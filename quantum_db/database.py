@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
 from quantum_db import retrieval
 from quantum_db.circuits.template import Template
+from quantum_db.commits.operations import Deletes, Transaction, Upserts
+from quantum_db.commits.overlay import OverlayStore
+from quantum_db.commits.planning import Stored, needs, plan
+from quantum_db.commits.ports import Writes
 from quantum_db.diversity import Diversifier
 from quantum_db.errors import (
     DeadlineExceeded,
@@ -27,20 +32,23 @@ from quantum_db.ports import (
     Clock,
     Groups,
     JobPool,
+    ScrollableReader,
     StateLog,
     Templates,
-    VectorStore,
+    VectorReader,
 )
 from quantum_db.refinement import Policy, Refiner, exact_scores
+from quantum_db.stores.points import check_storable
 
 
 class Database:
     """One collection of entities. Safe for concurrent use within one event loop."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its ports
         self,
         *,
-        store: VectorStore,
+        store: ScrollableReader,
+        writes: Writes,
         jobs: JobPool,
         templates: Templates,
         states: StateLog,
@@ -51,6 +59,7 @@ class Database:
         new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._store = store
+        self._writes = writes
         self._templates = templates
         self._states = states
         self._groups = groups
@@ -60,16 +69,42 @@ class Database:
         self._diversifier = Diversifier(jobs, rng, policy.backend, new_key)
         self._dimension: int | None = None
 
-    async def insert(self, entities: Sequence[Entity]) -> None:
-        """Write entities, replacing those with the same ids. Nothing is written if one is wrong. Idempotent.
+    async def insert(self, entity: Entity) -> int:
+        """Write an entity, replacing one with the same id; return its version. Idempotent but for the version.
 
         Raises:
             InvalidRequest: a vector's dimension differs from the stored one.
         """
-        await self._check_dimensions([entity.dimension for entity in entities])
-        await self._store.upsert(entities)
+        await self._check_dimensions(entity.dimension)
+        return await self._write([entity])
+
+    async def insert_each(self, entities: Sequence[Entity | InvalidRequest]) -> tuple[int, list[InvalidRequest | None]]:
+        """Write the entities that can be written; return their version, and of each what is wrong with it.
+
+        Raises:
+            Unavailable: any of them may have been written; the same call again completes it.
+        """
+        stored = await self._dimension_of_store()
+        refused: list[InvalidRequest | None] = []
+        good = []
+        for entity in entities:
+            error = entity if isinstance(entity, InvalidRequest) else _refusal(entity, stored)
+            refused.append(error)
+            if error is None:
+                assert isinstance(entity, Entity)
+                stored = stored or entity.dimension
+                good.append(entity)
+        return (await self._write(good) if good else 0), refused
+
+    async def transact(self, transaction: Transaction) -> Mapping[str, Any]:
+        """Do the operations together or not at all; see ``Writes.do``."""
+        return await self._writes.do(transaction)
+
+    async def _write(self, entities: Sequence[Entity]) -> int:
+        answer = await self._writes.do(Upserts(tuple(entities)))
         now_s = self._clock.now_s()
         self._states.record([StateEvent(e.id, Happening.CREATED, now_s, e.coherence_time_ms) for e in entities])
+        return int(answer["commit"])
 
     async def fetch(self, entity_id: str) -> Entity:
         """Return an entity. Raises NotFound."""
@@ -78,12 +113,17 @@ class Database:
             raise NotFound(f"there is no entity {entity_id!r}")
         return entity
 
-    async def delete(self, entity_id: str) -> None:
-        """Delete an entity. Raises NotFound, also for the second time."""
-        (existed,) = await self._store.delete([entity_id])
-        if not existed:
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        """Return a page of all entities and the cursor of the next; see ``ScrollableReader.scroll``."""
+        return await self._store.scroll(after, limit)
+
+    async def delete(self, entity_id: str) -> int:
+        """Delete an entity; return the number of the commit. Raises NotFound, also for the second time."""
+        answer = await self._writes.do(Deletes((entity_id,)))
+        if not answer["existed"][0]:
             raise NotFound(f"there is no entity {entity_id!r}")
         self._states.record([StateEvent(entity_id, Happening.ARCHIVED, self._clock.now_s())])
+        return int(answer["commit"])
 
     async def create_group(self, group: EntanglementGroup) -> EntanglementGroup:
         """Write an entanglement group of stored entities. Idempotent.
@@ -107,33 +147,45 @@ class Database:
         """Return a circuit structure that a query has used. Raises NotFound."""
         return await self._templates.get(key)
 
-    async def query(self, query: Query, parse_ms: float = 0.0) -> Answer:
+    async def query(self, query: Query, parse_ms: float = 0.0, under: Transaction | None = None) -> Answer:
         """Answer a query.
 
         Args:
             parse_ms: time that the caller spent on making the query, for the answer's stage times.
+            under: answer as if this transaction had taken place, which it has not.
 
         Raises:
             InvalidRequest: wrong dimension, or no such backend.
             UnknownContext: no entity has the context.
             DeadlineExceeded: the answer was not ready within the query's timeout.
+            Conflict, NotFound: the transaction could not take place.
         """
         try:
             async with asyncio.timeout(query.timeout_s):
-                return await self._answer(query, parse_ms)
+                store = self._store if under is None else await self._overlay(under)
+                return await self._answer(query, parse_ms, store)
         except TimeoutError:
             raise DeadlineExceeded(
                 f"timeout_ms: the query did not end within {query.timeout_s * 1000:.0f} ms; "
                 "a longer timeout or a mode with fewer shots may do"
             ) from None
 
-    async def _answer(self, query: Query, parse_ms: float) -> Answer:
+    async def _overlay(self, transaction: Transaction) -> VectorReader:
+        """Return the store with the changes of a transaction that is not committed."""
+        wanted = needs(transaction)
+        ids = (*wanted.entities, *wanted.versions)
+        found = dict(zip(ids, await self._store.fetch(ids) if ids else [], strict=True))
+        planned = plan(transaction, Stored(found, {}, await self._dimension_of_store()), commit=0)
+        changed: dict[str, Entity | None] = {entity.id: entity for entity in planned.upserts}
+        return OverlayStore(self._store, changed | dict.fromkeys(planned.deletes))
+
+    async def _answer(self, query: Query, parse_ms: float, store: VectorReader) -> Answer:
         mode = MODES[query.mode]
         start = self._clock.monotonic_s()
-        await self._check_dimensions([query.vector.size], path="vector")
-        (candidates,) = await self._store.search([retrieval.search_for(query, mode)])
+        await self._check_dimensions(query.vector.size)
+        (candidates,) = await store.search([retrieval.search_for(query, mode)])
         if not candidates.entity_ids and query.contexts:
-            await self._check_contexts(query)
+            await self._check_contexts(query, store)
         filtered = self._clock.monotonic_s()
 
         candidates, classical = exact_scores(query, candidates)
@@ -171,19 +223,35 @@ class Database:
         measured = [StateEvent(entity_id, Happening.MEASURED, now_s) for entity_id, _ in entities]
         self._states.record([*prepared, *measured])
 
-    async def _check_dimensions(self, dimensions: list[int], path: str = "") -> None:
+    async def _dimension_of_store(self) -> int | None:
         if self._dimension is None:
             self._dimension = await self._store.dimension()
-        expected = self._dimension or dimensions[0]
-        for position, given in enumerate(dimensions):
-            if given != expected:
-                where = path or (f"vectors[{position}].vector" if len(dimensions) > 1 else "vector")
-                raise InvalidRequest.at(where, f"has {given} numbers; the vectors of this collection have {expected}")
+        return self._dimension
 
-    async def _check_contexts(self, query: Query) -> None:
-        names = await self._store.context_names()
+    async def _check_dimensions(self, given: int) -> None:
+        expected = await self._dimension_of_store() or given
+        if given != expected:
+            raise _wrong_dimension(given, expected)
+
+    async def _check_contexts(self, query: Query, store: VectorReader) -> None:
+        names = await store.context_names()
         for position, (context, _) in enumerate(query.contexts):
             if context not in names:
                 path = f"contexts[{position}].name" if len(query.contexts) > 1 else "context"
                 message = f"no entity has the context {context!r}{near_name(context, names)}"
                 raise UnknownContext(f"{path}: {message}", errors=[FieldError(path, message)])
+
+
+def _refusal(entity: Entity, stored: int | None) -> InvalidRequest | None:
+    """Return what keeps an entity from being written."""
+    if stored is not None and entity.dimension != stored:
+        return _wrong_dimension(entity.dimension, stored)
+    try:
+        check_storable(entity, "")
+    except InvalidRequest as error:
+        return error
+    return None
+
+
+def _wrong_dimension(given: int, expected: int) -> InvalidRequest:
+    return InvalidRequest.at("vector", f"has {given} numbers; the vectors of this collection have {expected}")

@@ -1,6 +1,7 @@
 """What a group means for the data: three explicit classical rules, as pure functions. No circuit is involved.
 
-- read: within one session, measuring a member in context c moves its partners' weights to (1 - s) w + s delta_c;
+- read: within one session (``quantum_db.sessions``), measuring a member in context c moves its partners' weights to
+  (1 - s) w + s delta_c;
 - expand: the partners of a hit join the candidates, and their scores move towards the hit's by s;
 - write: an update makes what is cached about the member and its partners invalid and, where asked, moves partners by s
   times the change of its vectors.
@@ -16,7 +17,7 @@ breadth first, reaches each entity once for an update, and a moved entity rememb
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -73,54 +74,6 @@ def weights_after_reading(weights: Mapping[str, float], context: str, strength: 
     moved[context] += strength
     total = sum(moved.values())
     return {name: weight / total for name, weight in moved.items()}
-
-
-@dataclass(frozen=True, slots=True)
-class Session:
-    """What has been measured in one session, as a value: ``after`` returns the next one.
-
-    Attributes:
-        weights: entity -> context -> weight, where they differ from the stored ones.
-        measured: ids of the measurements that are in it.
-    """
-
-    weights: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
-    measured: frozenset[str] = frozenset()
-
-    def after(
-        self,
-        measurement_id: str,
-        entity_id: str,
-        context: str,
-        groups: Iterable[EntanglementGroup],
-        stored: Mapping[str, Mapping[str, float]],
-    ) -> Session:
-        """Return the session after a member was measured in a context. Idempotent by ``measurement_id``.
-
-        Args:
-            groups: the groups of the measured entity.
-            stored: the stored weights of its partners. A partner that is not there (deleted, or without contexts) is
-                passed over.
-        """
-        if measurement_id in self.measured:
-            return self
-        moved = dict(self.weights)
-        for partner, strength in partners(entity_id, groups).items():
-            before = self.weights.get(partner, stored.get(partner))
-            if before is not None and context in before:
-                moved[partner] = weights_after_reading(before, context, strength)
-        return Session(moved, self.measured | {measurement_id})
-
-    def apply(self, entity: Entity) -> Entity:
-        """Return the entity as this session sees it."""
-        own = self.weights.get(entity.id)
-        if own is None:
-            return entity
-        contexts = tuple(replace(context, weight=own.get(context.name, context.weight)) for context in entity.contexts)
-        total = sum(context.weight for context in contexts)
-        if total <= 0.0:  # the entity was rewritten under the session, with none of the contexts that it knew
-            return entity
-        return replace(entity, contexts=tuple(replace(context, weight=context.weight / total) for context in contexts))
 
 
 # Expand

@@ -26,6 +26,7 @@ Weighting = Literal["conditional", "joint"]
 DEFAULT_TENANT = "default"
 DEFAULT_COHERENCE_TIME_MS = 60_000.0
 DEFAULT_MAX_SHOTS = 3_000_000
+MAX_GROUP_MEMBERS = 1_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +43,7 @@ class Entity:
     """A thing that can be found: one vector, or one for each of its contexts; weights sum to 1.
 
     ``vector`` is None only if every context has a vector of its own. An entity without contexts has a vector.
+    ``version`` is the number of the commit that wrote it; 0 where it was written before there were such numbers.
     """
 
     id: str
@@ -49,6 +51,7 @@ class Entity:
     contexts: tuple[Context, ...] = ()
     coherence_time_ms: float = DEFAULT_COHERENCE_TIME_MS
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    version: int = 0
 
     @property
     def dimension(self) -> int:

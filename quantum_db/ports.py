@@ -18,15 +18,42 @@ from quantum_db.model import DEFAULT_TENANT, Candidates, EntanglementGroup, Enti
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
 
-class VectorStore(Protocol):
-    """Entities with their vectors, contexts and metadata, durable when a write returns.
-
-    The dimension is set by the first entity ever written and stays. All methods raise ``Unavailable`` when the
-    store does not answer.
-    """
+class VectorReader(Protocol):
+    """What queries need of a store. All methods raise ``Unavailable`` when it does not answer."""
 
     async def dimension(self) -> int | None:
         """Return the length of the stored vectors, or None before the first write."""
+
+    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
+        """Return the entities in the order of ``ids``, None for each unknown one."""
+
+    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
+        """Answer several searches in one call. A store without data answers with no candidates."""
+
+    async def context_names(self) -> list[str]:
+        """Return the names of all contexts that some entity has. Slow: for error messages."""
+
+
+class ScrollableReader(VectorReader, Protocol):
+    """A reader that can list all entities."""
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        """Return the next entities of all, and the cursor of those that follow, None at the end.
+
+        The order is the store's own and does not change: an entity that is there during the whole of a scroll comes
+        exactly once, however many are written or deleted meanwhile.
+
+        Args:
+            after: the cursor that the call before returned; None begins.
+            limit: at least 1; there may be fewer before the end, where entities are large.
+        """
+
+
+class VectorStore(ScrollableReader, Protocol):
+    """Entities with their vectors, contexts and metadata, durable when a write returns.
+
+    The dimension is set by the first entity ever written and stays.
+    """
 
     async def upsert(self, entities: Sequence[Entity]) -> None:
         """Write the entities, replacing those with the same id as a whole. Idempotent.
@@ -34,17 +61,25 @@ class VectorStore(Protocol):
         Ids within one call are distinct. Raises InvalidRequest when a dimension is wrong; nothing is written then.
         """
 
-    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
-        """Return the entities in the order of ``ids``, None for each unknown one."""
-
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         """Delete the entities; return for each id whether it was there. Idempotent in effect."""
 
-    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
-        """Answer several searches in one call. A store without data answers with no candidates."""
+    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+        """Write some entities and delete others: no search or fetch sees a part of it. Idempotent.
 
-    async def context_names(self) -> list[str]:
-        """Return the names of all contexts that some entity has. Slow: for error messages."""
+        All ids of one call are distinct; unknown ones are deleted already. When it fails midway, reads raise
+        Unavailable until a call with the same ids has succeeded. Of a store that was killed midway, the owner calls
+        again before it lets readers in.
+
+        Raises:
+            InvalidRequest: a dimension is wrong, or what ``check_transactions`` says; nothing was written.
+        """
+
+    def check_transactions(self) -> None:
+        """Raise InvalidRequest when the store has no way to show several changes together."""
+
+    async def versions(self, ids: Sequence[str]) -> list[int | None]:
+        """Return the versions of the entities in the order of ``ids``, None for each unknown one. Reads no vectors."""
 
     async def count(self) -> int:
         """Return the number of entities."""

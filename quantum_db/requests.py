@@ -28,6 +28,7 @@ from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import (
     DEFAULT_COHERENCE_TIME_MS,
     DEFAULT_MAX_SHOTS,
+    MAX_GROUP_MEMBERS,
     Context,
     EntanglementGroup,
     Entity,
@@ -38,15 +39,17 @@ from quantum_db.modes import DEFAULT_MODE, MODES
 from quantum_db.near import near_name
 
 MAX_DIMENSION = 4_096
-MAX_BATCH = 1_000
 MAX_CONTEXTS = 64
 MAX_TOP_K = 100
 MAX_QAOA_TOP_K = 5
-MAX_GROUP = 1_000
 MAX_SHOTS = 1_000_000
 MAX_ADAPTIVE_SHOTS = 100_000_000
 MAX_TIMEOUT_MS = 60_000
 MAX_METADATA_BYTES = 65_536
+UNIT_TOLERANCE = 2e-7
+"""How far rounding to float32 may take a unit vector's norm from 1; half an ulp is 6e-8."""
+WEIGHT_TOLERANCE = 1e-13
+"""How far rounding may take the sum of normalised weights from 1, at most 64 times half an ulp."""
 YEAR_MS = 365.0 * 86_400_000.0
 
 BodyType = TypeVar("BodyType", bound="Body")
@@ -73,6 +76,8 @@ def _unit_vector(value: object) -> Vector:
     largest = np.abs(wide).max()
     if largest == 0.0:
         refuse("is the zero vector, which has no direction")
+    if largest <= 1.0 and abs(np.linalg.norm(wide) - 1.0) < UNIT_TOLERANCE:
+        return wide.astype(np.float32)  # a stored vector comes back as it is, to the last bit
     wide /= largest  # before squaring, so that no norm overflows or vanishes
     return np.asarray(wide / np.linalg.norm(wide), dtype=np.float32)
 
@@ -118,6 +123,35 @@ class ContextBody(Body):
     vector: VectorField | None = None
 
 
+def checked_contexts(contexts: list[ContextBody]) -> list[ContextBody]:
+    """Refuse contexts that make no state."""
+    seen: set[str] = set()
+    for context in contexts:
+        if context.name in seen:
+            refuse(f"names the context {context.name!r} twice; each name may stand once")
+        seen.add(context.name)
+    if contexts and sum(context.weight for context in contexts) <= 0.0:
+        refuse("all weights are zero; at least one must be positive")
+    return contexts
+
+
+def checked_metadata(metadata: dict[str, Any]) -> dict[str, Any]:
+    """Refuse metadata that is too large."""
+    size = len(repr(metadata))
+    if size > MAX_METADATA_BYTES:
+        refuse(f"is {size} characters long; the limit is {MAX_METADATA_BYTES}")
+    return metadata
+
+
+def normalised(contexts: list[ContextBody]) -> tuple[Context, ...]:
+    """Return contexts whose weights sum to 1."""
+    largest = max((c.weight for c in contexts), default=1.0)  # divided first: a sum could overflow
+    total = sum(context.weight / largest for context in contexts)
+    if abs(sum(context.weight for context in contexts) - 1.0) < WEIGHT_TOLERANCE:
+        largest = total = 1.0  # stored weights come back as they are, to the last bit
+    return tuple(Context(c.name, c.weight / largest / total, c.vector) for c in contexts)
+
+
 class EntityBody(Body):
     """An entity to write. Weights need not sum to 1; they are normalised."""
 
@@ -142,22 +176,12 @@ class EntityBody(Body):
     @field_validator("contexts")
     @classmethod
     def _contexts_make_a_state(cls, contexts: list[ContextBody]) -> list[ContextBody]:
-        seen: set[str] = set()
-        for context in contexts:
-            if context.name in seen:
-                refuse(f"names the context {context.name!r} twice; each name may stand once")
-            seen.add(context.name)
-        if contexts and sum(context.weight for context in contexts) <= 0.0:
-            refuse("all weights are zero; at least one must be positive")
-        return contexts
+        return checked_contexts(contexts)
 
     @field_validator("metadata")
     @classmethod
     def _metadata_is_small(cls, metadata: dict[str, Any]) -> dict[str, Any]:
-        size = len(repr(metadata))
-        if size > MAX_METADATA_BYTES:
-            refuse(f"is {size} characters long; the limit is {MAX_METADATA_BYTES}")
-        return metadata
+        return checked_metadata(metadata)
 
     @model_validator(mode="after")
     def _every_context_has_a_vector(self) -> EntityBody:
@@ -172,32 +196,21 @@ class EntityBody(Body):
 
     def to_entity(self) -> Entity:
         """Return the entity with normalised weights."""
-        largest = max((c.weight for c in self.contexts), default=1.0)  # divided first: a sum could overflow
-        total = sum(context.weight / largest for context in self.contexts)
         return Entity(
             id=self.id,
             vector=self.vector,
-            contexts=tuple(Context(c.name, c.weight / largest / total, c.vector) for c in self.contexts),
+            contexts=normalised(self.contexts),
             coherence_time_ms=self.coherence_time_ms,
             metadata=self.metadata,
         )
 
 
-class BatchBody(Body):
-    """Several entities to write."""
+class VectorPageBody(Body):
+    """Which entities to list: those after a cursor, with their vectors or without."""
 
-    vectors: Annotated[list[EntityBody], Field(min_length=1, max_length=MAX_BATCH)]
-    transaction: bool = False
-
-    @field_validator("vectors")
-    @classmethod
-    def _one_id_once_and_one_dimension(cls, bodies: list[EntityBody]) -> list[EntityBody]:
-        first: dict[str, int] = {}
-        for position, body in enumerate(bodies):
-            if body.id in first:
-                refuse(f"has the id {body.id!r} at positions {first[body.id]} and {position}; ids must differ")
-            first[body.id] = position
-        return bodies
+    cursor: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")] | None = None
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    vectors: bool = True
 
 
 class AskedContext(Body):
@@ -327,7 +340,7 @@ class GroupBody(Body):
     )
 
     group_id: EntityId
-    entity_ids: Annotated[list[EntityId], Field(min_length=2, max_length=MAX_GROUP)]
+    entity_ids: Annotated[list[EntityId], Field(min_length=2, max_length=MAX_GROUP_MEMBERS)]
     correlation_strength: Annotated[Finite, Field(ge=0.0, le=1.0)]
 
     @field_validator("entity_ids")

@@ -7,28 +7,41 @@ from typing import Any
 
 from quantum_db.batches import BatchRun
 from quantum_db.circuits.batch_results import EncodeResult, EntangleResult, Result
-from quantum_db.lifecycle import State
+from quantum_db.errors import InvalidRequest
 from quantum_db.measurement import Measurement
 from quantum_db.model import Answer, EntanglementGroup, Entity, Hit
+from quantum_db.states.history import Instances
+from quantum_db.states.records import record_of
 
 
-def entity_view(entity: Entity) -> dict[str, Any]:
-    """Return the body that would write this entity. Vectors are the stored unit vectors."""
+def entity_view(entity: Entity, vectors: bool = True) -> dict[str, Any]:
+    """Return the body that would write this entity, with its version; ``vectors`` False leaves its vectors out.
+
+    Vectors are the stored unit vectors.
+    """
     contexts = []
     for context in entity.contexts:
         view: dict[str, Any] = {"name": context.name, "weight": context.weight}
-        if context.vector is not None:
+        if vectors and context.vector is not None:
             view["vector"] = context.vector.tolist()
         contexts.append(view)
     body: dict[str, Any] = {"id": entity.id}
-    if entity.vector is not None:
+    if vectors and entity.vector is not None:
         body["vector"] = entity.vector.tolist()
     return {
         **body,
         "contexts": contexts,
         "coherence_time_ms": entity.coherence_time_ms,
         "metadata": dict(entity.metadata),
+        "version": entity.version,
     }
+
+
+def item_view(entity_id: str | None, version: int | None, error: InvalidRequest | None) -> dict[str, Any]:
+    """Return what became of one entity of a batch."""
+    if error is not None:
+        return {"id": entity_id, "status": "refused", "problem": error.problem()}
+    return {"id": entity_id, "status": "written", "version": version}
 
 
 def answer_view(answer: Answer, explain: bool) -> dict[str, Any]:
@@ -101,9 +114,9 @@ def _result_view(result: Result | None) -> dict[str, Any] | None:
     return {"op": "measure", "counts": counts}
 
 
-def state_view(state: State) -> dict[str, Any]:
-    """Return a state of the lifecycle."""
-    return {**asdict(state), "phase": state.phase.value}
+def instances_view(instances: Instances) -> dict[str, Any]:
+    """Return an entity's state, with the instances before it as its ``history``, newest first."""
+    return {**record_of(instances.current), "history": [record_of(state) for state in instances.earlier]}
 
 
 def _hit_view(hit: Hit) -> dict[str, Any]:

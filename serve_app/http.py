@@ -17,23 +17,24 @@ from starlette.exceptions import HTTPException
 
 from quantum_db.api import Api, JobCalls
 from quantum_db.errors import BodyTooLarge, InvalidRequest, NotFound, QuantumDBError
-from quantum_db.lifecycle import State
 from quantum_db.model import DEFAULT_TENANT
+from quantum_db.states.history import Instances
 from quantum_db.telemetry import CONTENT_TYPE
-from quantum_db.views import state_view
+from quantum_db.views import instances_view
 from serve_app.openapi import complete, documented
 
 logger = logging.getLogger(__name__)
 
 TENANT_HEADER = "x-tenant"
+KEY_HEADER = "idempotency-key"
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 class Cluster(Protocol):
     """What the HTTP layer asks of the cluster around it."""
 
-    async def state(self, entity_id: str) -> State:
-        """Return the lifecycle state of an entity. Raises NotFound."""
+    async def instances(self, entity_id: str) -> Instances:
+        """Return the instances of an entity's state. Raises NotFound."""
 
     async def failing_parts(self) -> list[str]:
         """Return the names of the parts that are not ready."""
@@ -46,6 +47,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     """Return the ASGI application."""
     app = FastAPIOffline(title="Quantum query cluster", version="2.0", redoc_url=None)
     _add_vectors(app, api, max_body_bytes)
+    _add_listing(app, api)
     _add_quantum(app, api, cluster, max_body_bytes)
     _add_jobs(app, api.jobs, max_body_bytes)
     _add_operations(app, cluster)
@@ -66,13 +68,22 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
 
     @app.post("/api/v2/vectors/batch", **documented("insert_batch", 201))
     async def insert_batch(request: Request) -> Response:
-        """Write up to 1,000 entities: all, or none if one is wrong."""
-        return _json(await api.insert_batch(await body(request)), 201)
+        """Write up to 1,000 entities: each for itself (207 when some are refused), or all or none as a transaction."""
+        answer = await api.insert_batch(await body(request), request.headers.get(KEY_HEADER), _tenant(request))
+        return _json(answer, 207 if answer.get("refused") else 201)
 
     @app.get("/api/v2/vectors/{entity_id:path}", **documented())
     async def fetch(entity_id: str) -> Response:
         """Return an entity. Its vectors are unit vectors."""
-        return _json(await api.fetch(entity_id))
+        entity = await api.fetch(entity_id)
+        return _json(entity, headers={"ETag": f'"{entity["version"]}"'})
+
+    @app.patch("/api/v2/vectors/{entity_id:path}", **documented("update"))
+    async def update(request: Request, entity_id: str) -> Response:
+        """Replace fields of an entity; with If-Match, only one of that version."""
+        key = request.headers.get(KEY_HEADER)
+        answer = await api.update(entity_id, await body(request), _version(request), key, _tenant(request))
+        return _json(answer, headers={"ETag": f'"{answer["version"]}"'})
 
     @app.delete("/api/v2/vectors/{entity_id:path}", **documented())
     async def delete(entity_id: str) -> Response:
@@ -83,6 +94,23 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     async def query(request: Request) -> Response:
         """Find the entities nearest to a vector, in a context or in none."""
         return _json(await api.query(await body(request), _tenant(request)))
+
+    @app.post("/api/v2/transactions", **documented("transact", 201))
+    async def transact(request: Request) -> Response:
+        """Insert, update, delete and entangle, all or nothing: nobody sees a part of it."""
+        return _json(await api.transact(await body(request), request.headers.get(KEY_HEADER), _tenant(request)), 201)
+
+    @app.post("/api/v2/transactions/query", **documented("query_under"))
+    async def query_under(request: Request) -> Response:
+        """Answer a query as if operations had taken place. Nothing is written."""
+        return _json(await api.query_under(await body(request), _tenant(request)))
+
+
+def _add_listing(app: FastAPI, api: Api) -> None:
+    @app.get("/api/v2/vectors", **documented())
+    async def scroll(cursor: str | None = None, limit: int = 100, vectors: bool = True) -> Response:
+        """List all entities; ``next`` is the cursor of the next page. An entity that stays comes exactly once."""
+        return _json(await api.scroll({"cursor": cursor, "limit": limit, "vectors": vectors}))
 
 
 def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) -> None:
@@ -115,8 +143,8 @@ def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) 
 
     @app.get("/api/v2/states/{entity_id:path}", **documented())
     async def state(entity_id: str) -> Response:
-        """Return where the state of an entity stands in its lifecycle."""
-        return _json(state_view(await cluster.state(entity_id)))
+        """Return where the state of an entity stands in its lifecycle, and the instances before it."""
+        return _json(instances_view(await cluster.instances(entity_id)))
 
 
 def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
@@ -244,6 +272,16 @@ def _tenant(request: Request) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
         raise InvalidRequest.at(TENANT_HEADER, "must be 1 to 64 letters, digits, dots, dashes or underscores")
     return name
+
+
+def _version(request: Request) -> int | None:
+    """Return the version that the caller expects (``If-Match``), if any."""
+    given = request.headers.get("if-match")
+    if given is None or given == "*":
+        return None
+    if not re.fullmatch(r'"[0-9]{1,18}"', given):
+        raise InvalidRequest.at("if-match", 'must be a version in quotes, as the ETag of the entity says: "17"')
+    return int(given[1:-1])
 
 
 def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:

@@ -17,17 +17,17 @@ from actors.entanglement_registry import RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import CALL_TIMEOUT_S, ask, named
 from actors.state_manager import ShardedStateLog
-from actors.store_shard import RemoteStore
+from actors.store_shard import RemoteStore, RemoteWrites
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
 from quantum_db.database import Database
 from quantum_db.errors import NotFound, QuantumDBError
-from quantum_db.lifecycle import State
 from quantum_db.measurement import GroupMeasurement
-from quantum_db.ports import VectorStore
+from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
+from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
@@ -37,7 +37,21 @@ from serve_app.query_metrics import QueryMetrics
 PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
 HANDLE_CALLS = frozenset(
-    {"insert", "insert_batch", "fetch", "delete", "query", "create_group", "group", "measure_group", "execute_batch"}
+    {
+        "insert",
+        "insert_batch",
+        "fetch",
+        "scroll",
+        "update",
+        "delete",
+        "query",
+        "query_under",
+        "transact",
+        "create_group",
+        "group",
+        "measure_group",
+        "execute_batch",
+    }
 )
 JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
 """Of ``JobCalls``; by handle they are called ``jobs.submit`` and so on."""
@@ -48,7 +62,8 @@ class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
     Attributes:
-        qdrant_url: the Qdrant server, or None for the embedded store behind the actor ``store``.
+        qdrant_url: the Qdrant server that is searched from here, or None for the embedded store behind the actor
+            ``store``, through which all writes go in either case.
     """
 
     policy: Policy
@@ -66,8 +81,7 @@ class ClusterParts:
     def __init__(self, config: IngressConfig, source: str) -> None:
         self.registry = CollectorRegistry()
         shards = [f"states-{shard}" for shard in range(config.state_shards)]
-        embedded = [] if config.qdrant_url else ["store"]
-        self._parts = {name: named(name) for name in (*embedded, "entanglement", "circuits", POOL_NAME, *shards)}
+        self._parts = {name: named(name) for name in ("store", "entanglement", "circuits", POOL_NAME, *shards)}
         self._hub = named("metrics")
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
@@ -78,15 +92,16 @@ class ClusterParts:
         self.groups = RemoteGroups(self._parts["entanglement"])
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
-        self.store: VectorStore
+        self.writes = RemoteWrites(self._parts["store"])
+        self.store: ScrollableReader
         if config.qdrant_url:
             key = os.environ.get(config.qdrant_key_env)
             self.store = connect(config.qdrant_url, key, config.qdrant_collection, CALL_TIMEOUT_S)
         else:
             self.store = RemoteStore(self._parts["store"])
 
-    async def state(self, entity_id: str) -> State:
-        return await self.states.state(entity_id)
+    async def instances(self, entity_id: str) -> Instances:
+        return await self.states.instances(entity_id)
 
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:
@@ -124,6 +139,7 @@ class ClusterParts:
 def _api(parts: ClusterParts, policy: Policy) -> Api:
     database = Database(
         store=parts.store,
+        writes=parts.writes,
         jobs=parts.jobs,
         templates=parts.templates,
         states=parts.states,

@@ -9,15 +9,18 @@ other users of qiskit-ionq in the process are not affected.
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import io
 import math
+import socket
 import time
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from http.cookiejar import DefaultCookiePolicy
 from typing import Any, Final, cast
+from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -122,6 +125,7 @@ class BoundedClient(IonQClient):
             OutcomeUnclear: it may have been accepted.
         """
         body = payload(job)
+        self._resolve_host()
         try:
             response = self._send("POST", self.make_path("jobs"), data=body)
         except requests.RequestException as error:
@@ -251,6 +255,15 @@ class BoundedClient(IonQClient):
                 raise Unavailable(f"the provider does not answer: {problem}", retry_after_s=retry_after_s)
             self._sleep(wait_s)
             attempt += 1
+
+    def _resolve_host(self) -> None:
+        """Have the name server asked before the deadline is looked at: its slowness is in no timeout of requests.
+
+        A submission must not leave later than it may: whoever looks for it counts on that. What this finds is cached.
+        """
+        where = urlsplit(self._url)
+        with contextlib.suppress(OSError):  # the request itself will say so
+            socket.getaddrinfo(where.hostname, where.port or where.scheme)
 
     def _send(self, method: str, url: str, **options: Any) -> requests.Response:
         """Make one call within the deadline and read its whole body."""

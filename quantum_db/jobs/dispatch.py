@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import numpy as np
@@ -21,12 +21,15 @@ from quantum_db.jobs.lanes import Lane
 from quantum_db.jobs.ledger import OpenSubmission, counts_of
 from quantum_db.jobs.queue import FairQueue, JobCaps
 from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.jobs.runs import Outcome, Run
+from quantum_db.jobs.runs import Outcome, Run, RunTable
 from quantum_db.jobs.steps import Command, Deliver, End, Tell
 from quantum_db.jobs.submission import Submission
 from quantum_db.ports import JobRequest
 
 logger = logging.getLogger(__name__)
+
+SHARED_CIRCUITS: Final = 500
+"""A job of several callers has at most so many circuits, since each waits for all of them. One caller may have more."""
 
 _PROBE_PAUSE_S = 1.0
 
@@ -69,13 +72,12 @@ class Dispatcher:
         self._metrics = metrics
         self._rng = rng
         self._new_key = new_key
-        self._runs: dict[str, Run] = {}
-        self._run_of: dict[str, Run] = {}
+        self._runs = RunTable()
         self._flying: dict[str, _Flying] = {}
 
     def run_of(self, digest: str) -> Run | None:
         """Return the run that a circuit is part of, queued or in flight."""
-        return self._run_of.get(digest)
+        return self._runs.of(digest)
 
     def job_ids(self, run: Run) -> tuple[str, ...]:
         """Return the provider's ids of a run's job, if it is there."""
@@ -103,9 +105,7 @@ class Dispatcher:
             lane.breaker.withdrawn(run.key)
             raise
         run.queued_s = self._clock.monotonic_s()
-        self._runs[run.key] = run
-        for digest in run.wish.digests:
-            self._run_of[digest] = run
+        self._runs.add(run)
         self._pump_after(lane, lane.window_s)
 
     def join(self, run: Run) -> None:
@@ -123,7 +123,7 @@ class Dispatcher:
         if self._queue.withdraw(run.key):
             self._budgets.release(run.key)
             self.lanes[run.backend].breaker.withdrawn(run.key)
-            self._forget(run)
+            self._runs.forget(run)
             return
         flying = self._flying.get(run.flight_key or "")
         if flying is not None and flying.flight is not None and not any(other.waiters for other in flying.runs):
@@ -147,9 +147,7 @@ class Dispatcher:
                 orphan=True,
                 flight_key=submission.key,
             )
-            self._runs[run.key] = run
-            for digest in submission.digests:
-                self._run_of[digest] = run
+            self._runs.add(run)
             self._queue.take_place(lane.name, submission.key)
             flying = _Flying(submission.key, lane, (run,), run.wish, self._clock.monotonic_s())
             machine = self._machine(submission.key)
@@ -184,7 +182,7 @@ class Dispatcher:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         gone = Unavailable("the job pool is shutting down; the work goes on at its next start", retry_after_s=1.0)
-        for run in self._runs.values():
+        for run in self._runs:
             run.end(gone)
 
     def _pump_after(self, lane: Lane, after_s: float) -> None:
@@ -202,13 +200,13 @@ class Dispatcher:
         while lane.limits is not None and self._queue.has_place(lane.name):
             job_key = self._new_key()
             if lane.local or lane.breaker.state == "closed":
-                caps = JobCaps(lane.limits.max_circuits, lane.limits.max_gates)
+                caps = JobCaps(min(SHARED_CIRCUITS, lane.limits.max_circuits), lane.limits.max_gates)
                 keys = [ask.key for ask in self._queue.start(lane.name, job_key, caps)]
             else:
                 keys = self._start_probe(lane, job_key)
             if not keys:
                 return
-            self._launch(lane, job_key, [self._runs[key] for key in keys])
+            self._launch(lane, job_key, [self._runs.get(key) for key in keys])
 
     def _start_probe(self, lane: Lane, job_key: str) -> list[str]:
         """While the breaker is not closed, only its probe may start."""
@@ -372,15 +370,9 @@ class Dispatcher:
         for run in flying.runs:
             lane.breaker.withdrawn(run.key)
             if run.ended.done():
-                self._forget(run)
+                self._runs.forget(run)
         self._metrics.ended(lane.name, error)
         self._pump_after(lane, 0.0)
-
-    def _forget(self, run: Run) -> None:
-        self._runs.pop(run.key, None)
-        for digest in run.wish.digests:
-            if self._run_of.get(digest) is run:
-                del self._run_of[digest]
 
     def _note_health(self, flying: _Flying, health: Health) -> None:
         breaker = flying.lane.breaker
@@ -398,6 +390,6 @@ class Dispatcher:
     def _refuse_queued(self, lane: Lane) -> None:
         """Tell those who wait for a place at a broken backend; who is patient waits on."""
         refusal = lane.breaker.refusal(self._clock.monotonic_s())
-        for run in self._runs.values():
+        for run in self._runs:
             if refusal is not None and run.backend == lane.name and self._queue.waits(run.key):
                 run.tell(refusal)

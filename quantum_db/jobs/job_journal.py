@@ -49,12 +49,15 @@ class JobJournal:
         self._commit = GroupCommit(self._journal, STREAM, epoch=self._epoch)
 
     async def write(self, record: Mapping[str, Any]) -> None:
-        """Make a record durable, then apply it.
+        """Make a record durable, then apply it; a caller that is cancelled meanwhile does not come between the two.
 
         Raises:
-            Unavailable: it could not be written, and was not applied.
+            Unavailable: it was not applied. Whether it was written is not known, so it may be written again.
             Fenced: another process has taken over.
         """
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._write(record)))
+
+    async def _write(self, record: Mapping[str, Any]) -> None:
         assert self._commit is not None
         try:
             number = await self._commit.append([record])

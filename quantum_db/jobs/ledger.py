@@ -131,7 +131,7 @@ class Ledger:
         self.records_since_snapshot = 0
 
     def apply(self, number: int, record: Mapping[str, Any]) -> None:
-        """Take in the record with this number.
+        """Take in the record with this number. Idempotent for one that was written twice.
 
         Raises:
             CorruptData: it is not a record of this ledger.
@@ -207,18 +207,25 @@ class Ledger:
         for key, charge in charges.items():
             self.budgets.restore(key, charge)
 
+    # A record whose answer was lost is written again, so one about a submission may find it ended.
+
     def _accepted(self, record: Mapping[str, Any]) -> None:
-        self.open[record["key"]] = replace(self.open[record["key"]], job_id=str(record["job_id"]))
+        submission = self.open.get(record["key"])
+        if submission is not None:
+            self.open[submission.key] = replace(submission, job_id=str(record["job_id"]))
 
     def _done(self, record: Mapping[str, Any]) -> None:
-        submission = self.open.pop(record["key"])
+        submission = self.open.pop(record["key"], None)
+        if submission is None:
+            return
         for digest, counts in zip(submission.digests, record["counts"], strict=True):
             self._result(_result_record(digest, counts, record["provenance"], record["job_id"], record["at_s"]))
         for key, charge in submission.charges.items():
             self.budgets.settle(key, replace(charge, micro_usd=int(record["micro_usd"][key])))
 
     def _failed(self, record: Mapping[str, Any]) -> None:
-        for key in self.open.pop(record["key"]).charges:
+        submission = self.open.pop(record["key"], None)
+        for key in submission.charges if submission is not None else ():
             self.budgets.release(key)
 
     def _result(self, record: Mapping[str, Any]) -> None:

@@ -17,6 +17,7 @@ from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import BudgetExceeded, DeadlineExceeded, InvalidRequest, JobCanceled, QuantumDBError, Unavailable
 from quantum_db.ionq.pricing import PRICE_MODELS
+from quantum_db.jobs.answers import answer_of, draw_name, draws_of, sum_of
 from quantum_db.jobs.breaker import Override
 from quantum_db.jobs.budget import Account, Charge, Spending, day_of, micro_of
 from quantum_db.jobs.coalescing import Wish, chunks, wish_of, without
@@ -157,6 +158,19 @@ class QuantumJobPool:
             for part in parts
         )
 
+    async def quote(self, request: JobRequest) -> tuple[float, int]:
+        """Return the price in USD and the shots of what would have to be run for a request now: not what is kept."""
+        lane = self.lane(request.backend)
+        limits = await self.limits(request.backend)
+        usd, shots = 0.0, 0
+        for draw, part in enumerate(draws_of(request.shots, limits.max_shots)):
+            wish = self._wish(request, part, draw_name(0, draw))
+            kept, joined = self._known(lane, wish)
+            left = without(wish, {**kept, **joined})
+            usd += self.estimate_usd(limits, left.parts, part)
+            shots += part * len(left.digests)
+        return usd, shots
+
     def check_day(self, tenant: str, backend: str, usd: float, shots: int) -> None:
         """Raise BudgetExceeded if a tenant's day does not cover this much more."""
         if not self.lane(backend).local:
@@ -207,15 +221,12 @@ class QuantumJobPool:
     ) -> BackendResult:
         """Run as many shots as a job takes, in as many jobs as that needs."""
         results: list[BackendResult] = []
-        left, limit = request.shots, request.limit
-        while left > 0 or not results:
-            shots = min(left, limits.max_shots)
-            draw = (first, len(results)) if results else first
-            result = await self._ask(replace(request, limit=limit), shots, draw, patient)
+        limit = request.limit
+        for draw, shots in enumerate(draws_of(request.shots, limits.max_shots)):
+            result = await self._ask(replace(request, limit=limit), shots, draw_name(first, draw), patient)
             results.append(result)
-            left -= shots
             limit = limit.less(result.cost_usd, shots * len(result.counts))
-        return results[0] if len(results) == 1 else _sum(results)
+        return results[0] if len(results) == 1 else sum_of(results)
 
     async def _in_rounds(self, request: JobRequest, limits: BackendLimits, patient: bool) -> BackendResult:
         """Run adaptive shots, each round as a job; where the limit is used up, by what is known then."""
@@ -240,12 +251,12 @@ class QuantumJobPool:
             try:
                 batch, shots = rounds.send(counts)
             except StopIteration as end:
-                return replace(_sum(results), counts=end.value.counts, selection=end.value.selection)
+                return replace(sum_of(results), counts=end.value.counts, selection=end.value.selection)
 
     async def _ask(self, request: JobRequest, shots: int, draw: Hashable, patient: bool) -> BackendResult:
         """Answer from what is kept, wait for what is under way, and start the rest."""
         lane = self.lane(request.backend)
-        wish = wish_of(request.parts, tenant=request.tenant, identity=lane.identity, shots=shots, draw=draw)
+        wish = self._wish(request, shots, draw)
         if request.adaptive is not None:  # its selection is by the place of each circuit, so that none may be left out
             wish = Wish(wish.parts, tuple(f"{digest}.{place}" for place, digest in enumerate(wish.digests)))
         while True:
@@ -267,7 +278,11 @@ class QuantumJobPool:
                 for run, outcome in zip(others, outcomes[len(own) :], strict=True)
                 if run.orphan
             )
-            return _result(wish, kept, outcomes, lane.name, cost_usd)
+            return answer_of(wish, kept, outcomes, lane.name, cost_usd)
+
+    def _wish(self, request: JobRequest, shots: int, draw: Hashable) -> Wish:
+        identity = self.lane(request.backend).identity
+        return wish_of(request.parts, tenant=request.tenant, identity=identity, shots=shots, draw=draw)
 
     def _known(self, lane: Lane, wish: Wish) -> tuple[dict[str, KeptResult], dict[str, Run]]:
         """Return the circuits that have results, and those that are queued or in flight."""
@@ -350,38 +365,3 @@ class QuantumJobPool:
                 queue_s = 0.0
             told = self._queue_times[backend] = (now_s, queue_s)
         return told[1]
-
-
-def _result(
-    wish: Wish, kept: Mapping[str, KeptResult], outcomes: Sequence[Outcome], backend: str, cost_usd: float
-) -> BackendResult:
-    found: dict[str, Mapping[int, int]] = {digest: result.counts() for digest, result in kept.items()}
-    for outcome in outcomes:
-        found.update(outcome.counts)
-    job_ids = [result.job_id for result in kept.values()] + [name for outcome in outcomes for name in outcome.job_ids]
-    provenances = [outcome.provenance for outcome in outcomes] or [result.provenance for result in kept.values()]
-    return BackendResult(
-        counts=tuple(found[digest] for digest in wish.digests),
-        provenance=provenances[0],
-        backend=backend,
-        cost_usd=cost_usd,
-        provider_job_ids=tuple(dict.fromkeys(job_ids)),
-        selection=outcomes[0].selection if outcomes else None,
-        reused_circuits=len(kept),
-    )
-
-
-def _sum(results: Sequence[BackendResult]) -> BackendResult:
-    """Return several draws of the same circuits, or rounds, as one; the counts of rounds are to be replaced."""
-    totals: list[dict[int, int]] = [dict(counts) for counts in results[0].counts]
-    for result in results[1:]:
-        for total, counts in zip(totals, result.counts, strict=False):
-            for outcome, number in counts.items():
-                total[outcome] = total.get(outcome, 0) + number
-    return replace(
-        results[-1],
-        counts=tuple(totals),
-        cost_usd=sum(result.cost_usd for result in results),
-        provider_job_ids=tuple(dict.fromkeys(name for result in results for name in result.provider_job_ids)),
-        reused_circuits=sum(result.reused_circuits for result in results),
-    )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -101,3 +101,35 @@ class Run:
             self.ended.exception()  # marks it as seen: maybe nobody waits any more
         else:
             self.ended.set_result(outcome)
+
+
+class RunTable:
+    """The runs that are queued or in flight, by their keys and by the circuits in them."""
+
+    def __init__(self) -> None:
+        self._by_key: dict[str, Run] = {}
+        self._by_digest: dict[str, Run] = {}
+
+    def __iter__(self) -> Iterator[Run]:
+        return iter(self._by_key.values())
+
+    def add(self, run: Run) -> None:
+        """Hold a run; its circuits are found in it from now on."""
+        self._by_key[run.key] = run
+        for digest in run.wish.digests:
+            self._by_digest[digest] = run
+
+    def get(self, key: str) -> Run:
+        """Return the run of a key. Raises KeyError."""
+        return self._by_key[key]
+
+    def of(self, digest: str) -> Run | None:
+        """Return the run that a circuit is in."""
+        return self._by_digest.get(digest)
+
+    def forget(self, run: Run) -> None:
+        """Let go of a run. Idempotent."""
+        self._by_key.pop(run.key, None)
+        for digest in run.wish.digests:
+            if self._by_digest.get(digest) is run:
+                del self._by_digest[digest]

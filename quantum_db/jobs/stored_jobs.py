@@ -26,7 +26,7 @@ from quantum_db.jobs.ledger import JobStatus, StoredJob
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.parts import parts_from_json, parts_to_json
 from quantum_db.jobs.pool import QuantumJobPool
-from quantum_db.jobs.prepared import PreparedJob, reading_from_json
+from quantum_db.jobs.prepared import PreparedJob, Reading, reading_from_json
 from quantum_db.jobs.workers import Workers
 from quantum_db.ports import BackendResult, Clock, JobRequest
 
@@ -76,7 +76,7 @@ class StoredJobs:
         """
         if len(self._tasks) >= MAX_OPEN_JOBS:
             raise Overloaded(f"{len(self._tasks)} jobs have not ended; try again later", retry_after_s=AGAIN_S)
-        usd, shots = await self._price_usd(order), order.shots * order.circuits
+        usd, shots = await self._pool.quote(_request_of("", tenant, order, order.deadline_s))
         order.limit.check(usd, shots)
         self._pool.check_day(tenant, order.backend, usd, shots)
         now_s = self._clock.now_s()
@@ -96,8 +96,7 @@ class StoredJobs:
                 "limit": asdict(order.limit),
             },
         )
-        await self._journal.write({"t": "job", **asdict(job)})
-        self._begin(job)
+        await asyncio.shield(asyncio.get_running_loop().create_task(self._take(job)))
         return self._view(job)
 
     async def get(self, tenant: str, job_id: str) -> Json:
@@ -149,7 +148,8 @@ class StoredJobs:
             "circuits": order.circuits,
             "shots": order.shots * order.circuits,
             "two_qubit_gates": sum(len(part) * part.template.two_qubit_gates for part in order.parts),
-            "cost_usd": await self._price_usd(order),
+            "cost_usd": self._pool.estimate_usd(limits, order.parts, order.shots),
+            "new_cost_usd": (await self._pool.quote(_request_of("", tenant, order, order.deadline_s)))[0],
             "price_model": {"name": model.name, "source": model.source},
             "provider": told,
             "left_today": self._pool.left_today(tenant),
@@ -201,8 +201,10 @@ class StoredJobs:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _price_usd(self, order: JobOrder) -> float:
-        return self._pool.estimate_usd(await self._pool.limits(order.backend), order.parts, order.shots)
+    async def _take(self, job: StoredJob) -> None:
+        """Write a job down and begin with it: both, even if who sent it has left meanwhile."""
+        await self._journal.write({"t": "job", **asdict(job)})
+        self._begin(job)
 
     def _begin(self, job: StoredJob) -> None:
         self._tasks[job.id] = asyncio.get_running_loop().create_task(self._run(job))
@@ -239,25 +241,14 @@ class StoredJobs:
 
     async def _result(self, job: StoredJob) -> tuple[BackendResult, Mapping[str, Any]]:
         """Ask the pool until there is a result, or an error that does not pass, or the deadline."""
-        work = job.work
-        assert work is not None
-        prepared = PreparedJob(parts_from_json(work["parts"]), reading_from_json(work["reading"]))
+        order, reading = _order_of(job)
         pause_s = AGAIN_S
         while True:
             left_s = job.deadline_at_s - self._clock.now_s()
             if left_s <= 0.0:
                 raise DeadlineExceeded("the job's deadline passed before it had a result")
             key = self._request_keys[job.id] = f"{job.id}-{uuid4().hex}"
-            request = JobRequest(
-                key=key,
-                backend=job.backend,
-                parts=prepared.parts,
-                shots=job.shots,
-                timeout_s=left_s,
-                priority="interactive" if job.priority == "interactive" else "batch",
-                tenant=job.tenant,
-                limit=SpendingLimit(**work["limit"]),
-            )
+            request = _request_of(key, job.tenant, order, left_s)
             try:
                 result = await self._pool.run(request, patient=True)
             except (Unavailable, Overloaded) as error:
@@ -265,7 +256,7 @@ class StoredJobs:
                 await asyncio.sleep(min(max(pause_s, error.retry_after_s or 0.0), LONGEST_AGAIN_S, left_s))
                 pause_s = min(2.0 * pause_s, LONGEST_AGAIN_S)
             else:
-                return result, prepared.read(result.counts)
+                return result, PreparedJob(order.parts, reading).read(result.counts)
 
     async def _write_end(self, record: Json) -> None:
         """Write how a job ended, again until it is durable; after a restart it is run again, at no cost."""
@@ -293,6 +284,35 @@ class StoredJobs:
             view["provider_job_ids"] = self._pool.provider_job_ids(self._request_keys.get(job.id, ""))
             view["status"] = "submitted" if view["provider_job_ids"] else "queued"
         return view
+
+
+def _order_of(job: StoredJob) -> tuple[JobOrder, Reading]:
+    """Return what a stored job asks for. Raises CorruptData."""
+    assert job.work is not None, "it has not ended"
+    order = JobOrder(
+        backend=job.backend,
+        parts=parts_from_json(job.work["parts"]),
+        reading=job.work["reading"],
+        shots=job.shots,
+        priority="interactive" if job.priority == "interactive" else "batch",
+        deadline_s=job.deadline_at_s - job.created_at_s,
+        limit=SpendingLimit(**job.work["limit"]),
+        name=job.name,
+    )
+    return order, reading_from_json(job.work["reading"])
+
+
+def _request_of(key: str, tenant: str, order: JobOrder, timeout_s: float) -> JobRequest:
+    return JobRequest(
+        key=key,
+        backend=order.backend,
+        parts=order.parts,
+        shots=order.shots,
+        timeout_s=timeout_s,
+        priority=order.priority,
+        tenant=tenant,
+        limit=order.limit,
+    )
 
 
 def _unsuccessful(status: JobStatus, error: QuantumDBError) -> Json:

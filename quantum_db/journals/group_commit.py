@@ -47,13 +47,14 @@ class GroupCommit:
         """Append the records; return the number of the last one when all of them are durable.
 
         A caller that is cancelled meanwhile leaves its records to be written, once. Appending nothing returns the
-        number of the last record before it.
+        number of the last record before it. One who gets Unavailable and appends again may write twice, as the next
+        write has other callers' records too: what matters once needs an id in the record.
 
         Raises:
             Unavailable: this is closed.
             Exception: what ``Journal.append`` raised; all callers of one write get it.
         """
-        waiter: asyncio.Future[int] = self._loop().create_future()
+        waiter: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._enqueue(_Append(tuple(records), waiter))
         return await waiter
 
@@ -64,21 +65,18 @@ class GroupCommit:
             Unavailable: this is closed.
             Exception: what the function raised.
         """
-        waiter: asyncio.Future[T] = self._loop().create_future()
+        waiter: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._enqueue(_Call(lambda: function(*args), waiter))
         return await waiter
 
     async def close(self) -> None:
         """Take no more calls, and wait for those that are under way or waiting. Idempotent."""
         if self._end is None:
-            end: asyncio.Future[None] = self._loop().create_future()
+            end: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._enqueue(_Call(lambda: None, end))
             self._end = end
         await asyncio.shield(self._end)
         self._thread.shutdown(wait=False)
-
-    def _loop(self) -> asyncio.AbstractEventLoop:
-        return asyncio.get_running_loop()
 
     def _enqueue(self, item: _Append | _Call) -> None:
         if self._end is not None:
@@ -110,7 +108,7 @@ class GroupCommit:
         )
 
     def _hand_over(self, function: Callable[[], Any], settle: Callable[[Future[Any]], None]) -> None:
-        loop = self._loop()
+        loop = asyncio.get_running_loop()
 
         def done(result: Future[Any]) -> None:
             loop.call_soon_threadsafe(self._go_on, settle, result)

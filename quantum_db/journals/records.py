@@ -14,6 +14,7 @@ from quantum_db.errors import CorruptData, Fenced, Unavailable
 BATCH = 1_000
 """Records that are loaded or sent at once."""
 
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=(",", ":"))
 Row = tuple[int, int, bytes]
 """Number (or, in a snapshot, position from 1), checksum and body of a stored record."""
 
@@ -82,7 +83,7 @@ def encode(record: Mapping[str, Any]) -> str:
     """
     if not isinstance(record, Mapping):
         raise TypeError(f"a journal record is a mapping, not {type(record).__name__}")
-    return json.dumps(dict(record), allow_nan=False, separators=(",", ":"))
+    return _ENCODER.encode(dict(record))
 
 
 def unnumbered_checksum(stream: str, body: bytes) -> int:

@@ -12,7 +12,7 @@ import os
 import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -51,7 +51,6 @@ def open_file(path: Path) -> None:
         Unavailable: the file cannot be opened or written, or another process keeps it busy.
     """
     with told(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             _make(path)
         elif path.is_file() and (size := path.stat().st_size) < _HEADER_BYTES:
@@ -76,8 +75,12 @@ def connect(path: Path) -> sqlite3.Connection:
     """Return a connection to a file that is there. Usable from any thread, by one at a time."""
     uri = f"file:{quote(str(path.absolute()))}?mode=rw"  # never makes an empty file
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=BUSY_TIMEOUT_S, check_same_thread=False)
-    for pragma in ("synchronous = FULL", "cell_size_check = ON", f"journal_size_limit = {_WAL_LIMIT_BYTES}"):
-        connection.execute(f"PRAGMA {pragma}")
+    try:
+        for pragma in ("synchronous = FULL", "cell_size_check = ON", f"journal_size_limit = {_WAL_LIMIT_BYTES}"):
+            connection.execute(f"PRAGMA {pragma}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -155,6 +158,8 @@ def _make(path: Path) -> None:
     """Make the file elsewhere and link it in its place, so that a file of this name is never a part of one."""
     if (left := path.with_name(f"{path.name}-wal")).exists():
         raise damaged(str(path), f"the file is gone and its write-ahead log {left.name} is left")
+    new_folders = [folder for folder in (path.parent, *path.parent.parents) if not folder.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"{path.name}.new-", dir=path.parent) as folder:
         made = Path(folder) / path.name
         made.touch()
@@ -162,11 +167,15 @@ def _make(path: Path) -> None:
             with transaction(connection, "IMMEDIATE"):
                 _make_tables(connection)
             connection.execute("PRAGMA journal_mode = WAL")
-        try:
+        with suppress(FileExistsError):  # another process was first
             path.hardlink_to(made)
-        except FileExistsError:
-            return  # another process was first
-    handle = os.open(path.parent, os.O_RDONLY)
+    for folder_with_news in (path.parent, *(folder.parent for folder in new_folders)):
+        _sync(folder_with_news)
+
+
+def _sync(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     finally:

@@ -1,4 +1,4 @@
-"""The vector store over points, in terms of six calls that an adapter provides."""
+"""The vector store over points, in terms of a few calls that an adapter provides."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
-from quantum_db.errors import CorruptData
+from quantum_db.errors import CorruptData, Unavailable
 from quantum_db.model import Candidates, Entity, Search
 from quantum_db.stores.points import (
     Found,
@@ -16,14 +16,17 @@ from quantum_db.stores.points import (
     candidates,
     check_dimensions,
     check_query,
+    check_storable,
     in_writes,
     lay_out,
     leftovers,
     point_id,
     ranked,
+    read_record,
     rebuild,
     settled,
     wants_all,
+    within_a_read,
 )
 
 _ATTEMPTS = 3
@@ -41,6 +44,7 @@ class PointStore(ABC):
         self._writing = asyncio.Lock()
         # Points that had to be asked for to find one entity, as a running mean. It only saves second calls.
         self._points_an_entity = 1.0
+        self._torn: set[frozenset[str]] = set()
 
     @abstractmethod
     async def dimension(self) -> int | None:
@@ -63,8 +67,23 @@ class PointStore(ABC):
         """Return the ``HIGH`` field of the points that exist."""
 
     @abstractmethod
+    async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
+        """Return the ``RECORD`` field of the points that exist."""
+
+    @abstractmethod
+    def check_transactions(self) -> None:
+        """Raise InvalidRequest where others read the store too, or where a read can come in between."""
+
+    @abstractmethod
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         """Return the points that exist, with record and vector."""
+
+    @abstractmethod
+    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+        """Return the points of slot 0 in the order of ids, and the id of the one after them, None at the end.
+
+        They begin with the id ``first``, or the next one if there is none of this id (any more).
+        """
 
     @abstractmethod
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
@@ -81,54 +100,91 @@ class PointStore(ABC):
             Unavailable: the store does not answer.
 
         """
-        if not entities:
-            return
+        if entities:
+            async with self._writing:
+                self.check_whole()
+                await self._put(entities)
+
+    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+        """Write some entities and delete others: no search or fetch of this object sees a part of it. Idempotent.
+
+        When it fails midway, reads and other writes raise Unavailable until an ``apply`` of the same ids has succeeded.
+
+        Raises:
+            InvalidRequest: a dimension or an entity's metadata is wrong, or the store has several readers that this
+                object knows nothing of; nothing was written.
+            Unavailable: the store does not answer.
+
+        """
+        self.check_transactions()
         async with self._writing:
             stored = await self.dimension()
-            dimension = check_dimensions(entities, stored)
-            laid_out = [lay_out(entity, f"vectors[{i}]") for i, entity in enumerate(entities)]
-            if stored is None:
-                # Another process may have been first, with another dimension.
-                check_dimensions(entities, await self._create(dimension))
-            highs = await self._highs([points[0].id for points in laid_out])
-            stale: list[str] = []
-            for i, entity in enumerate(entities):
-                high = highs.get(laid_out[i][0].id, 0)
-                if high > len(laid_out[i]):
-                    stale += leftovers(entity, high)
-                    laid_out[i] = lay_out(entity, f"vectors[{i}]", high)
-            for portion in in_writes(laid_out, dimension):
-                await self._write(portion)
-            if stale:
-                await self._erase(stale)
+            if upserts:
+                check_dimensions(upserts, stored)
+            for i, entity in enumerate(upserts):
+                check_storable(entity, f"upserts[{i}]")
+            if stored is None and not upserts:
+                return
+            changed = frozenset([*(entity.id for entity in upserts), *deletes])
+            self._torn.add(changed)
+            if upserts:
+                await self._put(upserts)
+            if deletes:
+                await self._remove(deletes)
+            self._torn.discard(changed)
+
+    async def versions(self, ids: Sequence[str]) -> list[int | None]:
+        """Return the versions of the entities in the order of ``ids``, None for each unknown one. Reads no vectors."""
+        self.check_whole()
+        if not ids or await self.dimension() is None:
+            return [None for _ in ids]
+        texts = await self._records([point_id(i, 0) for i in dict.fromkeys(ids)])
+        found = {key: read_record(text).version for key, text in texts.items()}
+        return [found.get(point_id(i, 0)) for i in ids]
 
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         """Delete the entities; return for each id whether it was there. Idempotent in effect."""
         if not ids or await self.dimension() is None:
             return [False for _ in ids]
         async with self._writing:
-            highs = await self._highs([point_id(i, 0) for i in dict.fromkeys(ids)])
-            there = [highs.get(point_id(i, 0), 0) for i in ids]
-            gone = [point_id(i, slot) for i, high in zip(ids, there, strict=True) for slot in range(high)]
-            if gone:
-                await self._erase(gone)
-        return [high > 0 for high in there]
+            self.check_whole()
+            return await self._remove(ids)
 
     async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
         """Return the entities in the order of ``ids``, None for each unknown one. At most two calls to the store.
 
         Raises CorruptData when points of a stored entity are missing.
         """
+        self.check_whole()
         if not ids or await self.dimension() is None:
             return [None for _ in ids]
         whole = await self._gather(ids)
         return [rebuild(whole[i]) if i in whole else None for i in ids]
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        """Return entities in the order of their first points' ids, which never change. At most a few calls.
+
+        The cursor is the id of the first point not returned, which need not be there any more at the next call.
+        """
+        self.check_whole()
+        stored = await self.dimension()
+        if stored is None:
+            return [], None
+        heads, following = await self._heads(after, limit)
+        fitting = within_a_read(heads, stored)
+        if fitting < len(heads):
+            following = point_id(heads[fitting].record.entity_id, 0)
+        heads = heads[:fitting]
+        whole = await self._whole(heads)
+        ids = [head.record.entity_id for head in heads]
+        return [rebuild(whole[i]) for i in ids if i in whole], following
 
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
         """Answer several searches in one call to the store, mostly; see ``_find`` and ``_complete``.
 
         Raises InvalidRequest when a query vector is not of the store's dimension.
         """
+        self.check_whole()
         stored = await self.dimension()
         if stored is None:
             return [candidates(search, [], {}) for search in searches]
@@ -144,6 +200,38 @@ class PointStore(ABC):
         ]
         whole = await self._whole(spread)
         return [candidates(search, points, whole) for search, points in zip(searches, best, strict=True)]
+
+    def check_whole(self) -> None:
+        """Raise Unavailable where changes that belong together were written in part; see ``apply``."""
+        if self._torn:
+            raise Unavailable("a transaction is written in part; it is being completed", retry_after_s=1.0)
+
+    async def _put(self, entities: Sequence[Entity]) -> None:
+        stored = await self.dimension()
+        dimension = check_dimensions(entities, stored)
+        laid_out = [lay_out(entity, f"vectors[{i}]") for i, entity in enumerate(entities)]
+        if stored is None:
+            # Another process may have been first, with another dimension.
+            check_dimensions(entities, await self._create(dimension))
+        highs = await self._highs([points[0].id for points in laid_out])
+        stale: list[str] = []
+        for i, entity in enumerate(entities):
+            high = highs.get(laid_out[i][0].id, 0)
+            if high > len(laid_out[i]):
+                stale += leftovers(entity, high)
+                laid_out[i] = lay_out(entity, f"vectors[{i}]", high)
+        for portion in in_writes(laid_out, dimension):
+            await self._write(portion)
+        if stale:
+            await self._erase(stale)
+
+    async def _remove(self, ids: Sequence[str]) -> list[bool]:
+        highs = await self._highs([point_id(i, 0) for i in dict.fromkeys(ids)])
+        there = [highs.get(point_id(i, 0), 0) for i in ids]
+        gone = [point_id(i, slot) for i, high in zip(ids, there, strict=True) for slot in range(high)]
+        if gone:
+            await self._erase(gone)
+        return [high > 0 for high in there]
 
     async def _find(self, searches: Sequence[Search]) -> list[list[Found]]:
         """Return each search's best points, one an entity, asking for more points until enough entities are there."""

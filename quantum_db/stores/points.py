@@ -41,6 +41,7 @@ MAX_METADATA_DEPTH: Final = 64
 # .976 by default (about 100), .985 with 128 and .996 with 256, which adds 0.3 ms to a search.
 SEARCH_EF: Final = 256
 _FLOATS_A_WRITE: Final = 1_000_000
+_FLOATS_A_READ: Final = 1_000_000
 _NAMESPACE: Final = uuid.UUID("6a2f1c04-5d0b-4a57-9a3e-7c1f6e0b9d42")
 
 _Row = tuple[str | None, float, bytes]
@@ -63,6 +64,7 @@ class Record:
         digest: of the vectors, so that points of two versions of an entity are never mixed.
         own: whether the entity has a vector of its own, which then is slot 0.
         contexts: name, weight and slot of each, in the entity's order.
+        version: number of the commit that wrote it; older records have none.
 
     """
 
@@ -72,6 +74,7 @@ class Record:
     coherence_time_ms: float
     contexts: list[tuple[str, float, int]]
     metadata: dict[str, Any]
+    version: int = 0
 
     @property
     def slots(self) -> int:
@@ -193,6 +196,16 @@ def in_writes(entities: Sequence[list[Point]], dimension: int) -> Iterator[list[
         yield portion
 
 
+def within_a_read(heads: Sequence[Found], dimension: int) -> int:
+    """Return how many of the entities with these first points may be read at once, for bounded memory; at least 1."""
+    floats = 0
+    for place, head in enumerate(heads):
+        floats += head.record.slots * dimension
+        if floats > _FLOATS_A_READ and place:
+            return place
+    return len(heads)
+
+
 def _record_text(entity: Entity, path: str) -> str:
     slot = int(entity.vector is not None)
     contexts = []
@@ -203,16 +216,22 @@ def _record_text(entity: Entity, path: str) -> str:
     for vector, _ in entity.distinct_vectors():
         digest.update(np.ascontiguousarray(vector, dtype=np.float32).data)
     own = entity.vector is not None
-    content = [digest.hexdigest(), entity.id, own, float(entity.coherence_time_ms), contexts, dict(entity.metadata)]
+    coherence_time_ms, metadata = float(entity.coherence_time_ms), dict(entity.metadata)
+    content = [digest.hexdigest(), entity.id, own, coherence_time_ms, contexts, metadata, entity.version]
     try:
         text = json.dumps(content, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         # Each of the two lets something pass that is not JSON for the other: number keys, integers above 64 bits.
         orjson.dumps(content)
     except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidRequest.at(f"{path}.metadata", f"is not JSON with 64-bit numbers ({error})") from None
+        raise InvalidRequest.at(f"{path}.metadata".lstrip("."), f"is not JSON with 64-bit numbers ({error})") from None
     if text.count("[") + text.count("{") > MAX_METADATA_DEPTH and _depth(entity.metadata) > MAX_METADATA_DEPTH:
-        raise InvalidRequest.at(f"{path}.metadata", f"is nested deeper than {MAX_METADATA_DEPTH} levels")
+        raise InvalidRequest.at(f"{path}.metadata".lstrip("."), f"is nested deeper than {MAX_METADATA_DEPTH} levels")
     return text
+
+
+def check_storable(entity: Entity, path: str) -> None:
+    """Raise the InvalidRequest that ``lay_out`` would raise."""
+    _record_text(entity, path)
 
 
 def _depth(value: object) -> int:
@@ -265,7 +284,7 @@ def rebuild(whole: Gathered) -> Entity:
         for name, weight, slot in record.contexts
     )
     own = vectors[0] if record.own else None
-    return Entity(record.entity_id, own, contexts, record.coherence_time_ms, record.metadata)
+    return Entity(record.entity_id, own, contexts, record.coherence_time_ms, record.metadata, record.version)
 
 
 def settled(points: Sequence[Found], limit: int, asked: int) -> bool:

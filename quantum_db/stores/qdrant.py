@@ -17,7 +17,7 @@ from qdrant_client.common.client_exceptions import QdrantException
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from quantum_db import filters
-from quantum_db.errors import DeadlineExceeded, InvalidSettings, Unavailable
+from quantum_db.errors import DeadlineExceeded, InvalidRequest, InvalidSettings, Unavailable
 from quantum_db.model import Search
 from quantum_db.stores.point_store import PointStore
 from quantum_db.stores.points import (
@@ -204,12 +204,40 @@ class QdrantStore(PointStore):
         )
         return {str(record.id): high_of(record.payload) for record in records}
 
+    async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
+        records = await self._answer(
+            "read points", self._client.retrieve(self._collection, list(point_ids), with_payload=[RECORD])
+        )
+        return {str(record.id): (record.payload or {}).get(RECORD) for record in records}
+
+    def check_transactions(self) -> None:
+        """Raise InvalidRequest: other processes search the server directly, and would see a part of several writes."""
+        raise InvalidRequest(
+            f"{self._name} cannot show several changes at once to all who search it; transactions need the store of "
+            "kind qdrant_edge"
+        )
+
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         records = await self._answer(
             "read points",
             self._client.retrieve(self._collection, list(point_ids), with_payload=[RECORD, SLOT], with_vectors=True),
         )
         return {str(record.id): found(record.payload, 0.0, record.vector) for record in records}
+
+    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+        records, following = await self._answer(
+            "read points",
+            self._client.scroll(
+                self._collection,
+                scroll_filter=models.Filter(must=[models.FieldCondition(key=SLOT, match=models.MatchValue(value=0))]),
+                limit=limit,
+                offset=first,
+                with_payload=[RECORD, SLOT],
+                with_vectors=True,
+            ),
+        )
+        heads = [found(record.payload, 0.0, record.vector) for record in records]
+        return heads, None if following is None else str(following)
 
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
         requests = [

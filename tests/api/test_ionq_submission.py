@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import socket
+import time
 from typing import Any
 
 import pytest
 
 from quantum_db.clock import SystemClock
-from quantum_db.errors import InvalidCircuit, JobFailed, OutcomeUnclear, Unavailable
+from quantum_db.errors import DeadlineExceeded, InvalidCircuit, JobFailed, OutcomeUnclear, Unavailable
 from quantum_db.ionq.backend import IonQBackend
 from quantum_db.ionq.emulated_jobs import Delays, EmulatedJobs
 from quantum_db.ionq.emulated_requests import EmulatorLimits, JobSpec, parse_job
@@ -238,3 +240,18 @@ def test_a_list_that_is_refused_or_fails_is_not_an_empty_list(backend: IonQBacke
     with pytest.raises(Unavailable, match="does not answer: HTTP 503") as unavailable:
         find(backend)
     assert unavailable.value.retry_after_s == 60.0
+
+
+def test_a_slow_name_server_does_not_carry_a_submission_past_its_time(
+    backend: IonQBackend, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lookup = socket.getaddrinfo
+
+    def slow(*where: Any, **options: Any) -> Any:
+        time.sleep(0.3)
+        return lookup(*where, **options)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    with pytest.raises(DeadlineExceeded, match="before a call"):
+        backend.submit([labelled([1], 1)], 100, job_key="slow", timeout_s=0.2)
+    assert emulator.ledger()["accepted"] == 0

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from quantum_db.errors import CorruptData, Fenced, InvalidSettings, Unavailable
 from quantum_db.journals.redis import MAX_APPEND, RedisJournal
-from quantum_db.journals.redis_scripts import REMEMBERED, STAGING_S
+from quantum_db.journals.redis_scripts import COMPACT, REMEMBERED, STAGING_S
 from tests.contract.cutting_proxy import CuttingProxy, Loss, cutting_proxy
 from tests.contract.journals import STREAM, RedisPlace, held, numbered, rows
 from tests.redis_server import DURABLE, RedisServer, running_redis
@@ -148,6 +149,36 @@ def test_parts_of_a_snapshot_that_never_was_do_not_stay(
         assert client.ttl(redis_place.key("snapshot")) == -1, "it stays"
 
 
+def test_a_compaction_is_checked_again_when_it_takes_place(redis_place: RedisPlace, direct: RedisJournal) -> None:
+    """What was right when it began may be wrong at its last step."""
+
+    class Overtaken(RedisJournal):
+        meanwhile: Callable[[], object]
+
+        def _run(self, script: str, *arguments: Any, **keywords: Any) -> Any:
+            if script == COMPACT:
+                self.meanwhile()
+            return super()._run(script, *arguments, **keywords)
+
+    def lose_staged() -> None:
+        with redis_place.server.client() as client:
+            assert client.delete(*client.keys(f"{{{redis_place.name}}}*staging*")) == 1
+
+    with closing(Overtaken(redis_place.server.url, name=redis_place.name)) as journal:
+        epoch = journal.begin_epoch(STREAM)
+        journal.append(STREAM, numbered(1, 4), epoch=epoch)
+        journal.meanwhile = lose_staged
+        with pytest.raises(Unavailable, match="a part of the snapshot of stream 'facts' was lost"):
+            journal.compact(STREAM, 2, [{"s": 1}], epoch=epoch)
+        journal.meanwhile = lambda: direct.compact(STREAM, 3, [{"s": 3}])
+        with pytest.raises(ValueError, match=r"through 2: its last record is 4 and its snapshot .* through 3"):
+            journal.compact(STREAM, 2, [{"s": 1}], epoch=epoch)
+        journal.meanwhile = lambda: direct.begin_epoch(STREAM)
+        with pytest.raises(Fenced, match="is epoch 2 now; epoch 1 may not write"):
+            journal.compact(STREAM, 4, [{"s": 4}], epoch=epoch)
+        assert held(journal) == held(direct) == [(3, {"s": 3}), *rows(4, 4)]
+
+
 # Refusals
 
 
@@ -232,15 +263,28 @@ def test_a_server_that_came_back_without_its_data_is_noticed(tmp_path: Path) -> 
         journal.close()
 
 
+def test_a_journal_that_was_made_anew_is_another_one(redis_place: RedisPlace, direct: RedisJournal) -> None:
+    """Also for a stream of which this process has seen nothing yet."""
+    with redis_place.server.client() as client:
+        client.delete(f"{{{redis_place.name}}}:format")
+        for _ in range(2):
+            with pytest.raises(CorruptData, match="it lost its data"):
+                direct.last("unseen")
+            with closing(RedisJournal(redis_place.server.url, name=redis_place.name)) as another:
+                assert another.append("unseen", [{}]) > 0
+
+
 def test_a_key_of_another_kind_is_corrupt_data_and_nothing_is_written(
     redis_place: RedisPlace, direct: RedisJournal
 ) -> None:
-    direct.append(STREAM, numbered(1, 2))
+    direct.append(STREAM, numbered(1, 3))
+    direct.compact(STREAM, 1, [{"s": 1}])
+    before = held(direct)
     with redis_place.server.client() as client:
         for part, call in (
-            ("operations", lambda: direct.append(STREAM, numbered(3, 3))),
-            ("records", lambda: direct.append(STREAM, numbered(3, 3))),
-            ("records", lambda: direct.compact(STREAM, 1, [{"s": 1}])),
+            ("operations", lambda: direct.append(STREAM, numbered(4, 4))),
+            ("records", lambda: direct.append(STREAM, numbered(4, 4))),
+            ("records", lambda: direct.compact(STREAM, 2, [{"s": 2}])),
             ("head", lambda: direct.last(STREAM)),
         ):
             client.rename(redis_place.key(part), "aside")
@@ -248,7 +292,7 @@ def test_a_key_of_another_kind_is_corrupt_data_and_nothing_is_written(
             with pytest.raises(CorruptData, match="a key of it holds something else"):
                 call()
             client.rename("aside", redis_place.key(part))
-            assert held(direct) == rows(1, 2)
+            assert held(direct) == before
 
 
 def test_an_append_onto_a_damaged_end_is_refused(redis_place: RedisPlace, direct: RedisJournal) -> None:
@@ -290,13 +334,18 @@ def test_a_server_that_may_lose_what_it_acknowledged_is_refused(
 
 def test_a_service_without_config_has_to_be_trusted(redis_server: RedisServer) -> None:
     with redis_server.client() as client:
-        client.acl_setuser("managed", enabled=True, passwords=["+word"], keys=["*"], categories=["+@all"])
-        client.execute_command("ACL", "SETUSER", "managed", "-config")
+        rights = ("~{managed}:*", "+@read", "+@write", "+@scripting", "+info")
+        client.execute_command("ACL", "SETUSER", "managed", "on", ">word", *rights)
     url = f"redis://managed:word@127.0.0.1:{redis_server.port}"
     with pytest.raises(InvalidSettings, match=r'does not let its CONFIG be read.*durability "trusted"'):
         RedisJournal(url, name="managed")
     with closing(RedisJournal(url, name="managed", durability="trusted")) as journal:
-        assert journal.append(STREAM, numbered(1, 1)) == 1
+        assert journal.append(STREAM, numbered(1, 2), epoch=journal.begin_epoch(STREAM)) == 2
+        journal.compact(STREAM, 1, [{"s": 1}])
+        assert held(journal) == [(1, {"s": 1}), *rows(2, 2)]
+    with redis_server.client() as client:
+        client.execute_command("ACL", "SETUSER", "managed", "+config|get")
+    RedisJournal(url, name="managed").close()
 
 
 @pytest.mark.parametrize("name", ["", "a}b", "a b", "{x}"])
@@ -319,6 +368,7 @@ def test_no_password_is_told(redis_server: RedisServer) -> None:
             RedisJournal(url)
         told = "".join(traceback.format_exception(error.value)) + repr(error.value)
         assert "s3cret" not in told
+        assert error.value.__cause__ is None, "what redis-py says might have it"
     with closing(RedisJournal(redis_server.url, name="told")) as journal:
         assert redis_server.password not in repr(journal)
         assert repr(journal) == f"RedisJournal(redis://127.0.0.1:{port}/0 told)"

@@ -177,6 +177,16 @@ def test_every_flipped_byte_is_found_or_harmless(path: Path) -> None:
     assert all(at < 100 for at in refused)
 
 
+def test_a_record_in_the_place_of_the_next_one_is_told(path: Path) -> None:
+    filled(path)
+    with closing(SqliteJournal(path)) as journal:
+        with closing(sqlite3.connect(path)) as connection, connection:
+            connection.execute("INSERT INTO records VALUES (?, 4, 0, '{}')", (STREAM,))
+        with pytest.raises(CorruptData, match=re.escape(str(path))):
+            journal.append(STREAM, numbered(4, 4))
+        assert held(journal) == rows(1, 3)
+
+
 def test_a_file_that_is_gone_while_its_log_is_left_is_told(path: Path) -> None:
     with closing(SqliteJournal(path)) as journal:
         journal.append(STREAM, numbered(1, 1))

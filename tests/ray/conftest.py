@@ -58,9 +58,17 @@ def write_config(path: Path, data_dir: Path, emulator_url: str, token_env: str, 
         "ray": {"replicas": 2, "redis_url": redis_url},
         "jobs": {
             "max_concurrent_circuits": 3,
+            "tenants": {"small": {"usd_per_day": 20.0}},
             "backends": {
                 "simulator": {"kind": "simulator"},
                 "ionq": {"kind": "ionq", "url": emulator_url, "token_env": token_env},
+                "forte": {
+                    "kind": "ionq",
+                    "url": emulator_url,
+                    "token_env": token_env,
+                    "target": "qpu.forte-1",
+                    "price_model": "braket-forte",
+                },
                 "dead": {"kind": "ionq", "url": "http://127.0.0.1:9/v0.4", "token_env": token_env},
             },
         },

@@ -204,6 +204,13 @@ def test_states_are_recorded_by_the_actors(client: httpx.Client) -> None:
             break
         time.sleep(0.1)
     assert [state["phase"] for state in states] == ["measured"] * 3
+    insert(client, *ring("alive", 3))  # written anew: the old instance ends
+    deadline, state = time.monotonic() + 10.0, states[0]
+    while time.monotonic() < deadline and state["phase"] == "measured":
+        time.sleep(0.1)
+        state = client.get("/api/v2/states/alive-0").json()
+    assert (state["phase"], state["generation"]) == ("created", states[0]["generation"] + 1)
+    assert [(one["phase"], one["generation"]) for one in state["history"]] == [("archived", states[0]["generation"])]
 
 
 def test_many_clients_at_once_all_get_their_own_answer(cluster: LiveCluster, client: httpx.Client) -> None:

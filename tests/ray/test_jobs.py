@@ -101,3 +101,26 @@ def test_a_budget_is_kept_before_anything_is_submitted(client: httpx.Client) -> 
     refused = client.post("/api/v2/query", json=body)
     assert refused.status_code == 402, refused.text
     assert refused.json()["detail"].startswith("budget.max_shots: the work takes")
+
+
+def test_a_paid_machine_is_priced_estimated_and_kept_within_the_day(client: httpx.Client) -> None:
+    """100 shots on Forte by Braket's list: $0.30 + 100 * $0.08 = $8.30 for each circuit; a day of $20 pays for two."""
+    body = {"backend": "forte", "shots": 100, "circuits": [BELL]}
+    small = {"x-tenant": "small"}
+    told = client.post("/api/v2/jobs/estimate", json=body, headers=small).json()
+    assert told["cost_usd"] == pytest.approx(8.3)
+    assert told["provider"]["cost_usd"] == pytest.approx(told["cost_usd"]), "by GET /jobs/estimate"
+    assert told["left_today"]["usd"] == 20.0
+    for shots in (100, 101):
+        taken = client.post("/api/v2/jobs", json={**body, "shots": shots}, headers=small)
+        job = ended(client, taken.headers["location"], "small")
+        assert job["cost_usd"] == pytest.approx(0.3 + 0.08 * shots)
+        assert job["provenance"] == "emulator"
+    refused = client.post("/api/v2/jobs", json={**body, "shots": 102}, headers=small)
+    assert refused.status_code == 402, refused.text
+    assert refused.json()["detail"] == "the work is estimated at $8.46; $3.32 is left of today's $20.00"
+    again = client.post("/api/v2/jobs", json=body, headers=small)
+    assert ended(client, again.headers["location"], "small")["cost_usd"] == 0.0, "it is known already"
+    costs = client.get("/api/v2/costs", headers=small).json()
+    assert costs["total_usd"] == pytest.approx(16.68)
+    assert costs["days"][0]["reused_circuits"] == 1

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -10,12 +12,15 @@ from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import Template
 from quantum_db.clock import SystemClock
-from quantum_db.errors import NotFound
+from quantum_db.commits.coordinator import Coordinator
+from quantum_db.commits.group_commits import GroupCommits
+from quantum_db.errors import Fenced, NotFound
 from quantum_db.groups import GroupTable
 from quantum_db.jobs.rounds import run_here
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
 from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
+from quantum_db.stores.points import point_id
 
 
 class FakeClock:
@@ -48,8 +53,23 @@ class FakeStore:
     async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
         return [self.entities.get(entity_id) for entity_id in ids]
 
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        left = sorted((point_id(i, 0), i) for i in self.entities if point_id(i, 0) >= (after or ""))
+        following = left[limit][0] if len(left) > limit else None
+        return [self.entities[i] for _, i in left[:limit]], following
+
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         return [self.entities.pop(entity_id, None) is not None for entity_id in ids]
+
+    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+        await self.upsert(upserts)
+        await self.delete(deletes)
+
+    def check_transactions(self) -> None:
+        return None
+
+    async def versions(self, ids: Sequence[str]) -> list[int | None]:
+        return [None if entity is None else entity.version for entity in await self.fetch(ids)]
 
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
         return [self._search(search) for search in searches]
@@ -140,17 +160,84 @@ class FakeStates:
         self.events += events
 
 
+class FakeJournal:
+    """A journal in memory, one for all who open it; ``before`` may raise."""
+
+    def __init__(self) -> None:
+        self.streams: dict[str, list[tuple[int, dict[str, Any]]]] = {}
+        self.epochs: dict[str, int] = {}
+        self.before: Callable[[Sequence[Mapping[str, Any]]], None] = lambda records: None
+
+    def begin_epoch(self, stream: str) -> int:
+        self.epochs[stream] = self.epochs.get(stream, 0) + 1
+        return self.epochs[stream]
+
+    def append(self, stream: str, records: Sequence[Mapping[str, Any]], *, epoch: int | None = None) -> int:
+        if epoch is not None and epoch != self.epochs[stream]:
+            raise Fenced(f"epoch {epoch} may not write")
+        self.before(records)
+        rows = self.streams.setdefault(stream, [])
+        for record in records:
+            rows.append((self.last(stream) + 1, json.loads(json.dumps(record, allow_nan=False))))
+        return self.last(stream)
+
+    def read(self, stream: str, after: int = 0) -> Iterator[tuple[int, dict[str, Any]]]:
+        yield from [row for row in self.streams.get(stream, []) if row[0] > after]
+
+    def last(self, stream: str) -> int:
+        rows = self.streams.get(stream, [])
+        return rows[-1][0] if rows else 0
+
+    def compact(
+        self, stream: str, through: int, records: Sequence[Mapping[str, Any]], *, epoch: int | None = None
+    ) -> None:
+        kept = [row for row in self.streams[stream] if row[0] > through]
+        snapshot = [(through, json.loads(json.dumps(record, allow_nan=False))) for record in records]
+        self.streams[stream] = [*snapshot, *kept]
+
+    def close(self) -> None:
+        return None
+
+
 class FakeGroups:
+    """The registry in memory; its part in transactions is the real one."""
+
     def __init__(self) -> None:
         self.table = GroupTable()
+        self.commits = GroupCommits(FakeJournal(), self.checked, self.created)
+
+    def checked(self, group: EntanglementGroup) -> EntanglementGroup:
+        change = self.table.plan_create(group)
+        return self.table.get(group.group_id) if change is None or change.after is None else change.after
+
+    def created(self, group: EntanglementGroup) -> EntanglementGroup:
+        change = self.table.plan_create(group)
+        if change is not None:
+            self.table.apply(change)
+        return self.table.get(group.group_id)
 
     async def create(self, group: EntanglementGroup) -> EntanglementGroup:
-        if self.table.check_new(group):
-            self.table.put(group)
-        return self.table.get(group.group_id)
+        return self.created(group)
 
     async def get(self, group_id: str) -> EntanglementGroup:
         return self.table.get(group_id)
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
         return self.table.of_member(entity_id)
+
+
+def coordinator(store: FakeStore, groups: FakeGroups, states: FakeStates, journal: FakeJournal) -> Coordinator:
+    """The real coordinator of fakes."""
+
+    def fail(error: Fenced) -> None:
+        raise AssertionError(error)
+
+    return Coordinator(
+        store=store,
+        groups=groups.commits,
+        states=states,
+        open_journal=lambda: journal,
+        clock=SystemClock(),
+        rng=np.random.default_rng(0),
+        on_fenced=fail,
+    )

@@ -29,15 +29,26 @@ from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Answer
 from quantum_db.ports import BackendResult, JobRequest
 from quantum_db.refinement import Policy
-from tests.unit.fakes import FakeClock, FakeGroups, FakeJobs, FakeStates, FakeStore, FakeTemplates
+from tests.unit.fakes import (
+    FakeClock,
+    FakeGroups,
+    FakeJobs,
+    FakeJournal,
+    FakeStates,
+    FakeStore,
+    FakeTemplates,
+    coordinator,
+)
 
 
 class Bench:
     def __init__(self, policy: Policy | None = None, jobs: FakeJobs | None = None) -> None:
         self.store, self.jobs, self.states = FakeStore(), jobs or FakeJobs(), FakeStates()
         groups = FakeGroups()
+        self.journal = FakeJournal()
         database = Database(
             store=self.store,
+            writes=coordinator(self.store, groups, self.states, self.journal),
             jobs=self.jobs,
             templates=FakeTemplates(),
             states=self.states,
@@ -226,7 +237,7 @@ async def test_wrong_dimensions_are_told_and_nothing_is_written() -> None:
         await bench.api.query(query(vector=[1, 2, 3]))
     bodies = [{"id": "new", "vector": [1.0] * 8}, {"id": "bad", "vector": [1.0] * 7}]
     with pytest.raises(InvalidRequest, match=r"vectors\[1\]\.vector: has 7 numbers"):
-        await bench.api.insert_batch({"vectors": bodies})
+        await bench.api.insert_batch({"vectors": bodies, "transaction": True})
     assert "new" not in bench.store.entities
 
 

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantum_db import entanglement_rules as rules
-from quantum_db.entanglement_rules import Link, Session, Spread, Version
+from quantum_db.entanglement_rules import Link, Spread, Version
 from quantum_db.errors import InvalidRequest
-from quantum_db.groups import GroupTable
+from quantum_db.groups import GroupTable, record_of
 from quantum_db.model import Context, EntanglementGroup, Entity
 
 IDS = [f"e{i}" for i in range(8)]
@@ -37,8 +37,7 @@ WEIGHTS = (
 
 def table(groups: Sequence[EntanglementGroup]) -> GroupTable:
     made = GroupTable()
-    for group in groups:
-        made.put(group)
+    made.restore(map(record_of, groups))
     return made
 
 
@@ -82,43 +81,6 @@ def test_a_distribution_that_is_none_is_noticed() -> None:
 def test_a_strength_outside_its_range_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="correlation_strength"):
         rules.weights_after_reading({"a": 1.0}, "a", 1.5)
-
-
-@given(
-    groups=GROUPS,
-    measurements=st.lists(st.tuples(st.sampled_from(IDS), st.sampled_from("abcde")), max_size=12),
-    weights=WEIGHTS,
-)
-def test_a_session_of_any_measurements_holds_distributions(
-    groups: list[EntanglementGroup], measurements: list[tuple[str, str]], weights: dict[str, float]
-) -> None:
-    stored, by_member = dict.fromkeys(IDS, weights), of_all(groups)
-    session = Session()
-    for number, (entity_id, context) in enumerate(measurements):
-        session = session.after(f"m{number}", entity_id, context, by_member[entity_id], stored)
-        assert session.after(f"m{number}", entity_id, context, by_member[entity_id], stored) is session
-    assert all(is_distribution(one) for one in session.weights.values())
-    assert session.weights.keys() <= set(IDS)
-
-
-def test_reading_reaches_partners_only_and_several_groups_act_like_one_after_the_other() -> None:
-    groups = [group("g1", 0.5, "a", "b"), group("g2", 0.4, "b", "a"), group("g3", 0.9, "b", "c")]
-    stored = {name: {"x": 0.5, "y": 0.5} for name in "abc"}
-    session = Session().after("m", "a", "x", groups, stored)
-    assert set(session.weights) == {"b"}  # neither the measured entity nor a partner's partner
-    one_by_one = rules.weights_after_reading(rules.weights_after_reading(stored["b"], "x", 0.5), "x", 0.4)
-    assert session.weights["b"] == pytest.approx(one_by_one)
-    seen = session.apply(Entity("b", unit(1, 0), (Context("x", 0.5), Context("y", 0.5))))
-    assert [context.weight for context in seen.contexts] == pytest.approx([0.85, 0.15])
-    assert session.apply(other := Entity("z", unit(1, 0))) is other
-
-
-def test_an_entity_rewritten_under_a_session_still_has_a_distribution() -> None:
-    session = Session({"b": {"x": 1.0, "y": 0.0}})
-    grown = session.apply(Entity("b", unit(1, 0), (Context("x", 0.2), Context("new", 0.8))))
-    assert [context.weight for context in grown.contexts] == pytest.approx([1 / 1.8, 0.8 / 1.8])
-    gone = Entity("b", unit(1, 0), (Context("y", 1.0),))
-    assert session.apply(gone) is gone
 
 
 # Expand

@@ -17,6 +17,7 @@ from quantum_db.ports import Journal
 
 STREAM = "facts"
 WAIT_S = 10.0
+pytestmark = pytest.mark.timeout(30)
 
 
 class HeldJournal:
@@ -72,7 +73,7 @@ async def group(journal: HeldJournal) -> AsyncIterator[GroupCommit]:
     made = GroupCommit(as_port, STREAM, epoch=7)
     yield made
     journal.open.set()
-    await made.close()
+    await asyncio.wait_for(made.close(), WAIT_S)
 
 
 async def held_up(journal: HeldJournal, group: GroupCommit) -> asyncio.Task[int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry, Counter
 from quantum_db.errors import NotFound, Overloaded
 from quantum_db.lifecycle import Phase, State
 from quantum_db.refinement import Policy
+from quantum_db.states.history import Instances
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
 from tests.unit.fakes import FakeJobs
@@ -28,10 +30,11 @@ class FakeCluster:
         self.failing: list[str] = []
         self.registry = CollectorRegistry()
 
-    async def state(self, entity_id: str) -> State:
+    async def instances(self, entity_id: str) -> Instances:
         if entity_id != "doc_123":
             raise NotFound(f"there is no state of {entity_id!r}")
-        return State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3)
+        earlier = State(entity_id, 1, Phase.ARCHIVED, 0.5, 1_000.0)
+        return Instances(State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3), (earlier,))
 
     async def failing_parts(self) -> list[str]:
         return self.failing
@@ -71,15 +74,97 @@ async def test_the_documented_requests_work_as_they_stand(http: Http) -> None:
     assert answer.json()["hits"][0]["id"] == "doc_123"
     vectors = [{"id": f"doc_{i}", "vector": [0.3, 0.1 * i]} for i in (1, 2, 3)]
     batch = await http.client.post("/api/v2/vectors/batch", json={"vectors": vectors, "transaction": True})
-    assert (batch.status_code, batch.json()) == (201, {"written": 3, "transaction": True})
+    assert batch.status_code == 201
+    results = [{"op": "insert", "id": f"doc_{i}", "version": 2} for i in (1, 2, 3)]
+    assert batch.json() == {"written": 3, "transaction": True, "commit": 2, "results": results}
     group = await http.client.post("/api/v2/entanglement/groups", json=GROUP)
     assert group.status_code == 201
     assert (await http.client.get("/api/v2/entanglement/groups/related_docs")).json()["correlation_strength"] == 0.85
     measured = await http.client.post("/api/v2/entanglement/groups/related_docs/measure", json={"shots": 1000})
     assert len(measured.json()["pairs"]) == 3
     assert (await http.client.get("/api/v2/vectors/doc_123")).json()["metadata"] == {"source": "arxiv"}
-    assert (await http.client.delete("/api/v2/vectors/doc_123")).json() == {"id": "doc_123", "deleted": True}
+    assert (await http.client.delete("/api/v2/vectors/doc_123")).json()["deleted"]
     problem(await http.client.get("/api/v2/vectors/doc_123"), 404, "not-found")
+
+
+async def test_transactions_versions_and_keys(http: Http) -> None:
+    made = await http.client.post("/api/v2/vectors", json={"id": "a", "vector": [1, 2], "metadata": {"n": 0}})
+    version = made.json()["version"]
+    fetched = await http.client.get("/api/v2/vectors/a")
+    assert (fetched.json()["version"], fetched.headers["etag"]) == (version, f'"{version}"')
+    change = {"metadata": {"n": 1}}
+    done = await http.client.patch("/api/v2/vectors/a", json=change, headers={"if-match": f'"{version}"'})
+    assert done.status_code == 200
+    assert done.json()["version"] > version
+    stale = await http.client.patch("/api/v2/vectors/a", json=change, headers={"if-match": f'"{version}"'})
+    problem(stale, 409, "conflict")
+    for wrong in ("17", "W/x", '"a"'):
+        refused = await http.client.patch("/api/v2/vectors/a", json=change, headers={"if-match": wrong})
+        assert problem(refused, 422, "invalid-request")["errors"][0]["path"] == "if-match"
+    problem(await http.client.patch("/api/v2/vectors/none", json=change), 404, "not-found")
+    assert problem(await http.client.patch("/api/v2/vectors/a", json={}), 422, "invalid-request")
+    body = {"operations": [{"delete": {"id": "a"}}]}
+    headers = {"idempotency-key": "k"}
+    first = await http.client.post("/api/v2/transactions", json=body, headers=headers)
+    assert first.status_code == 201
+    assert (await http.client.post("/api/v2/transactions", json=body, headers=headers)).json() == first.json()
+    other = {"operations": [{"insert": {"id": "a", "vector": [1, 2]}}]}
+    problem(await http.client.post("/api/v2/transactions", json=other, headers=headers), 409, "conflict")
+    theirs = {**headers, "x-tenant": "other"}
+    assert (await http.client.post("/api/v2/transactions", json=other, headers=theirs)).status_code == 201
+    long = await http.client.post("/api/v2/transactions", json=body, headers={"idempotency-key": "k" * 256})
+    assert problem(long, 422, "invalid-request")["errors"][0]["path"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("operation", "path"),
+    [
+        ({}, "operations[0]"),
+        ({"insert": {"id": "a", "vector": [1]}, "delete": {"id": "a"}}, "operations[0]"),
+        (
+            {"insert": {"id": "a", "vector": [1, 2], "if_absent": True, "expected_version": 1}},
+            "operations[0].insert.if_absent",
+        ),
+        ({"insert": {"id": "a", "vector": [1, 2, 3]}}, "operations[0].insert.vector"),
+        ({"update": {"id": "z", "vector": [1, 2, 3]}}, "operations[0].update.vector"),
+        ({"delete": {"id": "a", "version": 3}}, "operations[0].delete.version"),
+        (
+            {"create_entanglement": {"group_id": "g", "entity_ids": ["z", "y"], "correlation_strength": 1}},
+            "operations[0].create_entanglement.entity_ids[1]",
+        ),
+    ],
+)
+async def test_a_wrong_operation_is_told_by_its_path(http: Http, operation: dict[str, Any], path: str) -> None:
+    await http.client.post("/api/v2/vectors", json={"id": "z", "vector": [1, 2]})
+    refused = await http.client.post("/api/v2/transactions", json={"operations": [operation]})
+    assert problem(refused, 422, "invalid-request")["errors"][0]["path"] == path
+
+
+async def test_a_batch_tells_of_each_item_what_became_of_it(http: Http) -> None:
+    vectors = [{"id": "a", "vector": [1, 2]}, {"id": "a", "vector": [2, 1]}, {"vector": [1, 2]}, 7]
+    vectors += [
+        {"id": "b", "vector": [1, 2, 3]},
+        {"id": "c", "vector": [2, 1], "metadata": {"deep": json.loads("[" * 70 + "]" * 70)}},
+    ]
+    answer = await http.client.post("/api/v2/vectors/batch", json={"vectors": vectors})
+    assert answer.status_code == 207
+    body = answer.json()
+    assert (body["written"], body["refused"], body["transaction"]) == (1, 5, False)
+    assert [item["status"] for item in body["items"]] == ["written", *["refused"] * 5]
+    paths = [item["problem"]["errors"][0]["path"] for item in body["items"][1:]]
+    assert paths == ["id", "id", "", "vector", "metadata"]
+    assert [item["id"] for item in body["items"]] == ["a", "a", None, None, "b", "c"]
+    assert (await http.client.get("/api/v2/vectors/a")).json()["version"] == body["items"][0]["version"]
+    problem(await http.client.get("/api/v2/vectors/c"), 404, "not-found")
+
+
+async def test_a_query_sees_operations_that_have_not_taken_place(http: Http) -> None:
+    await http.client.post("/api/v2/vectors", json={"id": "old", "vector": [1, 0]})
+    operations = [{"insert": {"id": "new", "vector": [0, 1]}}, {"delete": {"id": "old"}}]
+    body = {"query": {"vector": [1, 0], "mode": "classical"}, "operations": operations}
+    answer = await http.client.post("/api/v2/transactions/query", json=body)
+    assert [hit["id"] for hit in answer.json()["hits"]] == ["new"]
+    problem(await http.client.get("/api/v2/vectors/new"), 404, "not-found")
 
 
 async def test_ids_may_hold_slashes_and_spaces(http: Http) -> None:
@@ -101,6 +186,30 @@ async def test_what_is_not_json_is_told(http: Http, text: str) -> None:
     assert problem(response, 422, "invalid-request")["detail"].startswith(
         ("the body is not valid JSON", "vector: holds")
     )
+
+
+async def test_all_entities_are_listed_page_by_page(http: Http) -> None:
+    bodies = [{"id": f"e{i}", "vector": [1.0, float(i)], "metadata": {"n": i}} for i in range(5)]
+    (await http.client.post("/api/v2/vectors/batch", json={"vectors": bodies})).raise_for_status()
+    found, cursor = [], None
+    for left in (3, 1, 0):
+        params = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        page = (await http.client.get("/api/v2/vectors", params=params)).raise_for_status().json()
+        found += page["vectors"]
+        cursor = page["next"]
+        assert (cursor is None) == (left == 0)
+    assert sorted(entity["id"] for entity in found) == [f"e{i}" for i in range(5)]
+    one = (await http.client.get("/api/v2/vectors/e3")).json()
+    assert next(entity for entity in found if entity["id"] == "e3") == one
+    bare = (await http.client.get("/api/v2/vectors", params={"vectors": "false"})).json()
+    assert [entity["metadata"]["n"] for entity in bare["vectors"]] == [entity["metadata"]["n"] for entity in found]
+    assert all("vector" not in entity for entity in bare["vectors"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("cursor", "not-a-cursor"), ("limit", "0"), ("limit", "1001")])
+async def test_a_wrong_page_is_refused(http: Http, name: str, value: str) -> None:
+    body = problem(await http.client.get("/api/v2/vectors", params={name: value}), 422, "invalid-request")
+    assert body["errors"][0]["path"] == name
 
 
 async def test_bodies_above_the_limit_are_refused_declared_or_not(http: Http) -> None:
@@ -168,6 +277,9 @@ async def test_health_and_readiness(http: Http) -> None:
 async def test_states_are_shown(http: Http) -> None:
     body = (await http.client.get("/api/v2/states/doc_123")).json()
     assert (body["phase"], body["generation"], body["measurements"]) == ("measured", 2, 3)
+    assert [(one["phase"], one["generation"], one["expires_at_s"]) for one in body["history"]] == [
+        ("archived", 1, None)
+    ]
     problem(await http.client.get("/api/v2/states/other"), 404, "not-found")
 
 
@@ -208,7 +320,7 @@ async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
             assert "default" in operation["responses"], (path, method)
-            takes_a_body = method in ("post", "put") and not path.endswith("/cancel")
+            takes_a_body = method in ("post", "put", "patch") and not path.endswith("/cancel")
             assert ("requestBody" in operation) == takes_a_body, (path, method)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -65,7 +68,8 @@ def test_metadata_is_what_the_provider_keeps_or_is_refused(labels: dict[str, str
     try:
         found = metadata(job_key, labels)
     except InvalidCircuit:
-        assert len(labels) > limits.metadata_keys - 1 or any(len(name) > limits.metadata_key_chars for name in labels)
+        too_long = any(len(name) > limits.metadata_key_chars for name in labels)
+        assert too_long or len(labels) > limits.metadata_keys - 1 or "job_key" in labels
         return
     assert found == {**labels, "job_key": job_key}
     assert len(found) <= limits.metadata_keys
@@ -120,3 +124,20 @@ def test_a_time_of_submission_is_read_as_the_provider_writes_it() -> None:
     at_s = 1_795_564_810.5
     assert answers.was_submitted_before(job, at_s + 0.1)
     assert not answers.was_submitted_before(job, at_s)
+
+
+def test_threads_may_build_targets_at_the_same_time() -> None:
+    ready = Barrier(8, timeout=30.0)
+
+    def build(_: int) -> None:
+        ready.wait()
+        for _ in range(20):
+            Target("simulator", 20)
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)  # threads meet in every line
+    try:
+        with ThreadPoolExecutor(8) as threads:
+            list(threads.map(build, range(8)))
+    finally:
+        sys.setswitchinterval(interval)

@@ -21,6 +21,7 @@ from quantum_db.errors import (
     Unavailable,
 )
 from quantum_db.jobs.assembly import PoolPolicy
+from quantum_db.jobs.dispatch import SHARED_CIRCUITS
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.submission import ProtocolLimits
 from quantum_db.ports import AdaptiveAim
@@ -53,6 +54,20 @@ async def test_concurrent_callers_share_a_job_and_each_gets_its_own() -> None:
         assert sum(result.counts[0].values()) == 100 + i // 8
     assert len(bench.workers.jobs) == 8, "one for each number of shots"
     assert [len(part) for job in bench.workers.jobs for part in job.parts] == [8] * 8, "equal circuits run once"
+
+
+async def test_a_flood_does_not_make_the_jobs_of_others_long() -> None:
+    bench = await Bench(replace(QUICK, max_in_flight=1)).start()
+    bench.workers.finish.clear()
+    asked = [asyncio.create_task(bench.ask(0))]
+    await bench.until(lambda: len(bench.workers.jobs) == 1)
+    tenants = map(str, range(SHARED_CIRCUITS))
+    asked += [asyncio.create_task(bench.ask(1, tenant=tenant, priority="batch")) for tenant in tenants]
+    asked.append(asyncio.create_task(bench.ask(2)))
+    await bench.until(lambda: bench.pool.backends()["far"]["waiting"] == SHARED_CIRCUITS + 1)
+    bench.workers.finish.set()
+    await asyncio.gather(*asked)
+    assert [sum(map(len, job.parts)) for job in bench.workers.jobs] == [1, SHARED_CIRCUITS, 1]
 
 
 async def test_equal_circuits_of_two_tenants_are_not_shared() -> None:

@@ -8,7 +8,7 @@ import pytest
 from quantum_db.errors import CorruptData
 from quantum_db.model import Context, Entity, Search, Vector
 from quantum_db.stores.point_store import PointStore
-from quantum_db.stores.points import Found, Point, found, high_of, point_id
+from quantum_db.stores.points import RECORD, Found, Point, found, high_of, point_id
 
 
 class Shelf(PointStore):
@@ -37,6 +37,12 @@ class Shelf(PointStore):
     async def _highs(self, point_ids: Sequence[str]) -> dict[str, int]:
         return {key: high_of(self.points[key].payload) for key in point_ids if key in self.points}
 
+    async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
+        return {key: self.points[key].payload[RECORD] for key in point_ids if key in self.points}
+
+    def check_transactions(self) -> None:
+        return
+
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         if self.reads:
             self.between(self)
@@ -46,6 +52,9 @@ class Shelf(PointStore):
             for key in point_ids
             if key in self.points
         }
+
+    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+        raise NotImplementedError
 
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
         self.reads += 1

@@ -200,7 +200,7 @@ async def test_budgets_refuse_before_anything_is_written(jobs: Jobs) -> None:
 
 async def test_estimates_and_costs_are_told(jobs: Jobs) -> None:
     told = (await jobs.post(JOB, "poor", "/estimate")).json()
-    assert told["cost_usd"] == pytest.approx(8.3)
+    assert told["cost_usd"] == told["new_cost_usd"] == pytest.approx(8.3)
     assert (told["circuits"], told["shots"], told["two_qubit_gates"]) == (1, 100, 1)
     assert told["price_model"]["name"] == "braket-forte"
     assert told["provider"] == {"cost_usd": 1.0, "wait_s": 2.0, "run_s": 3.0}
@@ -215,6 +215,9 @@ async def test_estimates_and_costs_are_told(jobs: Jobs) -> None:
     assert (await jobs.get(f"costs?since={row['day']}&until={row['day']}", "poor"))["days"] == [row]
     assert (await jobs.get("costs?until=2020-01-01", "poor"))["days"] == []
     problem(await jobs.get("costs?since=yesterday"), 422, "invalid-request")
+    assert (await jobs.post(JOB, "poor", "/estimate")).json()["new_cost_usd"] == 0.0, "it is known already"
+    again = await jobs.ended((await jobs.post(JOB, "poor")).json()["id"], "poor")
+    assert (again["status"], again["reused_circuits"]) == ("completed", 1), "although the day would not pay for it"
 
 
 async def test_jobs_are_listed_by_pages_and_another_tenants_look_absent(jobs: Jobs) -> None:

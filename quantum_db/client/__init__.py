@@ -1,0 +1,1 @@
+"""What callers hold in their hands: transactions now, the whole SDK around them."""

@@ -1,0 +1,307 @@
+"""Drives the commit protocol on a real store, journal and registry, from one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from quantum_db.commits.ledger import STREAM, CommitLedger, Intent, KeyRetention
+from quantum_db.commits.operations import Request, Transaction
+from quantum_db.commits.planning import Needs, Stored
+from quantum_db.commits.ports import CommitGroups
+from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.steps import (
+    Answer,
+    Apply,
+    Asked,
+    Command,
+    Compact,
+    Done,
+    Erase,
+    Event,
+    Failed,
+    Finish,
+    Forget,
+    Found,
+    Gone,
+    Note,
+    Prepare,
+    Prepared,
+    Put,
+    Read,
+    Record,
+    Recorded,
+    Sweep,
+    Swept,
+    Wake,
+    Woken,
+)
+from quantum_db.errors import Fenced, QuantumDBError, Unavailable
+from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.journals.group_commit import GroupCommit
+from quantum_db.lifecycle import Happening, StateEvent
+from quantum_db.ports import Clock, Journal, StateLog, VectorStore
+
+logger = logging.getLogger(__name__)
+
+OPEN_PAUSE_S: Final = 1.0
+KEPT_KEYS: Final = KeyRetention()
+PAUSES: Final = RetryPolicy(first_s=0.1, longest_s=5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPolicy:
+    """The coordinator's bounds.
+
+    Attributes:
+        wait_s: how long a caller waits for the end of a write, or for the end of recovery.
+        retry: its pauses between two attempts at what must succeed.
+        keys: how long answers are kept by idempotency key.
+    """
+
+    wait_s: float = 10.0
+    retry: RetryPolicy = PAUSES
+    keys: KeyRetention = KEPT_KEYS
+
+
+class Coordinator:
+    """Implements ``Writes``. It reads its journal, and applies what was left open, before it lets anybody in."""
+
+    def __init__(
+        self,
+        *,
+        store: VectorStore,
+        groups: CommitGroups,
+        states: StateLog,
+        open_journal: Callable[[], Journal],
+        clock: Clock,
+        rng: np.random.Generator,
+        on_fenced: Callable[[Fenced], None],
+        policy: CommitPolicy | None = None,
+    ) -> None:
+        """Begin with the first call, or with ``start``.
+
+        Args:
+            store: written by nobody else.
+            open_journal: is called in a thread, until it succeeds; the journal is closed by ``close``.
+            on_fenced: is told when another process has become the coordinator: nothing can be written here any more.
+        """
+        self._store = store
+        self._groups = groups
+        self._states = states
+        self._open_journal = open_journal
+        self._clock = clock
+        self._rng = rng
+        self._on_fenced = on_fenced
+        self._policy = policy or CommitPolicy()
+        self._journal: Journal | None = None
+        self._commit: GroupCommit | None = None
+        self._protocol: CommitProtocol | None = None
+        self._waiting: dict[int, asyncio.Future[Mapping[str, Any]]] = {}
+        self._tickets = 0
+        self._epoch = 0
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._starting: asyncio.Task[None] | None = None
+        self._recovered = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin to read the journal. Idempotent."""
+        if self._starting is None:
+            self._starting = asyncio.get_running_loop().create_task(self._start())
+
+    @property
+    def open_commits(self) -> int:
+        """Transactions that are written down and not yet applied as a whole."""
+        return 0 if self._protocol is None else self._protocol.open_commits
+
+    async def readable(self) -> None:
+        """Return when all that was left open is applied, so that readers see no part of it.
+
+        Raises:
+            Unavailable: that takes longer than ``wait_s``.
+            CorruptData: the journal cannot be read.
+        """
+        if self._recovered.is_set():
+            return
+        self.start()
+        assert self._starting is not None
+        try:
+            async with asyncio.timeout(self._policy.wait_s):
+                await asyncio.shield(self._starting)
+                await self._recovered.wait()
+        except TimeoutError:
+            raise Unavailable("transactions are being recovered from the journal", retry_after_s=1.0) from None
+
+    async def do(self, request: Request) -> Mapping[str, Any]:
+        """See ``Writes.do``. A caller that is cancelled leaves what is written down to be done."""
+        if isinstance(request, Transaction):
+            self._store.check_transactions()
+        await self.readable()
+        assert self._protocol is not None
+        self._tickets += 1
+        ticket = self._tickets
+        waiter = self._waiting[ticket] = asyncio.get_running_loop().create_future()
+        self._take_in(Asked(ticket, request))
+        try:
+            async with asyncio.timeout(self._policy.wait_s):
+                answer: Mapping[str, Any] = await waiter
+                return answer
+        except TimeoutError:
+            raise Unavailable(
+                f"the write was not done within {self._policy.wait_s:g} s; it may still be, as a whole",
+                retry_after_s=1.0,
+            ) from None
+        finally:
+            if self._waiting.pop(ticket, None) is not None:
+                self._take_in(Gone(ticket))
+
+    async def close(self) -> None:
+        """Leave open what is under way, and release the journal. Idempotent."""
+        if self._starting is not None:
+            self._starting.cancel()
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._commit is not None:
+            await self._commit.close()
+        if self._journal is not None:
+            self._journal.close()
+
+    # Start
+
+    async def _start(self) -> None:
+        while True:
+            try:
+                ledger = await asyncio.to_thread(self._load)
+                break
+            except Unavailable as error:
+                logger.warning("the coordinator waits for its journal: %s", error.detail)
+                await asyncio.sleep(OPEN_PAUSE_S)
+            except QuantumDBError:
+                logger.exception("the coordinator cannot start")
+                raise
+        assert self._journal is not None
+        self._commit = GroupCommit(self._journal, STREAM, epoch=self._epoch)
+        self._protocol = CommitProtocol(ledger, retry=self._policy.retry, rng=self._rng, now_s=self._clock.now_s)
+        self._carry_out(self._protocol.start())
+        self._note_recovery()
+
+    def _load(self) -> CommitLedger:
+        if self._journal is None:
+            self._journal = self._open_journal()
+        self._epoch = self._journal.begin_epoch(STREAM)
+        ledger = CommitLedger(self._policy.keys)
+        for number, record in self._journal.read(STREAM):
+            ledger.apply(number, record)
+        return ledger
+
+    def _note_recovery(self) -> None:
+        if self._protocol is not None and self._protocol.recovered:
+            self._recovered.set()
+
+    # Commands and events
+
+    def _take_in(self, event: Event) -> None:
+        assert self._protocol is not None
+        self._carry_out(self._protocol.on(event))
+        self._note_recovery()
+
+    def _carry_out(self, commands: Sequence[Command]) -> None:
+        for command in commands:
+            match command:
+                case Answer():
+                    self._answer(command)
+                case Note(intent):
+                    self._note(intent)
+                case Compact():
+                    self._spawn(self._compact(command))
+                case _:
+                    self._spawn(self._effect(command))
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _effect(self, command: Any) -> None:
+        try:
+            event = await self._event(command)
+        except Fenced as error:
+            self._on_fenced(error)
+            event = Failed(command.work, error)
+        except QuantumDBError as error:
+            event = Failed(command.work, error)
+        except Exception as error:  # whatever it was, the transaction must go on or be refused
+            logger.exception("%s failed", type(command).__name__)
+            event = Failed(command.work, Unavailable(f"an unexpected error: {error!r}", retry_after_s=1.0))
+        if isinstance(event, Failed):
+            logger.warning("%s did not succeed: %s", type(command).__name__, event.error.detail)
+        self._take_in(event)
+
+    async def _event(self, command: Command) -> Event:  # noqa: C901 - one line for each command
+        assert self._commit is not None
+        done: Sequence[bool] = ()
+        match command:
+            case Read(work, wanted):
+                return Found(work, await self._read(wanted))
+            case Record(work, record):
+                return Recorded(work, await self._commit.append([record]))
+            case Prepare(work, commit, groups):
+                return Prepared(work, await self._groups.prepare(commit, groups))
+            case Sweep(work, first):
+                return Swept(work, await self._groups.sweep(first))
+            case Wake(work, after_s):
+                await asyncio.sleep(after_s)
+                return Woken(work)
+            case Apply(work, intent):
+                await self._store.apply(intent.upserts, intent.deletes)
+            case Finish(work, commit):
+                await self._groups.finish(commit)
+            case Forget(work, commit):
+                await self._groups.forget(commit)
+            case Put(work, entities):
+                await self._store.upsert(entities)
+            case Erase(work, ids):
+                done = await self._store.delete(ids)
+            case _:
+                raise AssertionError(f"{command} leads to no event")
+        return Done(work, done)
+
+    async def _read(self, wanted: Needs) -> Stored:
+        entities = await self._store.fetch(wanted.entities) if wanted.entities else []
+        versions = await self._store.versions(wanted.versions) if wanted.versions else []
+        return Stored(
+            dict(zip(wanted.entities, entities, strict=True)),
+            dict(zip(wanted.versions, versions, strict=True)),
+            await self._store.dimension(),
+        )
+
+    async def _compact(self, command: Compact) -> None:
+        assert self._commit is not None
+        assert self._journal is not None
+        replace_by, through, records = self._journal.compact, command.through, command.records
+        try:
+            await self._commit.run(lambda: replace_by(STREAM, through, records, epoch=self._epoch))
+        except QuantumDBError as error:
+            logger.warning("the commit journal was not compacted, and grows on: %s", error.detail)
+
+    def _answer(self, answer: Answer) -> None:
+        waiter = self._waiting.pop(answer.ticket, None)
+        if waiter is None or waiter.done():  # its caller has gone
+            return
+        if answer.error is not None:
+            waiter.set_exception(answer.error)
+        else:
+            assert answer.answer is not None
+            waiter.set_result(answer.answer)
+
+    def _note(self, intent: Intent) -> None:
+        now_s = self._clock.now_s()
+        created = [StateEvent(e.id, Happening.CREATED, now_s, e.coherence_time_ms) for e in intent.upserts]
+        archived = [StateEvent(one, Happening.ARCHIVED, now_s) for one in intent.deletes]
+        self._states.record([*created, *archived])

@@ -1,0 +1,399 @@
+"""The protocol of all writes of a collection: numbered, kept apart, written down, applied, receipted.
+
+A state machine without I/O: events in, commands out. One transaction's way::
+
+    waiting --claims and number--> reading --planned--> preparing --groups reserved--> recording
+                                      |                     |                           |    |
+                                   refused               refused                  durable    not known to be
+                                      v                     v                           |    v
+                                    ended <----- forgetting <---------------------------|--aborting
+                                                     ^                                  v
+                                                     |                               applying
+                                                     |   receipt durable                v
+                                                     +------------- receipting <---- finishing
+                                                                              answer
+
+**The commit point** is the durable intent: it holds all that the transaction changes, so after a crash it is applied
+again from there before anybody is answered. All that follows is idempotent, and is repeated until it has succeeded.
+
+**The answer** is given when all is applied, and does not wait for the receipt, which only saves a repetition. But the
+claims are kept until the receipt is durable, so no later write can come in between and be undone by a repetition.
+
+**Groups** are checked and reserved before the commit point, because afterwards nothing may be refused.
+
+**An intent that may or may not have been written** is ended by an ``abort`` record: after it, the intent counts for
+nothing, whether or not it got into the journal.
+
+**Numbers** are given out from blocks that the journal has reserved, so they never come twice.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+
+from quantum_db.commits.claims import Claims
+from quantum_db.commits.ledger import CommitLedger, Intent, reserve_record
+from quantum_db.commits.operations import Claim, Request, Transaction, Upserts
+from quantum_db.commits.planning import Stored, plan
+from quantum_db.commits.steps import (
+    Answer,
+    Apply,
+    Asked,
+    Command,
+    Compact,
+    Done,
+    Event,
+    Failed,
+    Found,
+    Gone,
+    Note,
+    Prepared,
+    Record,
+    Recorded,
+    Sweep,
+    Swept,
+    Wake,
+    Woken,
+)
+from quantum_db.commits.work import Phase, Work
+from quantum_db.errors import Conflict, QuantumDBError, Unavailable
+from quantum_db.jobs.retry import RetryPolicy
+
+BLOCK: Final = 10_000
+"""Numbers that are reserved at once; so many may be left out at a restart."""
+
+MIN_RECORDS: Final = 2_000
+"""Records after a snapshot before the next one is worth while; it also waits until they outnumber what is live."""
+
+_EMPTY_STORE: Final[Claim] = ("dimension", "")
+_NUMBERS: Final = -1
+_SWEEP: Final = -2
+
+
+class CommitProtocol:
+    """All writes of one collection. Feed it with ``on``; carry out what it returns, in order."""
+
+    def __init__(
+        self,
+        ledger: CommitLedger,
+        *,
+        retry: RetryPolicy,
+        rng: np.random.Generator,
+        now_s: Callable[[], float],
+        block: int = BLOCK,
+        min_records: int = MIN_RECORDS,
+    ) -> None:
+        """Start from what the journal says.
+
+        Args:
+            ledger: as read from the journal; from now on only the protocol changes it.
+            retry: its pauses between two attempts at what must succeed; the number of attempts has no bound.
+            now_s: seconds since the epoch.
+            block: numbers that are reserved at once.
+            min_records: of the journal before it is compacted.
+        """
+        self.ledger = ledger
+        self._retry = retry
+        self._rng = rng
+        self._now_s = now_s
+        self._block = block
+        self._min_records = min_records
+        self._next = self._first = ledger.reserved + 1
+        self._claims = Claims()
+        self._works: dict[int, Work] = {}
+        self._of_ticket: dict[int, Work] = {}
+        self._of_key: dict[str, Work] = {}
+        self._count = 0
+        self._records: dict[int, tuple[Record, int]] = {}
+        self._unnumbered: deque[Work] = deque()
+        self._recovering: set[int] = set()
+        self._held: dict[int, Asked] = {}
+        self._known_dimension = False
+        self._sweep_failures = 0
+
+    @property
+    def recovered(self) -> bool:
+        """Whether all that was open at the start is applied, so that readers may be let in."""
+        return not self._recovering
+
+    @property
+    def open_commits(self) -> int:
+        """Transactions that are written down and not yet applied as a whole."""
+        return len(self.ledger.open)
+
+    def start(self) -> list[Command]:
+        """Return what has to be done first. Call it once, before ``on``."""
+        commands: list[Command] = [Sweep(_SWEEP, self._first)]
+        for intent in sorted(self.ledger.open.values(), key=lambda one: one.commit):
+            work = self._new_work(None)
+            work.commit, work.intent, work.phase = intent.commit, intent, Phase.APPLYING
+            self._recovering.add(work.id)
+            commands.append(Apply(work.id, intent))
+        return commands
+
+    def on(self, event: Event) -> list[Command]:
+        """Take in what happened; return what has to be done, in order."""
+        if isinstance(event, Asked):
+            return self._asked(event)
+        if isinstance(event, Gone):
+            return self._gone(event.ticket)
+        record = self._records.pop(event.work, None) if isinstance(event, Recorded | Failed) else None
+        if isinstance(event, Recorded):
+            assert record is not None
+            self.ledger.apply(event.number, record[0].record)
+        commands = self._go_on(event)
+        return [*commands, *self._compaction()] if isinstance(event, Recorded) else commands
+
+    def _go_on(self, event: Found | Prepared | Recorded | Done | Failed | Swept | Woken) -> list[Command]:
+        if event.work == _NUMBERS:
+            return self._numbers(event)
+        if event.work == _SWEEP:
+            return self._swept(event)
+        work = self._works.get(event.work)
+        if work is None:  # its caller has gone
+            return []
+        match event:
+            case Woken():
+                commands = self._attempt(work)
+            case Failed(_, error):
+                commands = self._failed(work, error)
+            case Found(_, stored):
+                commands = self._found(work, stored)
+            case _:
+                commands = self._advance(work, event)
+        return commands
+
+    def _advance(self, work: Work, event: Prepared | Recorded | Done | Swept) -> list[Command]:
+        """Go from a step that succeeded to the next one."""
+        commands: list[Command] = []
+        match work.phase, event:
+            case Phase.PREPARING, Prepared(_, groups):
+                assert work.plan is not None
+                work.plan = replace(work.plan, groups=groups)
+                commands = self._to_recording(work)
+            case Phase.RECORDING, Recorded():
+                commands = self._enter(work, Phase.APPLYING)
+            case Phase.APPLYING, Done():
+                assert work.intent is not None
+                self._known_dimension |= bool(work.intent.upserts)
+                commands = self._enter(work, Phase.FINISHING) if work.intent.groups else self._finished(work)
+            case Phase.FINISHING, Done():
+                commands = self._finished(work)
+            case Phase.RECEIPTING, Recorded():
+                commands = self._receipted(work)
+            case Phase.ABORTING, Recorded():
+                # Callers with the same key may have joined since its first ones were told.
+                nothing = Unavailable(
+                    "the transaction could not be written down; nothing of it was done", retry_after_s=1.0
+                )
+                commands = [*self._answer(work, None, nothing), *self._release(work), *self._forget_or_end(work)]
+            case Phase.FORGETTING, Done():
+                self._end(work)
+            case Phase.WRITING, Done(_, result):
+                commands = self._written(work, list(result))
+            case _:
+                raise AssertionError(f"{event} does not fit the phase {work.phase.value}")
+        return commands
+
+    # From a request to its intent
+
+    def _asked(self, asked: Asked) -> list[Command]:
+        if self._recovering:
+            self._held[asked.ticket] = asked
+            return []
+        request = asked.request
+        if not isinstance(request, Transaction) or request.key is None:
+            return self._take_up(asked)
+        kept = self.ledger.kept(request.key, self._now_s())
+        running = self._of_key.get(request.key)
+        if kept is not None:
+            same = kept.digest == request.digest
+            return [Answer(asked.ticket, kept.answer) if same else _other_transaction(asked, request.key)]
+        if running is None:
+            return self._take_up(asked)
+        assert isinstance(running.request, Transaction)
+        if running.request.digest != request.digest:
+            return [_other_transaction(asked, request.key)]
+        running.tickets.append(asked.ticket)
+        self._of_ticket[asked.ticket] = running
+        return []
+
+    def _take_up(self, asked: Asked) -> list[Command]:
+        request = asked.request
+        work = self._new_work(request)
+        work.tickets.append(asked.ticket)
+        self._of_ticket[asked.ticket] = work
+        if work.key is not None:
+            self._of_key[work.key] = work
+        claims = list(request.claims())
+        if not self._known_dimension:  # of two dimensions in an empty store, the second must be refused in time
+            claims.append(_EMPTY_STORE)
+        return self._granted(work) if self._claims.claim(work.id, claims) else []
+
+    def _granted(self, work: Work) -> list[Command]:
+        if self._next > self.ledger.reserved:
+            self._unnumbered.append(work)
+            return [] if _NUMBERS in self._records else [self._reserve()]
+        work.commit = self._next
+        self._next += 1
+        return self._enter(work, Phase.READING if isinstance(work.request, Transaction) else Phase.WRITING)
+
+    def _reserve(self) -> Command:
+        command = Record(_NUMBERS, reserve_record(self.ledger.reserved + self._block))
+        self._records[_NUMBERS] = (command, self.ledger.number)
+        return command
+
+    def _numbers(self, event: Event) -> list[Command]:
+        waiting, self._unnumbered = self._unnumbered, deque()
+        if isinstance(event, Failed):
+            return [one for work in waiting for one in self._refuse(work, event.error)]
+        return [one for work in waiting for one in self._granted(work)]
+
+    def _found(self, work: Work, stored: Stored) -> list[Command]:
+        assert isinstance(work.request, Transaction)
+        self._known_dimension |= stored.dimension is not None
+        try:
+            work.plan = plan(work.request, stored, work.commit)
+        except QuantumDBError as error:
+            return self._refuse(work, error)
+        return self._enter(work, Phase.PREPARING) if work.plan.groups else self._to_recording(work)
+
+    def _to_recording(self, work: Work) -> list[Command]:
+        assert work.plan is not None
+        assert isinstance(work.request, Transaction)
+        key, digest = work.request.key, work.request.digest
+        work.intent = Intent.of_plan(work.commit, self._now_s(), key, digest, work.plan)
+        return self._enter(work, Phase.RECORDING)
+
+    # Steps and what becomes of them
+
+    def _enter(self, work: Work, phase: Phase) -> list[Command]:
+        work.phase, work.failures = phase, 0
+        return self._attempt(work)
+
+    def _attempt(self, work: Work) -> list[Command]:
+        command = work.command()
+        if isinstance(command, Record):
+            self._records[work.id] = (command, self.ledger.number)
+        return [command]
+
+    def _failed(self, work: Work, error: QuantumDBError) -> list[Command]:
+        match work.phase:
+            case Phase.READING | Phase.WRITING:
+                return self._refuse(work, error)
+            case Phase.PREPARING:
+                answers = self._answer(work, None, error)
+                return [*answers, *self._release(work), *self._enter(work, Phase.FORGETTING)]
+            case Phase.RECORDING:
+                unclear = Unavailable(f"the transaction could not be written down: {error.detail}", retry_after_s=1.0)
+                return [*self._answer(work, None, unclear), *self._enter(work, Phase.ABORTING)]
+        work.failures += 1
+        return [Wake(work.id, self._retry.pause_s(work.failures, self._rng))]
+
+    def _finished(self, work: Work) -> list[Command]:
+        assert work.intent is not None
+        answers = self._answer(work, work.intent.answer(), None)
+        return [*answers, Note(work.intent), *self._enter(work, Phase.RECEIPTING)]
+
+    def _receipted(self, work: Work) -> list[Command]:
+        assert work.intent is not None
+        commands = self._answer(work, work.intent.answer(), None)
+        commands += self._release(work)
+        self._recovering.discard(work.id)
+        commands += self._forget_or_end(work)
+        if not self._recovering:
+            held, self._held = self._held, {}
+            commands += [one for asked in held.values() for one in self._asked(asked)]
+        return commands
+
+    def _written(self, work: Work, result: list[bool]) -> list[Command]:
+        self._known_dimension |= isinstance(work.request, Upserts)
+        answer = {"commit": work.commit, "existed": result}
+        return [*self._answer(work, answer, None), *self._leave(work)]
+
+    def _refuse(self, work: Work, error: QuantumDBError) -> list[Command]:
+        return [*self._answer(work, None, error), *self._leave(work)]
+
+    def _forget_or_end(self, work: Work) -> list[Command]:
+        assert work.intent is not None
+        if work.intent.groups:
+            return self._enter(work, Phase.FORGETTING)
+        self._end(work)
+        return []
+
+    def _swept(self, event: Event) -> list[Command]:
+        """Drop what the registry kept of transactions that came to nothing, or whose end it was not told."""
+        if isinstance(event, Failed):
+            self._sweep_failures += 1
+            return [Wake(_SWEEP, self._retry.pause_s(self._sweep_failures, self._rng))]
+        if not isinstance(event, Swept):
+            return [Sweep(_SWEEP, self._first)]
+        commands: list[Command] = []
+        mine = {work.commit for work in self._works.values()}
+        for commit in event.commits:
+            if commit < self._first and commit not in mine:
+                work = self._new_work(None)
+                work.commit = commit
+                commands += self._enter(work, Phase.FORGETTING)
+        return commands
+
+    # Callers
+
+    def _gone(self, ticket: int) -> list[Command]:
+        self._held.pop(ticket, None)
+        work = self._of_ticket.pop(ticket, None)
+        if work is None:
+            return []
+        work.tickets.remove(ticket)
+        if work.tickets or work.phase not in (Phase.WAITING, Phase.READING):
+            return []
+        if work in self._unnumbered:
+            self._unnumbered.remove(work)
+        return self._leave(work)
+
+    def _answer(self, work: Work, answer: dict[str, Any] | None, error: QuantumDBError | None) -> list[Command]:
+        tickets, work.tickets = work.tickets, []
+        for ticket in tickets:
+            del self._of_ticket[ticket]
+        return [Answer(ticket, answer, error) for ticket in tickets]
+
+    def _release(self, work: Work) -> list[Command]:
+        if work.key is not None:
+            self._of_key.pop(work.key, None)
+        freed = self._claims.release(work.id)
+        return [one for owner in freed for one in self._granted(self._works[owner])]
+
+    def _leave(self, work: Work) -> list[Command]:
+        self._end(work)
+        return self._release(work)
+
+    def _end(self, work: Work) -> None:
+        del self._works[work.id]
+
+    def _new_work(self, request: Request | None) -> Work:
+        self._count += 1
+        work = self._works[self._count] = Work(self._count, request)
+        return work
+
+    # The journal
+
+    def _compaction(self) -> list[Command]:
+        """Replace records by a snapshot, up to where all of them have been taken in here."""
+        if self.ledger.records_since_snapshot <= max(self._min_records, 2 * self.ledger.size()):
+            return []
+        through = min([self.ledger.number, *(number for _, number in self._records.values())])
+        if through == 0:
+            return []
+        self.ledger.records_since_snapshot = 0
+        return [Compact(through, self.ledger.snapshot(self._now_s()))]
+
+
+def _other_transaction(asked: Asked, key: str) -> Answer:
+    name = key.partition(":")[2] or key
+    message = f"the idempotency key {name!r} stands for another transaction; each takes a key of its own"
+    return Answer(asked.ticket, None, Conflict(message))
