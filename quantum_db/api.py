@@ -22,9 +22,9 @@ from quantum_db.commits.bodies import (
 from quantum_db.commits.operations import Transaction, Update
 from quantum_db.database import Database
 from quantum_db.group_bodies import GroupBody, GroupPageBody, GroupUpdateBody, MeasureBody
-from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody
+from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody, order_of
 from quantum_db.jobs.desk import JobDesk, JobPage
-from quantum_db.jobs.orders import JobOrder, order_of
+from quantum_db.jobs.orders import JobOrder
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import DEFAULT_TENANT, Answer
 from quantum_db.ports import JobPool, Sessions
