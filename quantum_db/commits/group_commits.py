@@ -44,6 +44,7 @@ class GroupCommits:
         self._create = create
         self._wait_s = wait_s
         self._pending = PendingGroups()
+        self._unclear: set[int] = set()  # an append failed: a reservation may be in the journal all the same
         self._changed = asyncio.Event()
         for number, record in journal.read(STREAM):
             self._pending.apply(number, record)
@@ -57,7 +58,9 @@ class GroupCommits:
             raise Unavailable(f"commit {commit} has ended; this message came late")
         self._pending.check_free(groups)
         checked = tuple(self._check(group) for group in groups)
+        self._unclear.add(commit)
         self._write(prepared_record(commit, checked))
+        self._unclear.discard(commit)
         return checked
 
     async def finish(self, commit: int) -> None:
@@ -69,14 +72,15 @@ class GroupCommits:
 
     async def forget(self, commit: int) -> None:
         """See ``CommitGroups.forget``."""
-        if not self._pending.is_over(commit):
+        if commit in self._unclear or not self._pending.is_over(commit):
             self._write(forgotten_record(commit))
+            self._unclear.discard(commit)
 
     async def sweep(self, first: int) -> tuple[int, ...]:
         """See ``CommitGroups.sweep``."""
         if first > self._pending.first:
             self._write(first_record(first))
-        return self._pending.commits()
+        return (*self._pending.commits(), *self._unclear)
 
     async def wait_for_group(self, group_id: str) -> None:
         """Return when no transaction is about to create the group. Raises Unavailable after ``wait_s``."""
