@@ -295,12 +295,12 @@ def _query(vector: list[float], context: str | None, top_k: int) -> Json:
 
 
 def _score(body: Json, vector: list[float], context: str | None) -> float:
-    """Return an entity's best fidelity, -1 if it is not found in the context."""
+    """Return an entity's best fidelity, ((1 + cos) / 2)^2, or -1 if it is not found in the context."""
     rows = [one["vector"] for one in body["contexts"] if context in (None, one["name"])]
     if context is None:
         rows.append(body["vector"])
     asked = np.asarray(vector) / np.linalg.norm(vector)
-    return max((float(asked @ row / np.linalg.norm(row)) ** 2 for row in rows), default=-1.0)
+    return max((((1.0 + float(asked @ row / np.linalg.norm(row))) / 2.0) ** 2 for row in rows), default=-1.0)
 
 
 def _alike(a: Json, b: Json) -> bool:
