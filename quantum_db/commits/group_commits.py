@@ -45,6 +45,7 @@ class GroupCommits:
         self._make = make
         self._wait_s = wait_s
         self._step = asyncio.Lock()
+        self._unclear: set[int] = set()  # a write failed: a reservation may be in the journal all the same
         self._changed = asyncio.Event()
 
     async def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
@@ -57,7 +58,9 @@ class GroupCommits:
                 raise Unavailable(f"commit {commit} has ended; this message came late")
             self._pending.check_free(groups)
             checked = tuple(self._check(group) for group in groups)
+            self._unclear.add(commit)
             await self._write((), prepared_record(commit, checked))
+            self._unclear.discard(commit)
             return checked
 
     async def finish(self, commit: int) -> None:
@@ -69,15 +72,16 @@ class GroupCommits:
     async def forget(self, commit: int) -> None:
         """See ``CommitGroups.forget``."""
         async with self._step:
-            if not self._pending.is_over(commit):
+            if commit in self._unclear or not self._pending.is_over(commit):
                 await self._write((), forgotten_record(commit))
+                self._unclear.discard(commit)
 
     async def sweep(self, first: int) -> tuple[int, ...]:
         """See ``CommitGroups.sweep``."""
         async with self._step:
             if first > self._pending.first:
                 await self._write((), first_record(first))
-            return self._pending.commits()
+            return (*self._pending.commits(), *self._unclear)
 
     async def wait_for_group(self, group_id: str) -> None:
         """Return when no transaction is about to create the group. Raises Unavailable after ``wait_s``."""

@@ -8,7 +8,6 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.chaos.job_cluster import (
@@ -48,8 +47,8 @@ def running(config: Path) -> Iterator[Cluster]:
     with emulator() as provider, emulator() as broken:
         urls = {"ionq": provider.url, "dead": "http://127.0.0.1:9/v0.4", "hanging": broken.url, "refusing": broken.url}
         with cluster(write_config(config, urls), provider) as running:
-        insert(running.client, *ring(CONTEXT.removesuffix("-near")))
-        yield running
+            insert(running.client, *ring(CONTEXT.removesuffix("-near")))
+            yield running
 
 
 def under_way(running: Cluster) -> list[str]:
