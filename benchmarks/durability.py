@@ -221,7 +221,9 @@ def commit_records(count: int, rng: np.random.Generator) -> Iterator[Json]:
 
 def job_records(count: int, rng: np.random.Generator) -> Iterator[Json]:
     """Yield what ``count`` records say: jobs of one circuit with 16 outcomes, the last ``OPEN`` still at the provider."""
-    counts = counts_to_json({outcome: int(number) for outcome, number in enumerate(rng.multinomial(4096, [1 / 16] * 16))})
+    counts = counts_to_json(
+        {outcome: int(number) for outcome, number in enumerate(rng.multinomial(4096, [1 / 16] * 16))}
+    )
     account, jobs = Account("default", "2026-11-25", "ionq"), (count + 2) // 3
     for job in range(jobs):
         key, now_s, ends = f"job-{job}", time.time(), job < jobs - OPEN
