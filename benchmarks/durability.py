@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import importlib
 import itertools
 import json
 import shutil
@@ -34,7 +35,7 @@ from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.ledger import STREAM as COMMITS
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, receipt_record, reserve_record
-from quantum_db.commits.operations import Insert, Request, Transaction
+from quantum_db.commits.operations import Insert, Transaction
 from quantum_db.errors import Fenced
 from quantum_db.groups import GroupTable
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge
@@ -198,11 +199,8 @@ async def commits(folder: Path, rounds: int, inserted: int, on_ray: bool) -> Non
         if not on_ray:
             await measure_commits(ways, rounds, inserted)
             return
-        from benchmarks.durability_actor import store_actor
-
-        with store_actor(folder) as do:
-            actor: Callable[[Request], Awaitable[Any]] = do
-            await measure_commits({**ways, "actor": lambda written: actor(inserts(written))}, rounds, inserted)
+        with importlib.import_module("benchmarks.durability_actor").store_actor(folder) as do:
+            await measure_commits({**ways, "actor": lambda written: do(inserts(written))}, rounds, inserted)
 
 
 # --- recovery
@@ -220,7 +218,7 @@ def commit_records(count: int, rng: np.random.Generator) -> Iterator[Json]:
 
 
 def job_records(count: int, rng: np.random.Generator) -> Iterator[Json]:
-    """Yield what ``count`` records say: jobs of one circuit with 16 outcomes, the last ``OPEN`` still at the provider."""
+    """Yield what ``count`` records say: jobs of a circuit with 16 outcomes; the last ``OPEN`` are at the provider."""
     counts = counts_to_json(
         {outcome: int(number) for outcome, number in enumerate(rng.multinomial(4096, [1 / 16] * 16))}
     )

@@ -19,7 +19,13 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import ray
+from ray.cluster_utils import Cluster
+from ray.exceptions import GetTimeoutError, RayActorError
 
+from actors.job_pool import PoolSettings
+from actors.pool_client import QuantumPool
+from quantum_db.jobs.backends import BackendSpec
 from tests.api.emulator_server import TOKEN, Emulator, emulator_process
 from tests.redis_server import DURABLE, RedisServer, running_redis
 
@@ -35,9 +41,6 @@ HEALTH: Final = {
     "health_check_failure_threshold": 2,
 }
 BELL: Final = 'OPENQASM 3; include "stdgates.inc"; qubit[2] q; h q[0]; cx q[0], q[1];'
-ENDS: Final = "the job pool ends: "
-"""What a coordinator that has been replaced says with its last breath."""
-
 Json = dict[str, Any]
 
 
@@ -55,8 +58,8 @@ def until(condition: Callable[[], Any], what: str) -> Any:
 class Nodes:
     """The cluster, its pool, and what they stand on."""
 
-    cluster: Any
-    pool: Any
+    cluster: Cluster
+    pool: QuantumPool
     emulator: Emulator
     logs: Path
 
@@ -81,9 +84,6 @@ class Nodes:
         raise AssertionError(f"{process} is on no node")
 
     def ready(self) -> bool:
-        import ray
-        from ray.exceptions import GetTimeoutError, RayActorError
-
         try:
             return bool(ray.get(self.pool._actor.ready.remote(), timeout=WAIT_S))
         except (RayActorError, GetTimeoutError):
@@ -91,8 +91,6 @@ class Nodes:
 
     def away_from_head(self) -> psutil.Process:
         """Have the coordinator on a node that can be lost; Ray places it where it likes, anew at each restart."""
-        import ray
-
         for _ in range(20):
             process = self.coordinator()
             if self.node_of(process) is not self.cluster.head_node:
@@ -174,18 +172,11 @@ def lose_the_control_process(nodes: Nodes) -> Json:
     return {**told, "after": nodes.told(nodes.submit(505)), "ready_s": ready_s}
 
 
-TRIALS: Final = {one.__name__: one for one in (lose_a_node, wake_an_orphan, lose_the_control_process)}
+TRIALS: Final = (lose_a_node, wake_an_orphan, lose_the_control_process)
 
 
 @contextmanager
 def three_nodes(redis: RedisServer, emulator: Emulator, folder: Path) -> Iterator[Nodes]:
-    import ray
-    from ray.cluster_utils import Cluster
-
-    from actors.job_pool import PoolSettings
-    from actors.pool_client import QuantumPool
-    from quantum_db.jobs.backends import BackendSpec
-
     head = {"include_dashboard": False, "temp_dir": str(folder / "ray"), "_system_config": HEALTH}
     login = {"redis_username": "", "redis_password": redis.password}
     cluster = Cluster(initialize_head=True, head_node_args={**head, **login})
@@ -203,8 +194,7 @@ def three_nodes(redis: RedisServer, emulator: Emulator, folder: Path) -> Iterato
 
 def main(found: Path, folder: Path) -> None:
     """Make all trials; write what each found as soon as it is known."""
-    os.environ.update({TOKEN_ENV: TOKEN, "RAY_AUTH_MODE": "disabled", "RAY_USAGE_STATS_ENABLED": "0"})
-    os.environ.pop("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", None)
+    os.environ[TOKEN_ENV] = TOKEN
     with (
         running_redis(*DURABLE, folder=folder) as redis,
         emulator_process("--control", "--started-s", str(JOB_S), quiet=True) as emulator,
@@ -212,8 +202,8 @@ def main(found: Path, folder: Path) -> None:
         os.environ["RAY_REDIS_ADDRESS"] = f"redis://127.0.0.1:{redis.port}"
         told: Json = {}
         with three_nodes(redis, emulator, folder) as nodes:
-            for name, trial in TRIALS.items():
-                told[name] = trial(nodes)
+            for trial in TRIALS:
+                told[trial.__name__] = trial(nodes)
                 found.write_text(json.dumps(told), encoding="utf-8")
 
 
