@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from quantum_db.jobs.breaker import Breaker
 from quantum_db.ports import BackendLimits
@@ -21,6 +22,7 @@ class Lane:
         identity: what runs there, whatever it is called; results are kept under it.
         window_s: how long a first run waits for others to share its job.
         limits: once they are known.
+        asking: the call that asks for them, while there is one.
         mean_s: smoothed time of its jobs.
         mean_runs: smoothed number of runs in a job.
         pump: when it is next seen whether a job can start, on the event loop's clock.
@@ -32,10 +34,28 @@ class Lane:
     window_s: float
     breaker: Breaker
     limits: BackendLimits | None = None
+    asking: asyncio.Task[BackendLimits] | None = None
     mean_s: float = 0.0
     mean_runs: float = 1.0
     pump: asyncio.TimerHandle | None = None
     pump_due_s: float = 0.0
+
+    async def learn(self, ask: Callable[[], Coroutine[Any, Any, BackendLimits]]) -> BackendLimits:
+        """Return the limits, asked for once at a time: many calls to a backend that hangs would fill the workers.
+
+        Raises what ``ask`` raises, to all who wait; who comes after that asks anew.
+        """
+        if self.limits is not None:
+            return self.limits
+        if self.asking is None:
+            self.asking = asyncio.get_running_loop().create_task(ask())
+            self.asking.add_done_callback(self._learned)
+        return await asyncio.shield(self.asking)
+
+    def _learned(self, asked: asyncio.Task[BackendLimits]) -> None:
+        self.asking = None
+        if not asked.cancelled() and asked.exception() is None:
+            self.limits = asked.result()
 
     def note_job(self, seconds: float, runs: int) -> None:
         """Note how long a job took, and of how many runs it was made."""

@@ -68,10 +68,7 @@ class QuantumJobPool:
 
     async def limits(self, backend: str) -> BackendLimits:
         """See ``JobPool.limits``. Asked of the backend once."""
-        lane = self.lane(backend)
-        if lane.limits is None:
-            lane.limits = await self._workers.limits(backend)
-        return lane.limits
+        return await self.lane(backend).learn(lambda: self._workers.limits(backend))
 
     async def conditions(self) -> dict[str, Condition]:
         """See ``JobPool.conditions``."""

@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
+from tests.api.emulator_server import Emulator
 from tests.chaos.job_cluster import (
     CONTEXT,
     COORDINATOR,
@@ -28,6 +31,7 @@ from tests.ray.test_cluster import insert, ring
 KILLS = runs(short=1, long=10)
 WHOLE_KILLS = runs(short=1, long=4)
 CALLERS = 40
+QUERIES = 50
 
 HANG = {"effect": "hang", "hang_s": 30.0, "request": "submit", "times": 1}
 FAULTS = (
@@ -43,9 +47,16 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def running(config: Path) -> Iterator[Cluster]:
-    with emulator() as provider, emulator() as broken:
-        urls = {"ionq": provider.url, "dead": "http://127.0.0.1:9/v0.4", "hanging": broken.url, "refusing": broken.url}
+def broken() -> Iterator[Emulator]:
+    """A provider that nobody knows of yet."""
+    with emulator() as provider:
+        yield provider
+
+
+@pytest.fixture(scope="module")
+def running(config: Path, broken: Emulator) -> Iterator[Cluster]:
+    with emulator() as provider:
+        urls = {"ionq": provider.url, "dead": "http://127.0.0.1:9/v0.4", "new": broken.url, "known": broken.url}
         with cluster(write_config(config, urls), provider) as running:
             insert(running.client, *ring(CONTEXT.removesuffix("-near")))
             yield running
@@ -99,6 +110,35 @@ def test_limits_hold_over_all_workers_and_over_a_kill(running: Cluster) -> None:
         list(callers.map(running.ended, locations))
     assert running.wrongly_paid() == {}
     assert running.emulator.ledger()["high_water_mark"] == PLACES
+
+
+def test_queries_to_a_broken_provider_end_in_time_and_leave_nothing_behind(running: Cluster, broken: Emulator) -> None:
+    """In time means by ``timeout_ms``; the client's own bound is far beyond it."""
+    for _ in range(4):  # each worker has been used
+        assert running.query(100, "known").json()["refinement"]["provenance"] == "emulator"
+    before = load(running)
+    assert (before > 0).all(), "the count sees threads and sockets"
+    with ThreadPoolExecutor(QUERIES) as callers:
+        for backend, rules, expected in (
+            ("new", [{"effect": "hang", "hang_s": 300.0}], {"deadline-exceeded"}),
+            ("dead", [], {"unavailable"}),
+            ("known", [{"effect": "status", "status": 429, "retry_after_s": 0.1}], {"unavailable", "breaker-open"}),
+            ("known", [{"effect": "hang", "hang_s": 300.0}], {"deadline-exceeded", "breaker-open", "outcome-unclear"}),
+        ):
+            broken.plan(*rules)
+            asked = [callers.submit(running.query, 200 + number, backend, 3_000) for number in range(QUERIES)]
+            assert running.query(100, "simulator").json()["refinement"]["ran"], "others are not held up"
+            for answer in [query.result() for query in asked]:
+                assert answer.json()["type"].rpartition(":")[2] in expected, answer.text
+                assert answer.json()["detail"]
+    broken.plan()
+    until(lambda: bool(np.all(load(running) <= before + PLACES)) or None, f"more than {before} is left")
+
+
+def load(running: Cluster) -> np.ndarray[Any, Any]:
+    """Return the threads and the sockets of each worker."""
+    workers = running.processes(WORKER)
+    return np.array([[worker.num_threads(), len(worker.net_connections("tcp"))] for worker in workers])
 
 
 @pytest.mark.timeout(1_200)

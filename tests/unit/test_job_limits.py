@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from quantum_db.circuits.template import CircuitBatch
-from quantum_db.errors import BreakerOpen, BudgetExceeded, JobFailed, OutcomeUnclear, Unavailable
+from quantum_db.errors import BreakerOpen, BudgetExceeded, DeadlineExceeded, JobFailed, OutcomeUnclear, Unavailable
 from quantum_db.jobs.assembly import PoolPolicy, TenantPolicy
 from quantum_db.jobs.breaker import Breaker, BreakerPolicy
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge, SpendingLimit, day_of, micro_of
 from quantum_db.jobs.flight import shares
 from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.ports import AdaptiveAim
-from tests.unit.fake_workers import Bench, labelled, outcomes_of, request
+from quantum_db.ports import AdaptiveAim, BackendLimits
+from tests.unit.fake_workers import PAID, Bench, labelled, outcomes_of, request
 
 NEVER = RetryPolicy(attempts=1)
 
@@ -334,3 +334,25 @@ async def test_unclear_outcomes_open_the_breaker_too() -> None:
 def fail(error: Exception | None) -> None:
     if error is not None:
         raise error
+
+
+async def test_a_backend_that_hangs_is_asked_for_its_limits_once_at_a_time() -> None:
+    bench = await Bench().start()
+    answers: list[asyncio.Future[BackendLimits]] = []
+
+    async def limits(backend: str) -> BackendLimits:
+        answers.append(asyncio.get_running_loop().create_future())
+        return await answers[-1]
+
+    bench.workers.limits = limits
+    refused = await asyncio.gather(*(bench.ask(1, timeout_s=0.05) for _ in range(20)), return_exceptions=True)
+    assert {type(error) for error in refused} == {DeadlineExceeded}
+    waiting = [asyncio.create_task(bench.ask(1)) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    answers[0].set_exception(Unavailable("it does not tell"))
+    assert {type(error) for error in await asyncio.gather(*waiting, return_exceptions=True)} == {Unavailable}
+    again = asyncio.create_task(bench.ask(1))
+    await bench.until(lambda: len(answers) == 2)
+    answers[1].set_result(PAID)
+    assert outcomes_of(await again) == outcomes_of(await bench.ask(1)) == [1]
+    assert len(answers) == 2
