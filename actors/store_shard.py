@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,25 +14,26 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ray.actor import ActorHandle
 
-from actors.entanglement_registry import RemoteCommitGroups
+from actors.group_client import RemoteCommitGroups
 from actors.shell import CALL_TIMEOUT_S, ask, named
-from actors.state_manager import ShardedStateLog
+from actors.state_client import ShardedStateLog
 from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.operations import Request
-from quantum_db.errors import Fenced, Unavailable
+from quantum_db.errors import Fenced, InvalidRequest, Unavailable
 from quantum_db.journals.open import open_journal
-from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, Entity, Search
 from quantum_db.ports import VectorStore
+from quantum_db.states.events import EventBatch
 from quantum_db.stores.qdrant import connect
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.telemetry import Snapshot, snapshot
+from quantum_db.transfer.backup import copy_all
 
 logger = logging.getLogger(__name__)
 
 BULK_TIMEOUT_S = 3600.0
-READS = frozenset({"dimension", "fetch", "search", "context_names", "count", "optimize"})
+READS = frozenset({"dimension", "fetch", "scroll", "search", "context_names", "count", "optimize"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,13 @@ class StoreSettings:
     Attributes:
         place: the folder of an embedded store, or a server that the replicas search by themselves.
         journal_url: where transactions are written down; see ``quantum_db.journals.open``.
-        state_shards: how many actors keep the states.
+        state_shards, group_shards: how many actors keep the states, and the groups.
     """
 
     place: str | QdrantServer
     journal_url: str
     state_shards: int
+    group_shards: int
 
 
 class StoreShard:
@@ -74,7 +77,7 @@ class StoreShard:
         self._open = Gauge("commits_open", "Transactions written down, not yet applied", registry=self._registry)
         self._coordinator = Coordinator(
             store=self._store,
-            groups=RemoteCommitGroups(),
+            groups=RemoteCommitGroups(settings.group_shards),
             states=_LateStateLog(settings.state_shards, self._registry),
             open_journal=lambda: open_journal(settings.journal_url),
             clock=SystemClock(),
@@ -106,6 +109,19 @@ class StoreShard:
         self._open.set(self._coordinator.open_commits)
         return snapshot(self._registry, "store")
 
+    async def backup(self, folder: str, journals: Sequence[str]) -> float:
+        """Copy the store and journals into a folder; return for how many seconds nothing else was served.
+
+        See ``quantum_db.transfer.backup.copy_all`` for what makes the copies fit together.
+        """
+        if not isinstance(self._store, QdrantEdgeStore):
+            raise InvalidRequest("a Qdrant server copies itself; only the embedded store is copied here")
+        await self._coordinator.readable()
+        start = time.perf_counter()
+        with self._store.at_rest() as data:
+            copy_all(data, [Path(journal) for journal in journals], Path(folder))
+        return time.perf_counter() - start
+
     async def close(self) -> None:
         """Flush and release the store. Transactions that are open are applied at the next start."""
         await self._coordinator.close()
@@ -121,7 +137,7 @@ class _LateStateLog:
         self._lost = Counter("commit_state_events_lost", "Events dropped: no shard to tell", registry=registry)
         self._log: ShardedStateLog | None = None
 
-    def record(self, events: Sequence[StateEvent]) -> None:
+    def record(self, events: EventBatch) -> None:
         try:
             if self._log is None:
                 self._log = ShardedStateLog([named(name) for name in self._names], self._registry)
@@ -133,7 +149,7 @@ class _LateStateLog:
 
 
 class RemoteStore:
-    """Implements ``VectorReader`` by calls to a ``StoreShard``."""
+    """Implements ``ScrollableReader`` by calls to a ``StoreShard``."""
 
     def __init__(self, actor: ActorHandle[Any]) -> None:
         self._actor = actor
@@ -143,6 +159,9 @@ class RemoteStore:
 
     async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
         return cast(list[Entity | None], await ask(self._actor.call.remote("fetch", list(ids))))
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        return cast(tuple[list[Entity], str | None], await ask(self._actor.call.remote("scroll", after, limit)))
 
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
         return cast(list[Candidates], await ask(self._actor.call.remote("search", list(searches))))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable
+import socket
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cluster.runtime import APP_NAME, RUNTIME_FILE, use_local_ray
 from cluster.settings import load
 from quantum_db.client.transaction import TransactionBlock
 from quantum_db.errors import QuantumDBError, Unavailable
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 CALL_TIMEOUT_S = 70.0
+CONNECT_TIMEOUT_S = 5.0
+BACKUP_TIMEOUT_S = 3600.0
 
 
 class ClusterHandle:
@@ -35,6 +39,10 @@ class ClusterHandle:
     def fetch(self, entity_id: str) -> dict[str, Any]:
         """Return an entity."""
         return self._call("fetch", entity_id)
+
+    def scroll(self, **page: Any) -> dict[str, Any]:
+        """Return a page of all entities, as ``GET /api/v2/vectors``."""
+        return self._call("scroll", page)
 
     def delete(self, entity_id: str) -> dict[str, Any]:
         """Delete an entity."""
@@ -145,18 +153,74 @@ def connect_ray(address: str | None = None, data_dir: str | Path | None = None) 
     Raises:
         Unavailable: no cluster runs there.
     """
-    from cluster.runtime import APP_NAME, RUNTIME_FILE, use_local_ray
-
-    use_local_ray()
-    import ray
+    _join(address, load().data_dir if data_dir is None else Path(data_dir))
     from ray import serve
 
-    if not ray.is_initialized():
-        if address is None:
-            folder = load().data_dir if data_dir is None else Path(data_dir)
-            path = folder / RUNTIME_FILE
-            if not path.exists():
-                raise Unavailable(f"no cluster runs with data in {folder}; start one, or give its Ray address")
-            address = json.loads(path.read_text(encoding="utf-8"))["ray_address"]
-        ray.init(address=address, namespace="quantum-db", log_to_driver=False, logging_level="warning")
     return ClusterHandle(serve.get_app_handle(APP_NAME))
+
+
+def running_cluster(data_dir: Path) -> dict[str, Any]:
+    """Return what the cluster that runs with its data in a folder tells of itself: url, ray_address, settings.
+
+    Raises:
+        Unavailable: no cluster runs there.
+    """
+    path = data_dir / RUNTIME_FILE
+    try:
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        raise Unavailable(f"no cluster runs with data in {data_dir}; start one, or give its address") from None
+    return found
+
+
+def back_up_store(data_dir: Path, folder: Path, journals: Sequence[Path]) -> float:
+    """Have the store's process copy itself and the journals into a folder; see ``StoreShard.backup``.
+
+    Returns:
+        For how many seconds nothing else was served.
+
+    Raises:
+        Unavailable: no cluster runs with its data there, or it did not end in time.
+        CorruptData: what was to be copied is damaged.
+    """
+    _join(None, data_dir)
+    import ray
+    from ray.exceptions import RayActorError, RayTaskError
+
+    from actors.shell import named
+
+    copying = named("store").backup.remote(str(folder), [str(path) for path in journals])
+    try:
+        return float(ray.get(copying, timeout=BACKUP_TIMEOUT_S))
+    except KeyboardInterrupt:
+        ray.wait([copying], timeout=CALL_TIMEOUT_S)  # it cannot be stopped, and writes until it ends
+        raise
+    except RayTaskError as error:
+        if isinstance(error.cause, QuantumDBError):
+            raise error.cause from None
+        raise
+    except (RayActorError, TimeoutError) as error:
+        raise Unavailable(f"the store did not copy itself: {error}") from error
+
+
+def _check_answers(address: str, data_dir: Path) -> None:
+    """Raise Unavailable where nothing listens any more: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), CONNECT_TIMEOUT_S).close()
+    except OSError as error:
+        path = data_dir / RUNTIME_FILE
+        raise Unavailable(f"the cluster that {path} tells of does not answer; start it again") from error
+
+
+def _join(address: str | None, data_dir: Path) -> None:
+    """Join the Ray cluster of an address, or else of the cluster with its data there, if none has been joined yet."""
+    use_local_ray()
+    import ray
+
+    if ray.is_initialized():
+        return
+    if address is None:
+        address = str(running_cluster(data_dir)["ray_address"])
+        _check_answers(address, data_dir)
+    ray.init(address=address, namespace="quantum-db", log_to_driver=False, logging_level="warning")

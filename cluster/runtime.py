@@ -16,11 +16,12 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
 
-from cluster.settings import Settings
+from cluster.settings import Settings, shared_settings
 
 APP_NAME = "quantum-db"
 RUNTIME_FILE = "cluster.json"
@@ -149,7 +150,8 @@ def _start(settings: Settings, scratch: Path) -> Running:
     serve.start(http_options=HTTPOptions(host=settings.http.host, port=port), logging_config={"log_level": "WARNING"})
     deploy(settings, APP_NAME, START_TIMEOUT_S)
     found = Running(f"http://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address)
-    content = {"url": found.url, "ray_address": found.ray_address, "pid": os.getpid()}
+    content: dict[str, Any] = {"url": found.url, "ray_address": found.ray_address, "pid": os.getpid()}
+    content["settings"] = shared_settings(settings)
     (settings.data_dir / RUNTIME_FILE).write_text(json.dumps(content), encoding="utf-8")
     return found
 
@@ -165,7 +167,7 @@ def _stop(settings: Settings) -> None:
         return
     try:
         serve.delete(APP_NAME)  # lets running requests end
-        close()
+        close(settings)
     finally:
         ray.shutdown()
         _forget_redis(settings.ray.redis_url)

@@ -28,9 +28,7 @@ from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import (
     DEFAULT_COHERENCE_TIME_MS,
     DEFAULT_MAX_SHOTS,
-    MAX_GROUP_MEMBERS,
     Context,
-    EntanglementGroup,
     Entity,
     Query,
     Vector,
@@ -46,6 +44,10 @@ MAX_SHOTS = 1_000_000
 MAX_ADAPTIVE_SHOTS = 100_000_000
 MAX_TIMEOUT_MS = 60_000
 MAX_METADATA_BYTES = 65_536
+UNIT_TOLERANCE = 2e-7
+"""How far rounding to float32 may take a unit vector's norm from 1; half an ulp is 6e-8."""
+WEIGHT_TOLERANCE = 1e-13
+"""How far rounding may take the sum of normalised weights from 1, at most 64 times half an ulp."""
 YEAR_MS = 365.0 * 86_400_000.0
 
 BodyType = TypeVar("BodyType", bound="Body")
@@ -72,6 +74,8 @@ def _unit_vector(value: object) -> Vector:
     largest = np.abs(wide).max()
     if largest == 0.0:
         refuse("is the zero vector, which has no direction")
+    if largest <= 1.0 and abs(np.linalg.norm(wide) - 1.0) < UNIT_TOLERANCE:
+        return wide.astype(np.float32)  # a stored vector comes back as it is, to the last bit
     wide /= largest  # before squaring, so that no norm overflows or vanishes
     return np.asarray(wide / np.linalg.norm(wide), dtype=np.float32)
 
@@ -100,6 +104,7 @@ VectorField = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 EntityId = Annotated[str, Field(min_length=1, max_length=512)]
+SessionId = Annotated[str, Field(min_length=1, max_length=128)]
 Finite = Annotated[float, BeforeValidator(lambda value: _finite(value) if isinstance(value, float) else value)]
 
 
@@ -141,6 +146,8 @@ def normalised(contexts: list[ContextBody]) -> tuple[Context, ...]:
     """Return contexts whose weights sum to 1."""
     largest = max((c.weight for c in contexts), default=1.0)  # divided first: a sum could overflow
     total = sum(context.weight / largest for context in contexts)
+    if abs(sum(context.weight for context in contexts) - 1.0) < WEIGHT_TOLERANCE:
+        largest = total = 1.0  # stored weights come back as they are, to the last bit
     return tuple(Context(c.name, c.weight / largest / total, c.vector) for c in contexts)
 
 
@@ -197,6 +204,14 @@ class EntityBody(Body):
         )
 
 
+class VectorPageBody(Body):
+    """Which entities to list: those after a cursor, with their vectors or without."""
+
+    cursor: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")] | None = None
+    limit: Annotated[int, Field(ge=1, le=1_000)] = 100
+    vectors: bool = True
+
+
 class AskedContext(Body):
     """One of several contexts that a query asks in superposition, with its probability (normalised over all)."""
 
@@ -251,6 +266,8 @@ class QueryBody(Body):
     tunneling_solver: Literal["annealing", "qaoa"] = "annealing"
     explain: bool = False
     budget: BudgetBody = BudgetBody()
+    session_id: SessionId | None = None
+    observe: bool = False
 
     @field_validator("contexts")
     @classmethod
@@ -264,6 +281,12 @@ class QueryBody(Body):
     def _contexts_are_asked_one_way(self) -> QueryBody:
         if self.context is not None and self.contexts:
             refuse("and contexts exclude each other: one names a single context, the other several", at="context")
+        return self
+
+    @model_validator(mode="after")
+    def _observing_has_a_session_and_an_outcome(self) -> QueryBody:
+        if self.observe and (self.session_id is None or (self.context is None and len(self.contexts) != 1)):
+            refuse("needs a session_id and a single context, which is the outcome that the session notes", at="observe")
         return self
 
     @model_validator(mode="after")
@@ -308,47 +331,6 @@ class QueryBody(Body):
             budget=self.budget.to_limit(),
             **fields,
         )
-
-
-class GroupBody(Body):
-    """Entities to entangle."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "group_id": "related_docs",
-                "entity_ids": ["doc_1", "doc_2", "doc_3"],
-                "correlation_strength": 0.85,
-            }
-        }
-    )
-
-    group_id: EntityId
-    entity_ids: Annotated[list[EntityId], Field(min_length=2, max_length=MAX_GROUP_MEMBERS)]
-    correlation_strength: Annotated[Finite, Field(ge=0.0, le=1.0)]
-
-    @field_validator("entity_ids")
-    @classmethod
-    def _members_differ(cls, ids: list[str]) -> list[str]:
-        if len(set(ids)) < len(ids):
-            twice = next(member for member in ids if ids.count(member) > 1)
-            refuse(f"names {twice!r} twice; each member may stand once")
-        return ids
-
-    def to_group(self) -> EntanglementGroup:
-        """Return the group in its first version."""
-        return EntanglementGroup(self.group_id, tuple(self.entity_ids), self.correlation_strength)
-
-
-class MeasureBody(Body):
-    """How to measure an entanglement group. ``chsh`` adds the Bell test of its first two members."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"shots": 4096, "chsh": False}})
-
-    shots: Annotated[int, Field(ge=1, le=MAX_SHOTS)] = 4_096
-    backend: Name | None = None
-    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = 5_000
-    chsh: bool = False
 
 
 def parse(kind: type[BodyType], raw: object) -> BodyType:

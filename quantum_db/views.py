@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -14,16 +15,19 @@ from quantum_db.states.history import Instances
 from quantum_db.states.records import record_of
 
 
-def entity_view(entity: Entity) -> dict[str, Any]:
-    """Return the body that would write this entity, with its version. Vectors are the stored unit vectors."""
+def entity_view(entity: Entity, vectors: bool = True) -> dict[str, Any]:
+    """Return the body that would write this entity, with its version; ``vectors`` False leaves its vectors out.
+
+    Vectors are the stored unit vectors.
+    """
     contexts = []
     for context in entity.contexts:
         view: dict[str, Any] = {"name": context.name, "weight": context.weight}
-        if context.vector is not None:
+        if vectors and context.vector is not None:
             view["vector"] = context.vector.tolist()
         contexts.append(view)
     body: dict[str, Any] = {"id": entity.id}
-    if entity.vector is not None:
+    if vectors and entity.vector is not None:
         body["vector"] = entity.vector.tolist()
     return {
         **body,
@@ -62,6 +66,17 @@ def answer_view(answer: Answer, explain: bool) -> dict[str, Any]:
 def group_view(group: EntanglementGroup) -> dict[str, Any]:
     """Return a group with its version."""
     return asdict(group)
+
+
+def session_view(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a session: each moved entity's weights w are seen as kept * w + added."""
+    moves = {one: {"kept": kept, "added": dict(added)} for one, (kept, added) in record["moves"].items()}
+    return {
+        "session_id": record["session_id"],
+        "used_s": record["used_s"],
+        "measurements": len(record["measured"]),
+        "moves": moves,
+    }
 
 
 def measurement_view(measurement: Measurement) -> dict[str, Any]:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from quantum_db.commits.records import group_of, group_record
 from quantum_db.errors import CorruptData, Unavailable
 from quantum_db.model import EntanglementGroup
 
-STREAM: Final = "pending-groups"
-_MIN_RECORDS: Final = 1_000
+_FORGOTTEN: Final = 1_000
 
 Json = dict[str, Any]
 
@@ -18,8 +18,12 @@ Json = dict[str, Any]
 class PendingGroups:
     """Commits by number: prepared, then finished, then forgotten. Records may be applied again.
 
+    A message may come late, or twice: what is over is remembered, so that nothing is reserved for it once more. The
+    coordinator of today has no commit below ``first``; of its own, the last 1,000 that were forgotten are known.
+
     Attributes:
         number: of the journal's last record that was applied.
+        first: commit of the coordinator that came last.
     """
 
     def __init__(self) -> None:
@@ -29,7 +33,8 @@ class PendingGroups:
         self._finished: set[int] = set()
         self._of_group: dict[str, int] = {}
         self._of_member: dict[str, set[int]] = {}
-        self._records = 0
+        self._forgotten: OrderedDict[int, None] = OrderedDict()
+        self.first = 0
 
     def apply(self, number: int, record: Mapping[str, Any]) -> None:
         """Take in the record with this number. Raises CorruptData when it is none of these."""
@@ -44,16 +49,22 @@ class PendingGroups:
                 self._unreserve(commit)
                 self._groups.pop(commit, None)
                 self._finished.discard(commit)
+                self._remember(commit)
+            elif kind == "first":
+                self.first = max(self.first, commit)
             else:
                 raise CorruptData(f"record {number} of the pending groups is of the unknown kind {kind!r}")
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptData(f"record {number} of the pending groups cannot be understood: {error!r}") from error
         self.number = max(self.number, number)
-        self._records += 1
 
     def commits(self) -> tuple[int, ...]:
         """Return all that are not forgotten."""
         return tuple(self._groups)
+
+    def is_over(self, commit: int) -> bool:
+        """Whether a commit is forgotten, or is one of an earlier coordinator that never prepared it."""
+        return commit not in self._groups and (commit < self.first or commit in self._forgotten)
 
     def prepared(self, commit: int) -> tuple[EntanglementGroup, ...] | None:
         """Return the groups of a commit that was prepared and is not forgotten."""
@@ -79,17 +90,18 @@ class PendingGroups:
             if group.group_id in self._of_group:
                 raise Unavailable(f"the group {group.group_id!r} is in another transaction", retry_after_s=1.0)
 
-    def snapshot(self) -> Sequence[Json] | None:
-        """Return the records that stand for all so far, once that is worth while."""
-        if self._records <= max(_MIN_RECORDS, 4 * len(self._groups)):
-            return None
-        records: list[Json] = []
+    def ended_records(self) -> Iterator[Json]:
+        """Yield the records of what is over, which all shards have to know."""
+        yield first_record(self.first)
+        yield from map(forgotten_record, self._forgotten)
+
+    def records(self) -> Iterator[Json]:
+        """Yield the records that stand for all so far."""
+        yield from self.ended_records()
         for commit, groups in self._groups.items():
-            records.append(prepared_record(commit, groups))
+            yield prepared_record(commit, groups)
             if commit in self._finished:
-                records.append(finished_record(commit))
-        self._records = len(records)
-        return records
+                yield finished_record(commit)
 
     def _prepare(self, commit: int, groups: tuple[EntanglementGroup, ...]) -> None:
         self._groups[commit] = groups
@@ -97,6 +109,11 @@ class PendingGroups:
             self._of_group[group.group_id] = commit
             for member in group.entity_ids:
                 self._of_member.setdefault(member, set()).add(commit)
+
+    def _remember(self, commit: int) -> None:
+        self._forgotten[commit] = None
+        while len(self._forgotten) > _FORGOTTEN or (self._forgotten and next(iter(self._forgotten)) < self.first):
+            self._forgotten.popitem(last=False)
 
     def _unreserve(self, commit: int) -> None:
         for group in self._groups.get(commit, ()):
@@ -117,6 +134,11 @@ def prepared_record(commit: int, groups: Iterable[EntanglementGroup]) -> Json:
 def finished_record(commit: int) -> Json:
     """Return the record that a commit's groups are real."""
     return {"t": "finished", "commit": commit}
+
+
+def first_record(commit: int) -> Json:
+    """Return the record that a new coordinator gives out numbers from this one on."""
+    return {"t": "first", "commit": commit}
 
 
 def forgotten_record(commit: int) -> Json:

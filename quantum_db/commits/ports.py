@@ -27,10 +27,19 @@ class CommitGroups(Protocol):
         """Make the groups of a commit real."""
 
     async def forget(self, commit: int) -> None:
-        """Let go of a commit: what it reserved is free again, and what it finished stays."""
+        """Let go of a commit: what it reserved is free again, and what it finished stays.
 
-    async def commits(self) -> tuple[int, ...]:
-        """Return the commits that are not forgotten."""
+        A ``prepare`` of this commit that comes later is refused.
+        """
+
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        """Return the commits that are not forgotten. Of those below ``first``, none is prepared from now on."""
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        """See ``Groups.entity_deleted``."""
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        """See ``Groups.entities_written``."""
 
 
 class Writes(Protocol):

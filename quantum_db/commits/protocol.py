@@ -128,7 +128,7 @@ class CommitProtocol:
 
     def start(self) -> list[Command]:
         """Return what has to be done first. Call it once, before ``on``."""
-        commands: list[Command] = [Sweep(_SWEEP)]
+        commands: list[Command] = [Sweep(_SWEEP, self._first)]
         for intent in sorted(self.ledger.open.values(), key=lambda one: one.commit):
             work = self._new_work(None)
             work.commit, work.intent, work.phase = intent.commit, intent, Phase.APPLYING
@@ -187,7 +187,11 @@ class CommitProtocol:
             case Phase.RECEIPTING, Recorded():
                 commands = self._receipted(work)
             case Phase.ABORTING, Recorded():
-                commands = [*self._release(work), *self._forget_or_end(work)]
+                # Callers with the same key may have joined since its first ones were told.
+                nothing = Unavailable(
+                    "the transaction could not be written down; nothing of it was done", retry_after_s=1.0
+                )
+                commands = [*self._answer(work, None, nothing), *self._release(work), *self._forget_or_end(work)]
             case Phase.FORGETTING, Done():
                 self._end(work)
             case Phase.WRITING, Done(_, result):
@@ -328,7 +332,7 @@ class CommitProtocol:
             self._sweep_failures += 1
             return [Wake(_SWEEP, self._retry.pause_s(self._sweep_failures, self._rng))]
         if not isinstance(event, Swept):
-            return [Sweep(_SWEEP)]
+            return [Sweep(_SWEEP, self._first)]
         commands: list[Command] = []
         mine = {work.commit for work in self._works.values()}
         for commit in event.commits:

@@ -146,9 +146,10 @@ class Forget:
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Ask the registry which commits it knows: ``Swept`` or ``Failed``."""
+    """Ask the registry which commits it knows, and tell it the first number of this start: ``Swept`` or ``Failed``."""
 
     work: int
+    first: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from quantum_db.stores.points import (
     rebuild,
     settled,
     wants_all,
+    within_a_read,
 )
 
 _ATTEMPTS = 3
@@ -76,6 +77,13 @@ class PointStore(ABC):
     @abstractmethod
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         """Return the points that exist, with record and vector."""
+
+    @abstractmethod
+    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+        """Return the points of slot 0 in the order of ids, and the id of the one after them, None at the end.
+
+        They begin with the id ``first``, or the next one if there is none of this id (any more).
+        """
 
     @abstractmethod
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
@@ -152,6 +160,24 @@ class PointStore(ABC):
             return [None for _ in ids]
         whole = await self._gather(ids)
         return [rebuild(whole[i]) if i in whole else None for i in ids]
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        """Return entities in the order of their first points' ids, which never change. At most a few calls.
+
+        The cursor is the id of the first point not returned, which need not be there any more at the next call.
+        """
+        self.check_whole()
+        stored = await self.dimension()
+        if stored is None:
+            return [], None
+        heads, following = await self._heads(after, limit)
+        fitting = within_a_read(heads, stored)
+        if fitting < len(heads):
+            following = point_id(heads[fitting].record.entity_id, 0)
+        heads = heads[:fitting]
+        whole = await self._whole(heads)
+        ids = [head.record.entity_id for head in heads]
+        return [rebuild(whole[i]) for i in ids if i in whole], following
 
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
         """Answer several searches in one call to the store, mostly; see ``_find`` and ``_complete``.

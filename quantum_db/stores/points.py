@@ -41,6 +41,7 @@ MAX_METADATA_DEPTH: Final = 64
 # .976 by default (about 100), .985 with 128 and .996 with 256, which adds 0.3 ms to a search.
 SEARCH_EF: Final = 256
 _FLOATS_A_WRITE: Final = 1_000_000
+_FLOATS_A_READ: Final = 1_000_000
 _NAMESPACE: Final = uuid.UUID("6a2f1c04-5d0b-4a57-9a3e-7c1f6e0b9d42")
 
 _Row = tuple[str | None, float, bytes]
@@ -193,6 +194,16 @@ def in_writes(entities: Sequence[list[Point]], dimension: int) -> Iterator[list[
         portion += points
     if portion:
         yield portion
+
+
+def within_a_read(heads: Sequence[Found], dimension: int) -> int:
+    """Return how many of the entities with these first points may be read at once, for bounded memory; at least 1."""
+    floats = 0
+    for place, head in enumerate(heads):
+        floats += head.record.slots * dimension
+        if floats > _FLOATS_A_READ and place:
+            return place
+    return len(heads)
 
 
 def _record_text(entity: Entity, path: str) -> str:

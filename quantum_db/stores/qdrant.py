@@ -224,6 +224,21 @@ class QdrantStore(PointStore):
         )
         return {str(record.id): found(record.payload, 0.0, record.vector) for record in records}
 
+    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+        records, following = await self._answer(
+            "read points",
+            self._client.scroll(
+                self._collection,
+                scroll_filter=models.Filter(must=[models.FieldCondition(key=SLOT, match=models.MatchValue(value=0))]),
+                limit=limit,
+                offset=first,
+                with_payload=[RECORD, SLOT],
+                with_vectors=True,
+            ),
+        )
+        heads = [found(record.payload, 0.0, record.vector) for record in records]
+        return heads, None if following is None else str(following)
+
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
         requests = [
             models.QueryRequest(

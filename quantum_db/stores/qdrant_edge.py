@@ -148,6 +148,34 @@ class QdrantEdgeStore(PointStore):
             self._shard = None
             os.close(self._lock)
 
+    @contextmanager
+    def at_rest(self) -> Iterator[Path | None]:
+        """Flush and close the shard, yield the folder that a copy is to hold, and open the shard again at the end.
+
+        The folder is None before the first write. Nothing else is served inside the block, which must not await:
+        the event loop stands still. A shard that does not open again leaves the store closed.
+
+        Raises:
+            Unavailable, CorruptData: the shard cannot be flushed, or opened again.
+        """
+        self._check_open()
+        if self._shard is None:
+            yield None
+            return
+        with self._failing_as(Unavailable, "flush"):
+            points = self._shard.count(edge.CountRequest(exact=True))
+            self._shard.flush()
+        self._closed = True
+        with self._failing_as(Unavailable, "close"):
+            self._shard.close()
+        self._shard, self._unflushed = None, 0
+        try:
+            self._note(segments=self._segments(), points=points)
+            yield self._data
+        finally:
+            self._open()
+            self._closed = False
+
     # What PointStore asks for
 
     async def _create(self, dimension: int) -> int:
@@ -188,6 +216,19 @@ class QdrantEdgeStore(PointStore):
         with self._failing_as(CorruptData, "read"):
             records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD, SLOT], with_vector=True)
         return {str(record.id): found(record.payload, 0.0, record.vector) for record in records}
+
+    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+        request = edge.ScrollRequest(
+            offset=first,
+            limit=limit,
+            filter=edge.Filter(must=[edge.FieldCondition(SLOT, match=edge.MatchValue(0))]),
+            with_payload=[RECORD, SLOT],
+            with_vector=True,
+        )
+        with self._failing_as(CorruptData, "read"):
+            records, following = self._open_shard().scroll(request)
+        heads = [found(record.payload, 0.0, record.vector) for record in records]
+        return heads, None if following is None else str(following)
 
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
         requests = [

@@ -12,20 +12,28 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import httpx
+import numpy as np
 import pytest
+import yaml
+from qdrant_client import QdrantClient, models
 
 from cluster.settings import load
 from quantum_db.circuits.overlap import overlap_template
 from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.modes import MODES
+from quantum_db.transfer.jsonl import JsonLinesSource
+from quantum_db.transfer.parquet import ParquetSource
 from tests.ray.conftest import ROOT, LiveCluster
 from tests.unit.test_requests import every_error
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
 
 
+README = ROOT / "README.md"
 JOBS = ROOT / "docs" / "jobs.md"
 TRANSACTIONS = ROOT / "docs" / "transactions.md"
+TRANSFER = ROOT / "docs" / "transfer.md"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -66,6 +74,46 @@ def test_the_curl_commands_of_the_transactions_page_work(cluster: LiveCluster) -
     done, shelf, patched = answers_of(script, cluster)
     assert [result["op"] for result in done["results"]] == ["insert", "insert", "update", "create_entanglement"]
     assert shelf["version"] == done["commit"] < patched["version"]
+
+
+def test_the_commands_of_the_transfer_page_work(cluster: LiveCluster, client: httpx.Client, tmp_path: Path) -> None:
+    """In their order: out, in, from elsewhere, a backup, and its restoration beside the running cluster."""
+    client.post("/api/v2/vectors", json={"id": "doc_123", "vector": [0.6, 0.8]}).raise_for_status()
+    (script,) = blocks(TRANSFER, "bash")
+    assert script.count(".venv/bin/quantum-cluster") == 8
+    script = script.replace(".venv/bin/quantum-cluster", f"{sys.executable} -m cluster.cli")
+    script = script.replace("http://localhost:6333", str(tmp_path / "qdrant"))
+    np.save(tmp_path / "vectors.npy", np.eye(2))
+    (tmp_path / "ids.json").write_text('["east", "north"]')
+    made_by_hand = blocks(TRANSFER, "json")
+    assert len(made_by_hand) == 1
+    (tmp_path / "made-by-hand.jsonl").write_text(made_by_hand[0])
+    local = QdrantClient(path=str(tmp_path / "qdrant"))
+    vectors = models.VectorParams(size=2, distance=models.Distance.COSINE)
+    local.create_collection("articles", vectors_config={"title": vectors, "body": vectors})
+    local.upsert("articles", [models.PointStruct(id=1, vector={"title": [1.0, 0.0], "body": [0.0, 1.0]})])
+    local.close()
+    (tmp_path / "configs").mkdir()
+    config = {"data_dir": str(tmp_path / "restored"), "states": {"shards": 2}}
+    (tmp_path / "configs" / "local.yaml").write_text(yaml.safe_dump(config))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "QUANTUM_DB_DATA_DIR": str(cluster.data_dir)}
+    restore = f"{sys.executable} -m cluster.cli restore"
+    script = script.replace(restore, f"unset QUANTUM_DB_DATA_DIR\n{restore}")
+    result = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert JsonLinesSource(tmp_path / "entities.jsonl").total == ParquetSource(tmp_path / "entities.parquet").total
+    assert client.get("/api/v2/vectors/north").json()["vector"] == [0.0, 1.0]
+    assert client.get("/api/v2/vectors/from-a-script").json()["metadata"] == {"made": "by hand"}
+    assert [context["weight"] for context in client.get("/api/v2/vectors/1").json()["contexts"]] == [0.5, 0.5]
+    assert (tmp_path / "restored" / "store" / "data" / "manifest.json").exists()
 
 
 def test_the_pool_serves_a_ray_job_without_the_database(tmp_path: Path) -> None:
@@ -121,7 +169,13 @@ def printed_by(page: Path, cluster: LiveCluster) -> list[str]:
 def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
     for page in PAGES:
         kinds = set(re.findall(r"^```(\w+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
-        assert kinds <= ({"bash", "python"} if page in (ROOT / "README.md", JOBS, TRANSACTIONS) else set()), page
+        tested = {
+            README: {"bash", "python"},
+            JOBS: {"bash", "python"},
+            TRANSACTIONS: {"bash", "python"},
+            TRANSFER: {"bash", "json"},
+        }
+        assert kinds <= tested.get(page, set()), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantum_db.commits.ledger import CommitLedger, KeyRetention
 from quantum_db.commits.operations import Deletes, Insert, Transaction, Update, Upserts
-from quantum_db.commits.steps import Apply, Gone, Record, Sweep
+from quantum_db.commits.planning import Stored
+from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.steps import Answer, Apply, Asked, Failed, Found, Gone, Read, Record, Recorded, Sweep
 from quantum_db.errors import Conflict, NotFound, Unavailable
+from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.model import Entity
 from tests.unit.commit_world import VECTOR, World
 
@@ -126,6 +131,27 @@ def test_an_intent_that_may_have_been_written_is_aborted_and_never_applied() -> 
     world.settle()
     world.check()
     assert "b" not in world.store
+
+
+def test_a_caller_who_joins_what_is_being_aborted_is_told_when_it_is() -> None:
+    protocol = CommitProtocol(
+        CommitLedger(KeyRetention()), retry=RetryPolicy(), rng=np.random.default_rng(0), now_s=lambda: 0.0
+    )
+    same = transaction("a", key="k")
+    protocol.start()
+    (reserve,) = protocol.on(Asked(1, same))
+    assert isinstance(reserve, Record)
+    (read,) = protocol.on(Recorded(reserve.work, 1))
+    assert isinstance(read, Read)
+    (intent,) = protocol.on(Found(read.work, Stored({}, {}, 2)))
+    assert isinstance(intent, Record)
+    told, abort = protocol.on(Failed(intent.work, Unavailable("the disk refused")))
+    assert isinstance(told, Answer)
+    assert isinstance(abort, Record)
+    assert protocol.on(Asked(2, same)) == []
+    (told,) = protocol.on(Recorded(abort.work, 3))
+    assert isinstance(told, Answer)
+    assert (told.ticket, type(told.error)) == (2, Unavailable)
 
 
 def test_a_caller_that_leaves_before_its_turn_is_not_served() -> None:

@@ -188,6 +188,30 @@ async def test_what_is_not_json_is_told(http: Http, text: str) -> None:
     )
 
 
+async def test_all_entities_are_listed_page_by_page(http: Http) -> None:
+    bodies = [{"id": f"e{i}", "vector": [1.0, float(i)], "metadata": {"n": i}} for i in range(5)]
+    (await http.client.post("/api/v2/vectors/batch", json={"vectors": bodies})).raise_for_status()
+    found, cursor = [], None
+    for left in (3, 1, 0):
+        params = {"limit": "2"} | ({"cursor": cursor} if cursor else {})
+        page = (await http.client.get("/api/v2/vectors", params=params)).raise_for_status().json()
+        found += page["vectors"]
+        cursor = page["next"]
+        assert (cursor is None) == (left == 0)
+    assert sorted(entity["id"] for entity in found) == [f"e{i}" for i in range(5)]
+    one = (await http.client.get("/api/v2/vectors/e3")).json()
+    assert next(entity for entity in found if entity["id"] == "e3") == one
+    bare = (await http.client.get("/api/v2/vectors", params={"vectors": "false"})).json()
+    assert [entity["metadata"]["n"] for entity in bare["vectors"]] == [entity["metadata"]["n"] for entity in found]
+    assert all("vector" not in entity for entity in bare["vectors"])
+
+
+@pytest.mark.parametrize(("name", "value"), [("cursor", "not-a-cursor"), ("limit", "0"), ("limit", "1001")])
+async def test_a_wrong_page_is_refused(http: Http, name: str, value: str) -> None:
+    body = problem(await http.client.get("/api/v2/vectors", params={name: value}), 422, "invalid-request")
+    assert body["errors"][0]["path"] == name
+
+
 async def test_bodies_above_the_limit_are_refused_declared_or_not(http: Http) -> None:
     large = orjson.dumps({"id": "x", "vector": [0.5] * 10_000})
 

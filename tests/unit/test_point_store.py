@@ -53,6 +53,9 @@ class Shelf(PointStore):
             if key in self.points
         }
 
+    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+        raise NotImplementedError
+
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
         self.reads += 1
         answers = []

@@ -7,13 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from quantum_db.commits.bodies import BatchBody
 from quantum_db.errors import InvalidRequest, QuantumDBError
-from quantum_db.requests import Body, EntityBody, GroupBody, QueryBody, parse
+from quantum_db.group_bodies import GroupBody
+from quantum_db.requests import Body, EntityBody, QueryBody, parse
 
 ENTITY = {
     "id": "doc_123",
@@ -54,6 +55,26 @@ def test_the_documented_bodies_are_taken_as_they_stand() -> None:
     )
     assert parse(BatchBody, {"vectors": [ENTITY], "transaction": True}).transaction
     assert parse(GroupBody, GROUP).to_group().correlation_strength == 0.85
+
+
+@given(array=st.lists(st.floats(-1e30, 1e30), min_size=1))
+def test_a_stored_vector_written_again_is_the_same_to_the_last_bit(array: list[float]) -> None:
+    assume(any(array))
+    stored = parse(EntityBody, {"id": "a", "vector": array}).vector
+    assert stored is not None
+    again = parse(EntityBody, {"id": "a", "vector": stored.tolist()}).vector
+    assert again is not None
+    assert again.tobytes() == stored.tobytes()
+
+
+@given(weights=st.lists(st.floats(0.0, 1e300), min_size=1, max_size=64).filter(any))
+def test_stored_weights_written_again_are_the_same_to_the_last_bit(weights: list[float]) -> None:
+    def written(weights: list[float]) -> list[float]:
+        contexts = [{"name": str(i), "weight": weight, "vector": [1.0]} for i, weight in enumerate(weights)]
+        return [c.weight for c in parse(EntityBody, {"id": "a", "contexts": contexts}).to_entity().contexts]
+
+    stored = written(weights)
+    assert written(stored) == stored
 
 
 def test_weights_are_normalised_also_when_huge() -> None:
