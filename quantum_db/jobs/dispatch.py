@@ -106,7 +106,7 @@ class Dispatcher:
             raise
         run.queued_s = self._clock.monotonic_s()
         self._runs.add(run)
-        self._pump_after(lane, lane.window_s)
+        self._pump_after(lane, lane.share_s(self._queue.depths()[lane.name][0]))
 
     def join(self, run: Run) -> None:
         """Note that one more waits for a run."""

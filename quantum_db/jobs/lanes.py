@@ -10,6 +10,8 @@ from typing import Any, Final
 from quantum_db.jobs.breaker import Breaker
 from quantum_db.ports import BackendLimits
 
+LONGEST_WINDOW_S: Final = 0.25
+_WINDOW_SHARE: Final = 0.1
 _SMOOTHING: Final = 0.2
 
 
@@ -20,7 +22,7 @@ class Lane:
     Attributes:
         local: it runs in the workers themselves: nothing is paid, written down or broken.
         identity: what runs there, whatever it is called; results are kept under it.
-        window_s: how long a first run waits for others to share its job.
+        window_s: how long a first run waits for others to share its job; 0 never lets it wait.
         limits: once they are known.
         asking: the call that asks for them, while there is one.
         mean_s: smoothed time of its jobs.
@@ -61,6 +63,16 @@ class Lane:
         """Note how long a job took, and of how many runs it was made."""
         self.mean_s += _SMOOTHING * (seconds - self.mean_s) if self.mean_s else seconds
         self.mean_runs += _SMOOTHING * (runs - self.mean_runs)
+
+    def share_s(self, in_flight: int) -> float:
+        """Return how long a run waits for others to share its job.
+
+        While others are in flight that is up to a tenth of a job's time: else callers that come a few milliseconds
+        apart take a place each, and those behind them wait for a whole job.
+        """
+        if in_flight == 0 or self.window_s == 0.0:
+            return self.window_s
+        return max(self.window_s, min(LONGEST_WINDOW_S, _WINDOW_SHARE * self.mean_s))
 
     def wait_s(self, in_flight: int, waiting: int) -> float:
         """Predict how long a new run waits while all places are taken: for the jobs that those before it make."""

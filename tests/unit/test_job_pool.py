@@ -21,7 +21,6 @@ from quantum_db.errors import (
     Unavailable,
 )
 from quantum_db.jobs.assembly import PoolPolicy
-from quantum_db.jobs.dispatch import SHARED_CIRCUITS
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.submission import ProtocolLimits
 from quantum_db.ports import AdaptiveAim
@@ -44,39 +43,6 @@ async def test_the_intent_is_durable_before_anything_is_submitted() -> None:
     assert seen == [["intent"]]
     assert bench.journal.kinds() == ["intent", "accepted", "done"]
     assert bench.spent() == (pytest.approx(16.6), 0.0)
-
-
-async def test_concurrent_callers_share_a_job_and_each_gets_its_own() -> None:
-    bench = await Bench().start()
-    results = await asyncio.gather(*(bench.ask(i % 8, (i + 3) % 8, shots=100 + i // 8) for i in range(64)))
-    for i, result in enumerate(results):
-        assert outcomes_of(result) == [i % 8, (i + 3) % 8]
-        assert sum(result.counts[0].values()) == 100 + i // 8
-    assert len(bench.workers.jobs) == 8, "one for each number of shots"
-    assert [len(part) for job in bench.workers.jobs for part in job.parts] == [8] * 8, "equal circuits run once"
-
-
-async def test_a_flood_does_not_make_the_jobs_of_others_long() -> None:
-    bench = await Bench(replace(QUICK, max_in_flight=1)).start()
-    bench.workers.finish.clear()
-    asked = [asyncio.create_task(bench.ask(0))]
-    await bench.until(lambda: len(bench.workers.jobs) == 1)
-    tenants = map(str, range(SHARED_CIRCUITS))
-    asked += [asyncio.create_task(bench.ask(1, tenant=tenant, priority="batch")) for tenant in tenants]
-    asked.append(asyncio.create_task(bench.ask(2)))
-    await bench.until(lambda: bench.pool.backends()["far"]["waiting"] == SHARED_CIRCUITS + 1)
-    bench.workers.finish.set()
-    await asyncio.gather(*asked)
-    assert [sum(map(len, job.parts)) for job in bench.workers.jobs] == [1, SHARED_CIRCUITS, 1]
-
-
-async def test_equal_circuits_of_two_tenants_are_not_shared() -> None:
-    bench = await Bench().start()
-    one, other = await asyncio.gather(bench.ask(3, tenant="one"), bench.ask(3, tenant="other"))
-    assert outcomes_of(one) == outcomes_of(other) == [3]
-    assert one.cost_usd == other.cost_usd == pytest.approx(8.3)
-    assert len(bench.workers.jobs[0].parts[0]) == 2
-    assert (await bench.ask(3, tenant="third")).reused_circuits == 0
 
 
 async def test_the_same_question_costs_nothing_also_after_a_restart() -> None:
