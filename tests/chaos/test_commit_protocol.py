@@ -65,9 +65,9 @@ def test_the_same_seed_gives_the_same_run() -> None:
     ],
 )
 def test_a_planted_fault_is_caught_for_what_it_is(plant: str, kind: str) -> None:
-    assert any(
-        problem.startswith(kind) for seed in range(PLANTED_RUNS) for problem in _problems_of(seed, plant)
-    ), f"{plant} was never seen as {kind}"
+    assert any(problem.startswith(kind) for seed in range(PLANTED_RUNS) for problem in _problems_of(seed, plant)), (
+        f"{plant} was never seen as {kind}"
+    )
 
 
 def _problems_of(seed: int, plant: str) -> list[str]:

@@ -144,10 +144,10 @@ async def test_a_message_that_comes_late_reserves_nothing() -> None:
     def opened() -> GroupCommits:
         return GroupCommits(journal, groups.checked, groups.created, wait_s=0.01)
 
-    registry = opened()
-    await registry.forget(12)
-    assert await registry.sweep(10) == ()
-    for registry in (registry, opened()):
+    first = opened()
+    await first.forget(12)
+    assert await first.sweep(10) == ()
+    for registry in (first, opened()):
         for late in (9, 12):  # of an earlier coordinator; of this one, which has given it up
             with pytest.raises(Unavailable, match=f"commit {late} has ended"):
                 await registry.prepare(late, [PAIR])
