@@ -8,12 +8,16 @@ A state machine without I/O: events in, commands out. One transaction's way::
                                       v                     v                           |    v
                                     ended <----- forgetting <---------------------------|--aborting
                                                      ^                                  v
-                                                     |   receipt durable             applying
-                                    answered --------+------------- receipting <---- finishing
+                                                     |                               applying
+                                                     |   receipt durable                v
+                                                     +------------- receipting <---- finishing
+                                                                              answer
 
 **The commit point** is the durable intent: it holds all that the transaction changes, so after a crash it is applied
-again from there before anybody is answered. All that follows is idempotent, and is repeated until it has succeeded;
-until then the transaction keeps its claims, so no later write can come in between and be undone by a repetition.
+again from there before anybody is answered. All that follows is idempotent, and is repeated until it has succeeded.
+
+**The answer** is given when all is applied, and does not wait for the receipt, which only saves a repetition. But the
+claims are kept until the receipt is durable, so no later write can come in between and be undone by a repetition.
 
 **Groups** are checked and reserved before the commit point, because afterwards nothing may be refused.
 
@@ -293,7 +297,8 @@ class CommitProtocol:
 
     def _finished(self, work: Work) -> list[Command]:
         assert work.intent is not None
-        return [Note(work.intent), *self._enter(work, Phase.RECEIPTING)]
+        answers = self._answer(work, work.intent.answer(), None)
+        return [*answers, Note(work.intent), *self._enter(work, Phase.RECEIPTING)]
 
     def _receipted(self, work: Work) -> list[Command]:
         assert work.intent is not None

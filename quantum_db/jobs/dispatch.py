@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 import numpy as np
@@ -27,6 +27,9 @@ from quantum_db.jobs.submission import Submission
 from quantum_db.ports import JobRequest
 
 logger = logging.getLogger(__name__)
+
+SHARED_CIRCUITS: Final = 500
+"""A job of several callers has at most so many circuits, since each waits for all of them. One caller may have more."""
 
 _PROBE_PAUSE_S = 1.0
 
@@ -202,7 +205,7 @@ class Dispatcher:
         while lane.limits is not None and self._queue.has_place(lane.name):
             job_key = self._new_key()
             if lane.local or lane.breaker.state == "closed":
-                caps = JobCaps(lane.limits.max_circuits, lane.limits.max_gates)
+                caps = JobCaps(min(SHARED_CIRCUITS, lane.limits.max_circuits), lane.limits.max_gates)
                 keys = [ask.key for ask in self._queue.start(lane.name, job_key, caps)]
             else:
                 keys = self._start_probe(lane, job_key)

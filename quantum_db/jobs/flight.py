@@ -112,6 +112,7 @@ class Flight:
         self._labels = dict(labels or {})
         self._on_health = on_health
         self._on_news = on_news
+        self._begin_by_s = 0.0
         self._events: asyncio.Queue[Event | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -174,6 +175,8 @@ class Flight:
 
     async def _record(self, fields: Mapping[str, Any], awaited: bool) -> None:
         event: Event = Recorded()
+        if awaited:
+            self._begin_by_s = self._around.clock.now_s() + self._around.protocol.begin_s
         try:
             await self._around.write(fields)
         except QuantumDBError as error:
@@ -182,7 +185,6 @@ class Flight:
             self._events.put_nowait(event)
 
     async def _submit(self) -> None:
-        protocol, clock = self._around.protocol, self._around.clock
         event: Event
         try:
             job_id = await self._around.workers.submit(
@@ -190,8 +192,8 @@ class Flight:
                 self._parts,
                 self.submission.shots,
                 job_key=self.submission.key,
-                begin_by_s=clock.now_s() + protocol.begin_s,
-                timeout_s=protocol.call_s,
+                begin_by_s=self._begin_by_s,
+                timeout_s=self._around.protocol.call_s,
                 labels=self._labels,
             )
             event = Submitted(job_id)

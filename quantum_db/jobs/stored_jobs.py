@@ -58,6 +58,7 @@ class StoredJobs:
         self._workers = workers
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._ending: set[str] = set()
         self._request_keys: dict[str, str] = {}
 
     def resume(self) -> None:
@@ -124,7 +125,8 @@ class StoredJobs:
         job = self._find(tenant, job_id)
         task = self._tasks.get(job.id)
         if task is not None:
-            task.cancel()
+            if job.id not in self._ending:
+                task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_WAIT_S)
         return await self.get(tenant, job_id)
 
@@ -231,7 +233,9 @@ class StoredJobs:
         except Exception:  # a fault of this program: nobody would work on a job that stays queued
             logger.exception("job %s crashed", job.id)
             end = _unsuccessful("failed", QuantumDBError("the job pool failed; see its log"))
+        self._ending.add(job.id)
         await self._write_end({"t": "job_end", "id": job.id, "ended_at_s": self._clock.now_s(), **end})
+        self._ending.discard(job.id)
         self._tasks.pop(job.id, None)
         self._request_keys.pop(job.id, None)
 
@@ -255,11 +259,17 @@ class StoredJobs:
                 return result, PreparedJob(order.parts, reading).read(result.counts)
 
     async def _write_end(self, record: Json) -> None:
-        """Write how a job ended; a job whose end cannot be written is run again after a restart, at no cost."""
-        try:
-            await self._journal.write(record)
-        except QuantumDBError as error:
-            logger.warning("the end of job %s could not be written: %s", record["id"], error.detail)
+        """Write how a job ended, again until it is durable; after a restart it is run again, at no cost."""
+        pause_s = AGAIN_S
+        while True:
+            try:
+                await self._journal.write(record)
+            except QuantumDBError as error:
+                logger.warning("the end of job %s could not be written yet: %s", record["id"], error.detail)
+                await asyncio.sleep(pause_s)
+                pause_s = min(2.0 * pause_s, LONGEST_AGAIN_S)
+            else:
+                return
 
     def _find(self, tenant: str, job_id: str) -> StoredJob:
         job = self._journal.ledger.jobs.get(job_id)

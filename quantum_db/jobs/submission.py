@@ -7,16 +7,21 @@ the machine *looks for the key* (``Find``) and submits again only when it is cer
 ::
 
     recording --recorded--> submitting --submitted--> accepted --collected--> storing --recorded--> ended
-                            |   ^   |                    ^
-                   not sent |   |   | unclear            | found
-                            v   |   +-----> unclear -----+
-                           waiting              |
-                              ^                 |
-                              +-----------------+ certainly not there
+        ^                   |       |                    ^
+        |          not sent |       | unclear            | found
+        |                   v       +-----> unclear -----+
+        +---woken------- waiting                |
+                            ^                   |
+                            +-------------------+ certainly not there
 
 **When is "not found" certain?** A listing may lag, and a submission that was cut off may still be on its way. So "no
 such job" counts only if the search began ``settle_s`` after the last moment at which the submission can have been sent.
 Until then nothing is submitted, whoever asks. Times are of a monotonic clock, so a wall clock that jumps does no harm.
+
+**Who may submit?** The process that the journal takes for its writer. One that slept while another took its place may
+wake up in any phase. So the intent is written before each attempt, not only the first, and a worker that does not begin
+``begin_s`` after that writing began sends nothing: a process that was replaced in between is refused by the journal, or
+its submission was sent before the other began to count.
 """
 
 from __future__ import annotations
@@ -86,7 +91,8 @@ class ProtocolLimits:
     """The protocol's bounds.
 
     Attributes:
-        begin_s: how long a worker has to begin with a submission; after that it sends nothing.
+        begin_s: how long the writing of the intent and a worker's way to the submission may take; after that it sends
+            nothing.
         call_s: the longest that the call may take.
         settle_s: how long after that the provider may need to accept a job and to list it.
         longest_pause_s: between two looks at a provider that does not answer.
@@ -132,6 +138,7 @@ class Submission:
         self._retry = retry
         self._rng = rng
         self._now_s = now_s
+        self._intent: Mapping[str, Any] = {}
         self._attempt = 1
         self._may_submit = True
         self._clear_at_s = float("inf")
@@ -141,7 +148,8 @@ class Submission:
 
     def begin(self, intent: Mapping[str, Any]) -> list[Command]:
         """Start a new job; ``intent`` is what has to be known of it after a crash."""
-        return [Record({"t": "intent", "key": self.key, **intent})]
+        self._intent = {"t": "intent", "key": self.key, **intent}
+        return [Record(self._intent)]
 
     def resume(self, job_id: str | None) -> list[Command]:
         """Take up a job whose intent an earlier process wrote: collect it if its id is known, else look for it.
@@ -237,6 +245,8 @@ class Submission:
 
     def _not_recorded(self, error: QuantumDBError) -> list[Command]:
         """Without an intent nothing is sent. An end is written again until it is durable: it must not be forgotten."""
+        if self.phase is Phase.RECORDING and self._attempt > 1:
+            return self._fail(error)  # an earlier intent is there, and has to be ended
         if self.phase is Phase.RECORDING:
             self.phase = Phase.ENDED
             return [End(None, error)]
@@ -250,8 +260,8 @@ class Submission:
         if self.phase is Phase.WAITING:
             if not self.wanted:
                 return self._fail(_canceled())
-            self.phase = Phase.SUBMITTING
-            return [Submit()]
+            self.phase = Phase.RECORDING
+            return [Record(self._intent)]
         if self.phase is Phase.UNCLEAR:
             return [Find()]
         if self.phase is Phase.STORING:

@@ -1,4 +1,4 @@
-"""The process that writes a collection, with all its real parts, made to be killed: by others, or by itself at a step."""
+"""The process that writes a collection, with all its real parts, made to be killed: from outside, or at a step."""
 
 from __future__ import annotations
 
@@ -227,8 +227,9 @@ class Server:
 def run(life: Life) -> None:
     """Serve until killed."""
 
+    Path(life.socket).unlink(missing_ok=True)
+
     async def main() -> None:
-        Path(life.socket).unlink(missing_ok=True)
         server = Server(life)
         await (await asyncio.start_unix_server(server.serve, life.socket)).serve_forever()
 

@@ -1,4 +1,4 @@
-"""Redis gone, a full disk, a folder that cannot be written, damaged journals: told clearly, nothing lost, and then on."""
+"""Redis gone, a full disk, a folder that cannot be written, damaged journals: told clearly, and nothing is lost."""
 
 from __future__ import annotations
 

@@ -25,6 +25,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT
 
 
 JOBS = ROOT / "docs" / "jobs.md"
+TRANSACTIONS = ROOT / "docs" / "transactions.md"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -60,6 +61,13 @@ def test_the_curl_commands_of_the_jobs_page_work(cluster: LiveCluster) -> None:
     assert all(job["status"] == "completed" for job in listed["jobs"])
 
 
+def test_the_curl_commands_of_the_transactions_page_work(cluster: LiveCluster) -> None:
+    (script,) = blocks(TRANSACTIONS, "bash")
+    done, shelf, patched = answers_of(script, cluster)
+    assert [result["op"] for result in done["results"]] == ["insert", "insert", "update", "create_entanglement"]
+    assert shelf["version"] == done["commit"] < patched["version"]
+
+
 def test_the_pool_serves_a_ray_job_without_the_database(tmp_path: Path) -> None:
     (snippet,) = blocks(JOBS, "python")
     environment = {
@@ -86,7 +94,16 @@ def test_the_pool_serves_a_ray_job_without_the_database(tmp_path: Path) -> None:
 
 
 def test_the_python_snippets_work(cluster: LiveCluster) -> None:
-    (snippet,) = blocks(ROOT / "README.md", "python")
+    assert printed_by(ROOT / "README.md", cluster) == ["doc_7", "simulated", "shots"]
+
+
+def test_the_snippet_of_the_transactions_page_works(cluster: LiveCluster) -> None:
+    assert printed_by(TRANSACTIONS, cluster) == ["order", "operations[0].update", "1"]
+
+
+def printed_by(page: Path, cluster: LiveCluster) -> list[str]:
+    """Run the one Python snippet of a page as a program on the cluster, and return the words that it prints."""
+    (snippet,) = blocks(page, "python")
     environment = {**os.environ, "QUANTUM_DB_DATA_DIR": str(cluster.data_dir)}
     result = subprocess.run(
         [sys.executable, "-c", snippet],
@@ -98,13 +115,13 @@ def test_the_python_snippets_work(cluster: LiveCluster) -> None:
         check=False,
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.split() == ["doc_7", "simulated", "shots"]
+    return result.stdout.split()
 
 
 def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
     for page in PAGES:
         kinds = set(re.findall(r"^```(\w+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
-        assert kinds <= ({"bash", "python"} if page in (ROOT / "README.md", JOBS) else set()), page
+        assert kinds <= ({"bash", "python"} if page in (ROOT / "README.md", JOBS, TRANSACTIONS) else set()), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -13,7 +13,7 @@ from quantum_db.commits.ledger import CommitLedger, KeyRetention
 from quantum_db.commits.operations import Deletes, Insert, Transaction, Update, Upserts
 from quantum_db.commits.planning import Stored
 from quantum_db.commits.protocol import CommitProtocol
-from quantum_db.commits.steps import Answer, Apply, Asked, Failed, Found, Gone, Read, Record, Recorded
+from quantum_db.commits.steps import Answer, Apply, Asked, Failed, Found, Gone, Read, Record, Recorded, Sweep
 from quantum_db.errors import Conflict, NotFound, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.model import Entity
@@ -54,7 +54,16 @@ def until(world: World, kind: type) -> None:
             world.carry_out(world.records.pop(place - len(world.queue)))
 
 
-def test_the_answer_comes_after_the_receipt_and_names_the_commit_of_all_it_wrote() -> None:
+def test_the_answer_names_the_commit_and_the_claims_are_kept_until_the_receipt() -> None:
+    world = World(0)
+    first, second = world.ask(transaction("a", "b")), world.ask(transaction("b", n=1))
+    while first not in world.answers:
+        world.step()
+    assert {record["t"] for record in world.history} == {"reserve", "intent"}
+    assert not [one for one in world.queue if not isinstance(one, Sweep)], (
+        "the second one waits, for the first may be applied again after a crash"
+    )
+    answered(world, second)
     world = World(0)
     answer = answered(world, world.ask(transaction("a", "b")))
     assert [record["t"] for record in world.history] == ["reserve", "intent", "receipt"]

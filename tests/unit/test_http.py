@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import AsyncIterator
 from typing import Any
@@ -84,6 +85,86 @@ async def test_the_documented_requests_work_as_they_stand(http: Http) -> None:
     assert (await http.client.get("/api/v2/vectors/doc_123")).json()["metadata"] == {"source": "arxiv"}
     assert (await http.client.delete("/api/v2/vectors/doc_123")).json()["deleted"]
     problem(await http.client.get("/api/v2/vectors/doc_123"), 404, "not-found")
+
+
+async def test_transactions_versions_and_keys(http: Http) -> None:
+    made = await http.client.post("/api/v2/vectors", json={"id": "a", "vector": [1, 2], "metadata": {"n": 0}})
+    version = made.json()["version"]
+    fetched = await http.client.get("/api/v2/vectors/a")
+    assert (fetched.json()["version"], fetched.headers["etag"]) == (version, f'"{version}"')
+    change = {"metadata": {"n": 1}}
+    done = await http.client.patch("/api/v2/vectors/a", json=change, headers={"if-match": f'"{version}"'})
+    assert done.status_code == 200
+    assert done.json()["version"] > version
+    stale = await http.client.patch("/api/v2/vectors/a", json=change, headers={"if-match": f'"{version}"'})
+    problem(stale, 409, "conflict")
+    for wrong in ("17", "W/x", '"a"'):
+        refused = await http.client.patch("/api/v2/vectors/a", json=change, headers={"if-match": wrong})
+        assert problem(refused, 422, "invalid-request")["errors"][0]["path"] == "if-match"
+    problem(await http.client.patch("/api/v2/vectors/none", json=change), 404, "not-found")
+    assert problem(await http.client.patch("/api/v2/vectors/a", json={}), 422, "invalid-request")
+    body = {"operations": [{"delete": {"id": "a"}}]}
+    headers = {"idempotency-key": "k"}
+    first = await http.client.post("/api/v2/transactions", json=body, headers=headers)
+    assert first.status_code == 201
+    assert (await http.client.post("/api/v2/transactions", json=body, headers=headers)).json() == first.json()
+    other = {"operations": [{"insert": {"id": "a", "vector": [1, 2]}}]}
+    problem(await http.client.post("/api/v2/transactions", json=other, headers=headers), 409, "conflict")
+    theirs = {**headers, "x-tenant": "other"}
+    assert (await http.client.post("/api/v2/transactions", json=other, headers=theirs)).status_code == 201
+    long = await http.client.post("/api/v2/transactions", json=body, headers={"idempotency-key": "k" * 256})
+    assert problem(long, 422, "invalid-request")["errors"][0]["path"] == "Idempotency-Key"
+
+
+@pytest.mark.parametrize(
+    ("operation", "path"),
+    [
+        ({}, "operations[0]"),
+        ({"insert": {"id": "a", "vector": [1]}, "delete": {"id": "a"}}, "operations[0]"),
+        (
+            {"insert": {"id": "a", "vector": [1, 2], "if_absent": True, "expected_version": 1}},
+            "operations[0].insert.if_absent",
+        ),
+        ({"insert": {"id": "a", "vector": [1, 2, 3]}}, "operations[0].insert.vector"),
+        ({"update": {"id": "z", "vector": [1, 2, 3]}}, "operations[0].update.vector"),
+        ({"delete": {"id": "a", "version": 3}}, "operations[0].delete.version"),
+        (
+            {"create_entanglement": {"group_id": "g", "entity_ids": ["z", "y"], "correlation_strength": 1}},
+            "operations[0].create_entanglement.entity_ids[1]",
+        ),
+    ],
+)
+async def test_a_wrong_operation_is_told_by_its_path(http: Http, operation: dict[str, Any], path: str) -> None:
+    await http.client.post("/api/v2/vectors", json={"id": "z", "vector": [1, 2]})
+    refused = await http.client.post("/api/v2/transactions", json={"operations": [operation]})
+    assert problem(refused, 422, "invalid-request")["errors"][0]["path"] == path
+
+
+async def test_a_batch_tells_of_each_item_what_became_of_it(http: Http) -> None:
+    vectors = [{"id": "a", "vector": [1, 2]}, {"id": "a", "vector": [2, 1]}, {"vector": [1, 2]}, 7]
+    vectors += [
+        {"id": "b", "vector": [1, 2, 3]},
+        {"id": "c", "vector": [2, 1], "metadata": {"deep": json.loads("[" * 70 + "]" * 70)}},
+    ]
+    answer = await http.client.post("/api/v2/vectors/batch", json={"vectors": vectors})
+    assert answer.status_code == 207
+    body = answer.json()
+    assert (body["written"], body["refused"], body["transaction"]) == (1, 5, False)
+    assert [item["status"] for item in body["items"]] == ["written", *["refused"] * 5]
+    paths = [item["problem"]["errors"][0]["path"] for item in body["items"][1:]]
+    assert paths == ["id", "id", "", "vector", "metadata"]
+    assert [item["id"] for item in body["items"]] == ["a", "a", None, None, "b", "c"]
+    assert (await http.client.get("/api/v2/vectors/a")).json()["version"] == body["items"][0]["version"]
+    problem(await http.client.get("/api/v2/vectors/c"), 404, "not-found")
+
+
+async def test_a_query_sees_operations_that_have_not_taken_place(http: Http) -> None:
+    await http.client.post("/api/v2/vectors", json={"id": "old", "vector": [1, 0]})
+    operations = [{"insert": {"id": "new", "vector": [0, 1]}}, {"delete": {"id": "old"}}]
+    body = {"query": {"vector": [1, 0], "mode": "classical"}, "operations": operations}
+    answer = await http.client.post("/api/v2/transactions/query", json=body)
+    assert [hit["id"] for hit in answer.json()["hits"]] == ["new"]
+    problem(await http.client.get("/api/v2/vectors/new"), 404, "not-found")
 
 
 async def test_ids_may_hold_slashes_and_spaces(http: Http) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from quantum_db.errors import (
     DeadlineExceeded,
+    Fenced,
     InvalidCircuit,
     InvalidRequest,
     JobCanceled,
@@ -18,6 +21,7 @@ from quantum_db.errors import (
     Unavailable,
 )
 from quantum_db.jobs.assembly import PoolPolicy
+from quantum_db.jobs.dispatch import SHARED_CIRCUITS
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.submission import ProtocolLimits
 from quantum_db.ports import AdaptiveAim
@@ -50,6 +54,20 @@ async def test_concurrent_callers_share_a_job_and_each_gets_its_own() -> None:
         assert sum(result.counts[0].values()) == 100 + i // 8
     assert len(bench.workers.jobs) == 8, "one for each number of shots"
     assert [len(part) for job in bench.workers.jobs for part in job.parts] == [8] * 8, "equal circuits run once"
+
+
+async def test_a_flood_does_not_make_the_jobs_of_others_long() -> None:
+    bench = await Bench(replace(QUICK, max_in_flight=1)).start()
+    bench.workers.finish.clear()
+    asked = [asyncio.create_task(bench.ask(0))]
+    await bench.until(lambda: len(bench.workers.jobs) == 1)
+    tenants = map(str, range(SHARED_CIRCUITS))
+    asked += [asyncio.create_task(bench.ask(1, tenant=tenant, priority="batch")) for tenant in tenants]
+    asked.append(asyncio.create_task(bench.ask(2)))
+    await bench.until(lambda: bench.pool.backends()["far"]["waiting"] == SHARED_CIRCUITS + 1)
+    bench.workers.finish.set()
+    await asyncio.gather(*asked)
+    assert [sum(map(len, job.parts)) for job in bench.workers.jobs] == [1, SHARED_CIRCUITS, 1]
 
 
 async def test_equal_circuits_of_two_tenants_are_not_shared() -> None:
@@ -105,6 +123,7 @@ async def test_what_was_certainly_not_accepted_is_submitted_again_three_times_at
     bench.workers.on_submit = lambda key: fail(next(failures, None))
     assert outcomes_of(await bench.ask(1)) == [1]
     assert bench.workers.calls["submit"] == 3
+    assert bench.journal.kinds() == ["intent", "intent", "intent", "accepted", "done"]
     bench.workers.on_submit = lambda key: fail(Unavailable("429"))
     with pytest.raises(Unavailable, match="429"):
         await bench.ask(2)
@@ -252,6 +271,40 @@ async def test_a_pool_that_was_taken_over_stops_writing() -> None:
         await bench.ask(1)
     assert bench.fenced
     assert bench.workers.calls["submit"] == 0
+
+
+async def test_a_pool_that_was_taken_over_while_it_waited_to_try_again_sends_nothing() -> None:
+    bench = await Bench(QUICK).start()
+
+    def taken_over(key: str) -> None:
+        bench.journal.begin_epoch("jobs")
+        raise Unavailable("429")
+
+    bench.workers.on_submit = taken_over
+    with pytest.raises(Fenced):
+        await bench.ask(1, timeout_s=1.0)
+    assert bench.fenced
+    assert bench.workers.calls["submit"] == 1
+
+
+async def test_the_time_to_begin_runs_from_before_the_intent_was_written() -> None:
+    bench = await Bench().start()
+    append, submit = bench.journal.append, bench.workers.submit
+    written_s: list[float] = []
+    begin_by_s: list[float] = []
+
+    def slow(*arguments: Any, **options: Any) -> int:
+        time.sleep(0.05)
+        written_s.append(time.time())
+        return append(*arguments, **options)
+
+    async def noted(*arguments: Any, **options: Any) -> str:
+        begin_by_s.append(options["begin_by_s"])
+        return await submit(*arguments, **options)
+
+    bench.journal.append, bench.workers.submit = slow, noted
+    await bench.ask(1)
+    assert begin_by_s[0] <= written_s[0] - 0.05 + bench.policy.protocol.begin_s
 
 
 async def test_shots_beyond_a_job_are_several_independent_jobs() -> None:

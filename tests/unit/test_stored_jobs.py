@@ -169,6 +169,21 @@ async def test_a_job_that_meets_a_fault_of_the_pool_itself_fails_and_is_not_left
     assert (job["status"], job["error"]["detail"]) == ("failed", "the job pool failed; see its log")
 
 
+async def test_an_end_that_cannot_be_written_is_written_later_and_cannot_be_canceled(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantum_db.jobs.stored_jobs.AGAIN_S", 0.1)
+    jobs.bench.workers.finish.clear()
+    job_id = (await jobs.post(JOB)).json()["id"]
+    await jobs.bench.until(lambda: jobs.bench.journal.kinds()[-1] == "accepted")
+    jobs.bench.journal.refuse = 2  # the result of the circuits, and the end of the job
+    jobs.bench.workers.finish.set()
+    await jobs.bench.until(lambda: jobs.bench.journal.refuse == 0)
+    told = (await jobs.client.post(f"/api/v2/jobs/{job_id}/cancel")).json()
+    assert told["status"] == "completed"
+    assert jobs.bench.journal.kinds().count("job_end") == 1
+
+
 async def test_a_deadline_ends_a_job(jobs: Jobs) -> None:
     jobs.bench.workers.finish.clear()
     job = await jobs.ended((await jobs.post({**JOB, "deadline_s": 1})).json()["id"])
