@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 
-.PHONY: demo test serve ionq-emulator check unit setup lock format bench corpus clean
+.PHONY: demo test serve ionq-emulator check unit chaos setup lock format bench corpus clean
 
 demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop everything
 	$(PYTHON) -m cluster.cli demo
@@ -25,6 +25,10 @@ check: $(STAMP)
 
 unit: $(STAMP)  ## the tests that need no server and no Ray: seconds
 	$(PYTHON) -m pytest tests/unit
+
+chaos: $(STAMP)  ## the long version of the tests that kill and damage: half an hour
+	bash scripts/install_redis.sh
+	QQC_CHAOS=long $(PYTHON) -m pytest tests/chaos
 
 bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.retrieval
