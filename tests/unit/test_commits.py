@@ -157,6 +157,31 @@ async def test_a_message_that_comes_late_reserves_nothing() -> None:
     assert await registry.prepare(13, [PAIR]) == (PAIR,), "what was reserved stays so until it is forgotten"
 
 
+async def test_a_reservation_that_may_be_written_down_is_told_of_and_forgotten() -> None:
+    class LosingJournal(FakeJournal):
+        """Writes, and says that it did not."""
+
+        loses = False
+
+        def append(self, *args: Any, **more: Any) -> int:
+            number = super().append(*args, **more)
+            if self.loses:
+                raise Unavailable("no answer")
+            return number
+
+    groups, journal = FakeGroups(), LosingJournal()
+    registry = GroupCommits(journal, groups.checked, groups.created)
+    journal.loses = True
+    with pytest.raises(Unavailable):
+        await registry.prepare(1, [PAIR])
+    journal.loses = False
+    assert await registry.sweep(5) == (1,)
+    await registry.forget(1)
+    again = GroupCommits(journal, groups.checked, groups.created)
+    assert await again.sweep(5) == ()
+    await again.wait_for_group("pair")
+
+
 async def test_the_registry_knows_after_a_restart_what_was_reserved_and_finished() -> None:
     groups, journal = FakeGroups(), FakeJournal()
 
