@@ -26,7 +26,7 @@ check: $(STAMP)
 unit: $(STAMP)  ## the tests that need no server and no Ray: seconds
 	$(PYTHON) -m pytest tests/unit
 
-chaos: $(STAMP)  ## the chaos tests in their long version: hundreds of processes killed, for some ten minutes
+chaos: $(STAMP)  ## the long version of the tests that kill and damage: three quarters of an hour
 	bash scripts/install_redis.sh
 	QQC_CHAOS=long $(PYTHON) -m pytest tests/chaos -s
 

@@ -1,4 +1,4 @@
-"""The process that writes a collection, with all its real parts, made to be killed: by others, or by itself."""
+"""The process that writes a collection, with all its real parts, made to be killed: from outside, or at a step."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ import numpy as np
 from quantum_db.clock import SystemClock
 from quantum_db.commits import coordinator
 from quantum_db.commits.group_commits import GroupCommits
+from quantum_db.commits.ledger import KeyRetention
 from quantum_db.commits.protocol import CommitProtocol
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.journals.open import open_journal
@@ -174,7 +175,7 @@ class Server:
         self._killer = KillingStore.killer = Killer(life.step, life.nth)
         self._store = KillingStore(folder / "store")
         self._registry = Registry(folder / "groups.sqlite")
-        coordinator.CommitProtocol = functools.partial(CommitProtocol, block=60, min_records=40)  # type: ignore
+        coordinator.CommitProtocol = functools.partial(CommitProtocol, block=60, min_records=20)  # type: ignore
         self._coordinator = coordinator.Coordinator(
             store=self._store,
             groups=KillingGroups(self._registry.commits, self._killer),
@@ -183,7 +184,7 @@ class Server:
             clock=SystemClock(),
             rng=np.random.default_rng(),
             on_fenced=lambda _: kill_self(),
-            policy=coordinator.CommitPolicy(wait_s=5.0),
+            policy=coordinator.CommitPolicy(wait_s=5.0, keys=KeyRetention(answers=60)),
         )
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -225,6 +226,7 @@ class Server:
 
 def run(life: Life) -> None:
     """Serve until killed."""
+
     Path(life.socket).unlink(missing_ok=True)
 
     async def main() -> None:

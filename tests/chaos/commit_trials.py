@@ -1,4 +1,4 @@
-"""Lives of the writing process, one after another on the same data, each ended by SIGKILL, under load of clients."""
+"""Lives of the writing process, one after another on the same data, each ended by SIGKILL, while clients write."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from tests.chaos.commit_requests import Requests
 
 CLIENTS = 4
 LIFE_S = 2.0
+COMPACTION_S = 8.0
 ANSWER_S = 20.0
 START_S = 30.0
 
@@ -94,11 +95,12 @@ class Trial:
     def _live_once(self) -> None:
         by_itself = self._chance.random() < 0.65
         step = self._chance.choice(STEPS) if by_itself else ""
-        nth = self._chance.randint(1, 3 if step in RARE else 30)
+        nth = 1 if step.endswith("compaction") else self._chance.randint(1, 3 if step in RARE else 20)
         with self._process(replace(self._life, step=step, nth=nth)) as process:
             if by_itself or self._chance.random() < 0.8:  # else it is killed while it starts
                 self._see(Connection(self._life.socket), "read", process)
-            process.join(LIFE_S if by_itself else self._chance.uniform(0.0, 0.3))
+            longest_s = COMPACTION_S if step.endswith("compaction") else LIFE_S
+            process.join(longest_s if by_itself else self._chance.uniform(0.0, 0.3))
             self.log[step if process.exitcode is not None else "at a random moment"] += 1
 
     @contextlib.contextmanager

@@ -2,13 +2,14 @@
 
 Real: ``CommitProtocol``, its ledger and records, and the registry's part. Simulated: the clients and their network, the
 journal's disk, the store, the way to the registry, and a process that dies and starts again. The same seed gives the
-same run.
+same run: ``python -m tests.chaos.commit_world SEED`` makes it again, and tells what was done and what is wrong.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
+import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -377,3 +378,18 @@ class World:
             self.log["a message came twice"] += 1
             return [self.delay(), self.delay() + float(self.rng.uniform(0.0, 2.0 * patience_s))]
         return [self.delay()]
+
+
+def _again(seed: int) -> None:
+    world = World(seed)
+    world.run()
+    for asked in world.history.asked.values():
+        print(
+            f"{asked.begun_at:8.3f} {asked.ended_at:8.3f} {asked.tag:3} {asked.outcome} {asked.commits} {asked.writes}"
+        )
+    print(dict(world.log))
+    print("\n".join(world.check()) or "nothing is wrong")
+
+
+if __name__ == "__main__":
+    _again(int(sys.argv[1]))

@@ -47,7 +47,7 @@ def test_a_journal_that_writes_no_intents_is_caught(tmp_path: Path) -> None:
 
 def _judge(trial: Trial) -> None:
     assert not trial.problems, trial.problems[:5]
-    assert trial.log["done"] > 5 * KILLS
+    assert trial.log["done"] > KILLS
     assert trial.log["looked"] > KILLS
     assert sum(trial.log[step] for step in (*STEPS, "at a random moment")) == KILLS
     KILLED.update(trial.log)

@@ -14,6 +14,7 @@ PLANTED_RUNS = 150
 OFTEN = Faults(process_dies=0.02, store_fails=0.15)
 
 
+@pytest.mark.timeout(1_800)
 def test_nothing_is_lost_half_there_or_done_twice() -> None:
     seen: Counter[str] = Counter()
     for seed in range(RUNS):

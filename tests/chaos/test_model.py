@@ -244,7 +244,6 @@ class DatabaseMachine(RuleBasedStateMachine):
     def counts(self) -> None:
         if hasattr(self, "database"):
             assert self.do(self.database.store.count()) == len(self.model.entities)
-            assert self.database.coordinator.open_commits == 0
 
     def _operations(self, drawn: list[tuple[str, Json, str]]) -> list[Json]:
         operations: list[Json] = []
@@ -319,6 +318,7 @@ def _assert_same(found: Json, wanted: Json) -> None:
         assert np.allclose(got["vector"], one["vector"] / np.linalg.norm(one["vector"]), atol=1e-5)
 
 
+@pytest.mark.timeout(1_800)
 def test_the_database_is_as_the_model_says() -> None:
     run_state_machine_as_test(
         DatabaseMachine,

@@ -1,11 +1,10 @@
-"""The parts around the commit protocol: claims, ledger, reserved groups, the coordinator, overlays and buffers."""
+"""The parts around the commit protocol: claims, ledger, the coordinator, overlays and buffers."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,6 @@ from hypothesis import strategies as st
 
 from quantum_db.client.buffer import TransactionBuffer
 from quantum_db.client.transaction import TransactionBlock
-from quantum_db.clock import SystemClock
 from quantum_db.commits.claims import Claims
 from quantum_db.commits.coordinator import CommitPolicy, Coordinator
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention
@@ -23,12 +21,8 @@ from quantum_db.commits.operations import CreateGroup, Insert, Transaction, Upse
 from quantum_db.commits.overlay import OverlayStore
 from quantum_db.commits.records import entity_of, entity_record
 from quantum_db.errors import Conflict, CorruptData, NotFound, Unavailable
-from quantum_db.group_store import GroupRegistry, GroupShard, split_groups
-from quantum_db.journals.keeper import Keeper
-from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import Happening
 from quantum_db.model import Context, EntanglementGroup, Entity, Search
-from quantum_db.sharding import shard_of
 from tests.unit.fakes import FakeGroups, FakeJournal, FakeStates, FakeStore, coordinator
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
@@ -107,96 +101,6 @@ def test_answers_are_kept_by_key_for_a_while_and_in_bounded_number() -> None:
         copy.apply(7, json.loads(json.dumps(record)))
     assert copy.kept("k3", 12.5) == found
     assert copy.kept("k2", 12.5) is None, "too old for a snapshot"
-
-
-# Reserved groups
-
-
-async def test_a_reserved_group_is_waited_for_and_then_there() -> None:
-    groups = FakeGroups()
-    assert await groups.commits.prepare(1, [PAIR]) == (PAIR,)
-    assert await groups.commits.prepare(1, [PAIR]) == (PAIR,)
-    reading = asyncio.create_task(groups.commits.wait_for_group("pair"))
-    member = asyncio.create_task(groups.commits.wait_for_member("b"))
-    await groups.commits.wait_for_group("other")
-    await asyncio.sleep(0)
-    assert (reading.done(), member.done()) == (False, False)
-    with pytest.raises(Unavailable, match="in another transaction"):
-        await groups.commits.prepare(2, [PAIR])
-    await groups.commits.finish(1)
-    await asyncio.gather(reading, member)
-    assert groups.table.get("pair") == PAIR
-    await groups.commits.finish(1)
-    await groups.commits.forget(1)
-    await groups.commits.forget(1)
-    assert await groups.commits.sweep(0) == ()
-    with pytest.raises(CorruptData):
-        await groups.commits.finish(1)
-
-
-async def test_what_is_forgotten_before_it_is_finished_is_free_again() -> None:
-    groups = FakeGroups()
-    await groups.commits.prepare(1, [PAIR])
-    await groups.commits.forget(1)
-    await groups.commits.prepare(2, [PAIR])
-    with pytest.raises(NotFound):
-        groups.table.get("pair")
-
-
-async def opened(path: Path) -> tuple[Keeper[GroupShard], GroupRegistry]:
-    keeper = Keeper(GroupShard(), SqliteJournal(path / "groups.sqlite"), "groups", lambda error: None)
-    await keeper.load()
-    return keeper, GroupRegistry(keeper, SystemClock())
-
-
-async def test_a_message_that_comes_late_reserves_nothing(tmp_path: Path) -> None:
-    keeper, registry = await opened(tmp_path)
-    await registry.forget(12)
-    assert await registry.sweep(10) == ()
-    for restarted in (False, True):
-        if restarted:
-            await keeper.close()
-            keeper, registry = await opened(tmp_path)
-        for late in (9, 12):  # of an earlier coordinator; of this one, which has given it up
-            with pytest.raises(Unavailable, match=f"commit {late} has ended"):
-                await registry.prepare(late, [PAIR])
-        await registry.commits.wait_for_group("pair")
-    assert await registry.prepare(13, [PAIR]) == (PAIR,)
-    assert await registry.sweep(20) == (13,)
-    assert await registry.prepare(13, [PAIR]) == (PAIR,), "what was reserved stays so until it is forgotten"
-    await keeper.close()
-
-
-async def test_the_registry_knows_after_a_restart_what_was_reserved_and_finished(tmp_path: Path) -> None:
-
-    keeper, first = await opened(tmp_path)
-    await first.prepare(1, [PAIR])
-    await first.prepare(2, [EntanglementGroup("other", ("c", "d"), 0.1)])
-    await first.finish(2)
-    for n in range(3, 50):
-        await first.prepare(n, [EntanglementGroup(f"g{n}", ("c", "d"), 0.1)])
-        await first.forget(n)
-    for compacted in (False, True):
-        if compacted:
-            await keeper.compact()
-        await keeper.close()
-        keeper, again = await opened(tmp_path)
-        assert await again.sweep(0) == (1, 2)
-        with pytest.raises(Unavailable, match="being created by a transaction"):
-            await again.create(PAIR)
-        assert again.table.get("other").entity_ids == ("c", "d")
-    parts = list(split_groups(keeper.kept, 3))
-    for place in range(3):
-        shard = GroupShard()
-        for number, (owner, record) in enumerate(parts, 1):
-            if owner == place:
-                shard.apply(number, record)
-        assert shard.pending.commits() == (1, 2)
-        assert (shard.pending.is_finished(1), shard.pending.is_finished(2)) == (False, True)
-        assert shard.pending.is_pending("pair") == (place == shard_of("pair", 3))
-    await again.finish(1)
-    assert again.table.get("pair") == PAIR
-    await keeper.close()
 
 
 # The coordinator
