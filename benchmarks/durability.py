@@ -189,7 +189,8 @@ async def measure_commits(ways: Mapping[str, Write], rounds: int, inserted: int)
         rate = {way: statistics.median(values) for way, values in rates.items()}
         for way in ways:
             latency = [f"{np.quantile(times[way], share):.2f}" if callers == 1 else "" for share in (0.5, 0.99)]
-            over = [f"{rate[peer] / rate[way]:.2f}" for peer in ("logged", "bare")]
+            cost = {one: statistics.median(times[one]) if callers == 1 else 1.0 / rate[one] for one in ways}
+            over = [f"{cost[way] / cost[peer]:.2f}" for peer in ("logged", "bare")]
             told = " | ".join([*latency, f"{rate[way]:,.0f}", *over])
             print(f"| {callers} | {size} | {way} | {told} |", flush=True)
 

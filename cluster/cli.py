@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import signal
 import sys
+import time
 from pathlib import Path
 
 from cluster import demo
-from cluster.runtime import running
+from cluster.runtime import running, tend
 from cluster.settings import load
 from quantum_db.errors import QuantumDBError
+
+TEND_S = 0.5
+"""Between two looks at what the cluster stands on."""
 
 
 def serve(config: Path) -> int:
@@ -20,7 +23,9 @@ def serve(config: Path) -> int:
     try:
         with running(settings) as cluster:
             print(f"the cluster answers at {cluster.url} (try {cluster.url}/docs); Ctrl-C stops it", flush=True)
-            signal.pause()
+            while True:
+                tend(settings)
+                time.sleep(TEND_S)
     except KeyboardInterrupt:
         print("stopped", flush=True)
     return 0
