@@ -37,6 +37,7 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.latency
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal
+	$(PYTHON) -m benchmarks.durability --ray
 
 format: $(STAMP)
 	$(PYTHON) -m ruff check --fix .

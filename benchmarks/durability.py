@@ -189,7 +189,8 @@ async def measure_commits(ways: Mapping[str, Write], rounds: int, inserted: int)
         rate = {way: statistics.median(values) for way, values in rates.items()}
         for way in ways:
             latency = [f"{np.quantile(times[way], share):.2f}" if callers == 1 else "" for share in (0.5, 0.99)]
-            over = [f"{rate[peer] / rate[way]:.2f}" for peer in ("logged", "bare")]
+            cost = {one: statistics.median(times[one]) if callers == 1 else 1.0 / rate[one] for one in ways}
+            over = [f"{cost[way] / cost[peer]:.2f}" for peer in ("logged", "bare")]
             told = " | ".join([*latency, f"{rate[way]:,.0f}", *over])
             print(f"| {callers} | {size} | {way} | {told} |", flush=True)
 
@@ -259,12 +260,13 @@ def compact_commits(path: Path) -> None:
 async def recover_commits(path: Path, folder: Path) -> float:
     """Return the seconds until readers are let in; the transactions that were left open are in the store then."""
     store = QdrantEdgeStore(folder / "store")
+    await store.upsert(entities(itertools.count(10**9), 1, np.random.default_rng(3)))  # it is no new one
     shutil.copy(path, folder / "commits.sqlite")
     began = time.perf_counter()
     ours = coordinator(folder, store, CountedStates())
     await ours.readable()
     took_s = time.perf_counter() - began
-    expect(await store.count() >= OPEN, True)
+    expect(await store.count() > OPEN, True)
     await ours.close()
     await store.close()
     return took_s

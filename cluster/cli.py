@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
@@ -16,13 +16,16 @@ from cluster import backups, demo
 from cluster.connect import running_cluster
 from cluster.exporting import export
 from cluster.importing import Target, file_source, import_rows
-from cluster.runtime import running
+from cluster.runtime import running, tend
 from cluster.settings import Settings, load
 from quantum_db.errors import DeadlineExceeded, InvalidRequest, Overloaded, QuantumDBError, Unavailable
 from quantum_db.transfer.qdrant_source import QdrantSource
 
 STATE_SUFFIX: Final = ".import-state"
 QDRANT_KEY_ENV: Final = "QDRANT_API_KEY"
+
+TEND_S = 0.5
+"""Between two looks at what the cluster stands on."""
 
 
 def serve(config: Path) -> int:
@@ -32,7 +35,9 @@ def serve(config: Path) -> int:
     try:
         with running(settings) as cluster:
             print(f"the cluster answers at {cluster.url} (try {cluster.url}/docs); Ctrl-C stops it", flush=True)
-            signal.pause()
+            while True:
+                tend(settings)
+                time.sleep(TEND_S)
     except KeyboardInterrupt:
         print("stopped", flush=True)
     return 0

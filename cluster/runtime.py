@@ -23,6 +23,8 @@ import psutil
 
 from cluster.settings import Settings, shared_settings
 
+logger = logging.getLogger(__name__)
+
 APP_NAME = "quantum-db"
 RUNTIME_FILE = "cluster.json"
 START_TIMEOUT_S = 120.0
@@ -69,6 +71,23 @@ def running(settings: Settings) -> Iterator[Running]:
         shutil.rmtree(scratch, ignore_errors=True)
         signal.signal(signal.SIGINT, signal.default_int_handler)
         signal.signal(signal.SIGTERM, previous)
+
+
+def tend(settings: Settings) -> None:
+    """Start Ray's control process again if it has ended and its state is in Redis; call it every second or so.
+
+    Without it the cluster works on for a minute, in which nothing is restarted, and then ends.
+    """
+    from ray._private import ray_constants, worker
+
+    node = worker._global_node
+    if settings.ray.redis_url is None or node is None:
+        return
+    found = node.all_processes.get(ray_constants.PROCESS_TYPE_GCS_SERVER, [])
+    if found and found[0].process.poll() is not None:
+        logger.warning("Ray's control process has ended with %s and is started again", found[0].process.returncode)
+        node.kill_gcs_server(check_alive=False)
+        node.start_gcs_server()
 
 
 def use_local_ray() -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.circuit_cache import CircuitCache
 from actors.entanglement_registry import EntanglementRegistry
@@ -66,18 +67,24 @@ def close(settings: Settings) -> None:
 def _start_actors(settings: Settings) -> list[Any]:
     data = settings.data_dir.resolve()
     data.mkdir(parents=True, exist_ok=True)
+    # Whose files are in the data folder comes back on this node or not at all: elsewhere it would find nothing.
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    at_home = {**_LIFE, "scheduling_strategy": here}
+    pools = at_home if settings.jobs.journal_url is None else _LIFE
+    states_at = at_home if settings.states.journal_url is None else _LIFE
+    groups_at = at_home if settings.groups.journal_url is None else _LIFE
     actors = [
         ray.remote(CircuitCache).options(name="circuits", **_LIFE).remote(settings.circuits.capacity),
-        ray.remote(JobPool).options(name=POOL_NAME, max_concurrency=10_000, **_LIFE).remote(_pool_settings(settings)),
+        ray.remote(JobPool).options(name=POOL_NAME, max_concurrency=10_000, **pools).remote(_pool_settings(settings)),
         ray.remote(MetricsHub).options(name="metrics", **_LIFE).remote(),
     ]
     for shard, place in enumerate(group_shards(settings)):
-        registry = ray.remote(EntanglementRegistry).options(name=f"groups-{shard}", **_LIFE)
+        registry = ray.remote(EntanglementRegistry).options(name=f"groups-{shard}", **groups_at)
         actors.append(registry.remote(shard, place))
     for shard, kept in enumerate(state_shards(settings)):
-        manager = ray.remote(StateManager).options(name=f"states-{shard}", **_LIFE)
+        manager = ray.remote(StateManager).options(name=f"states-{shard}", **states_at)
         actors.append(manager.remote(shard, kept))
-    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **_LIFE)
+    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **at_home)
     actors.append(store.remote(_store_settings(settings)))
     return actors
 

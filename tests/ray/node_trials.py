@@ -25,7 +25,11 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from actors.job_pool import PoolSettings
 from actors.pool_client import QuantumPool
+from actors.shell import named
+from cluster import wiring
+from cluster.settings import Settings, StateSettings
 from quantum_db.jobs.backends import BackendSpec
+from quantum_db.model import EntanglementGroup
 from tests.api.emulator_server import TOKEN, Emulator, emulator_process
 from tests.redis_server import DURABLE, RedisServer, running_redis
 
@@ -34,11 +38,12 @@ JOB_S: Final = 4.0
 """How long a job is at the provider: long enough for a node to be lost meanwhile."""
 DEADLINE_S: Final = 120.0
 WAIT_S: Final = 60.0
+KILLS: Final = 3
 HEALTH: Final = {
     "health_check_initial_delay_ms": 0,
     "health_check_period_ms": 500,
     "health_check_timeout_ms": 1000,
-    "health_check_failure_threshold": 2,
+    "health_check_failure_threshold": 4,  # with 2, nodes of a busy machine are taken for dead
 }
 BELL: Final = 'OPENQASM 3; include "stdgates.inc"; qubit[2] q; h q[0]; cx q[0], q[1];'
 Json = dict[str, Any]
@@ -61,20 +66,16 @@ class Nodes:
     cluster: Cluster
     pool: QuantumPool
     emulator: Emulator
-    logs: Path
+    folder: Path
+
+    @property
+    def logs(self) -> Path:
+        """Where Ray's processes write."""
+        return self.folder / "ray" / "session_latest" / "logs"
 
     def coordinator(self) -> psutil.Process:
         """Return the process of the job pool's coordinator; the youngest, if an older one is still there."""
-
-        def found() -> list[psutil.Process]:
-            mine = []
-            for process in psutil.process_iter(["name", "cmdline", "create_time", "status"]):
-                with suppress(psutil.Error):
-                    if process.info["status"] != psutil.STATUS_ZOMBIE and "ray::JobPool" in " ".join(process.cmdline()):
-                        mine.append(process)
-            return sorted(mine, key=lambda process: process.info["create_time"])
-
-        return until(found, "a coordinator")[-1]
+        return until(lambda: processes_of("JobPool"), "a coordinator")[-1]
 
     def node_of(self, process: psutil.Process) -> Any:
         """Return the node that a worker process is on."""
@@ -84,10 +85,7 @@ class Nodes:
         raise AssertionError(f"{process} is on no node")
 
     def ready(self) -> bool:
-        try:
-            return bool(ray.get(self.pool._actor.ready.remote(), timeout=WAIT_S))
-        except (RayActorError, GetTimeoutError):
-            return False
+        return answers(self.pool._actor)
 
     def away_from_head(self) -> psutil.Process:
         """Have the coordinator on a node that can be lost; Ray places it where it likes, anew at each restart."""
@@ -113,6 +111,24 @@ class Nodes:
         times = self.emulator.ledger()["times_accepted"]
         entries = len(self.emulator.ledger()["entries"])
         return {"counts": dict(sorted(counts.items())), "accepted": sorted(times.values()), "entries": entries}
+
+
+def answers(actor: Any) -> bool:
+    """Say whether an actor is ready."""
+    try:
+        return bool(ray.get(actor.ready.remote(), timeout=WAIT_S))
+    except (RayActorError, GetTimeoutError):
+        return False
+
+
+def processes_of(actor: str) -> list[psutil.Process]:
+    """Return the living processes of a class of actors, the oldest first."""
+    found = []
+    for process in psutil.process_iter(["create_time", "status"]):
+        with suppress(psutil.Error):
+            if process.info["status"] != psutil.STATUS_ZOMBIE and f"ray::{actor}" in " ".join(process.cmdline()):
+                found.append(process)
+    return sorted(found, key=lambda process: process.info["create_time"])
 
 
 def raylet_of(node: Any) -> psutil.Process:
@@ -172,7 +188,29 @@ def lose_the_control_process(nodes: Nodes) -> Json:
     return {**told, "after": nodes.told(nodes.submit(505)), "ready_s": ready_s}
 
 
-TRIALS: Final = (lose_a_node, wake_an_orphan, lose_the_control_process)
+def kill_who_has_files(nodes: Nodes) -> Json:
+    """Actors whose files are on the head's disk are killed, and are there again on the same node with the same data."""
+    nodes.pool.stop()
+    settings = Settings(data_dir=nodes.folder / "data", states=StateSettings(shards=1))
+    actors = wiring._start_actors(settings)
+    ray.get([actor.ready.remote() for actor in actors], timeout=WAIT_S)
+    group = EntanglementGroup("kept", ("a", "b"), 0.5)
+    ray.get(named("entanglement").create.remote(group), timeout=WAIT_S)
+    places, began_s = [], time.monotonic()
+    for _ in range(KILLS):
+        for name in ("EntanglementRegistry", "StoreShard", "StateManager", "JobPool"):
+            (process,) = processes_of(name)
+            process.kill()
+        for name in ("entanglement", "store", "states-0", "jobs"):
+            until(lambda name=name: answers(named(name)), f"{name} is ready again")
+        places += [nodes.node_of(one) is nodes.cluster.head_node for one in processes_of("EntanglementRegistry")]
+        places += [nodes.node_of(one) is nodes.cluster.head_node for one in processes_of("StoreShard")]
+    ready_s = (time.monotonic() - began_s) / KILLS
+    kept = ray.get(named("entanglement").get.remote("kept"), timeout=WAIT_S)
+    return {"at_home": places, "members": list(kept.entity_ids), "ready_s": ready_s}
+
+
+TRIALS: Final = (lose_a_node, wake_an_orphan, lose_the_control_process, kill_who_has_files)
 
 
 @contextmanager
@@ -186,7 +224,7 @@ def three_nodes(redis: RedisServer, emulator: Emulator, folder: Path) -> Iterato
     far = BackendSpec("ionq", url=emulator.url, token_env=TOKEN_ENV, target="simulator", price_model="free")
     pool = QuantumPool.start(PoolSettings({"far": far}, redis.url, workers=2))
     try:
-        yield Nodes(cluster, pool, emulator, Path(ray._private.worker._global_node.get_logs_dir_path()))
+        yield Nodes(cluster, pool, emulator, folder)
     finally:
         ray.shutdown()
         cluster.shutdown()

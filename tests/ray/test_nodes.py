@@ -16,7 +16,7 @@ import pytest
 from tests.ray.conftest import ROOT
 
 NAMESPACES = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-TRIALS = ("lose_a_node", "wake_an_orphan", "lose_the_control_process")
+TRIALS = ("lose_a_node", "wake_an_orphan", "lose_the_control_process", "kill_who_has_files")
 TIMEOUT_S = 280.0
 
 
@@ -72,6 +72,13 @@ def test_without_its_control_process_the_cluster_works_on_and_restarts_actors_af
     check_paid_once(trial["begun_before"], 503)
     check_paid_once(trial["begun_while_dead"], 504)
     check_paid_once(trial["after"], 505)
+
+
+def test_actors_with_files_come_back_where_the_files_are(found: dict[str, Any]) -> None:
+    trial = found["kill_who_has_files"]
+    assert trial["members"] == ["a", "b"]
+    assert len(trial["at_home"]) == 6, "two actors, killed three times"
+    assert all(trial["at_home"])
 
 
 def test_the_check_sees_a_job_that_was_paid_for_twice() -> None:
