@@ -35,6 +35,7 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.quantum
 	$(PYTHON) -m benchmarks.states
 	$(PYTHON) -m benchmarks.latency
+	$(PYTHON) -m benchmarks.jobs
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal
 	$(PYTHON) -m benchmarks.durability --ray
