@@ -1,112 +1,105 @@
-"""Holds the entanglement groups; every write is in the journal before it is acknowledged."""
+"""Holds the entanglement groups of one shard; every write is in the journal before it is acknowledged."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Gauge
-from ray.actor import ActorHandle
 
-from actors.shell import ask, named
-from quantum_db.commits.group_commits import GroupCommits
-from quantum_db.groups import GroupTable
-from quantum_db.journals.sqlite import SqliteJournal
+from actors.kept_shard import KeptShard
+from quantum_db.change_feed import Changes, Cursor
+from quantum_db.clock import SystemClock
+from quantum_db.group_store import GroupRegistry, GroupShard
+from quantum_db.groups import GroupPage, GroupUpdate
+from quantum_db.journals.layout import ShardPlace
 from quantum_db.model import EntanglementGroup
-from quantum_db.ports import Journal
 from quantum_db.telemetry import Snapshot, snapshot
-
-STREAM = "groups"
 
 
 class EntanglementRegistry:
-    """A ``GroupTable`` with a journal."""
+    """A ``GroupRegistry`` in a process of its own."""
 
-    def __init__(self, journal_path: str) -> None:
-        self._journal: Journal = SqliteJournal(Path(journal_path))
-        self._table = GroupTable()
-        self._table.restore(record for _, record in self._journal.read(STREAM))
-        self._commits = GroupCommits(self._journal, self._checked, self._created)
+    def __init__(self, shard: int, place: ShardPlace) -> None:
+        self._name = f"groups-{shard}"
+        self._shard = KeptShard(self._name, place, GroupShard)
+        self._groups: GroupRegistry | None = None
         self._registry = CollectorRegistry()
-        self._groups = Gauge("entanglement_groups", "Groups held", registry=self._registry)
+        self._gauge = Gauge("entanglement_groups", "Groups held", registry=self._registry)
 
     async def ready(self) -> bool:
-        """Return True once the journal has been read."""
+        """Return True once the journal has been read and checked. Raises CorruptData and InvalidSettings."""
+        await self._shard.ready()
         return True
 
     async def create(self, group: EntanglementGroup) -> EntanglementGroup:
         """See ``Groups.create``."""
-        await self._commits.wait_for_group(group.group_id)
-        return self._created(group)
+        return await (await self._opened()).create(group)
 
     async def get(self, group_id: str) -> EntanglementGroup:
         """See ``Groups.get``."""
-        await self._commits.wait_for_group(group_id)
-        return self._table.get(group_id)
+        groups = await self._opened()
+        await groups.commits.wait_for_group(group_id)
+        return groups.table.get(group_id)
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
-        """See ``Groups.of_member``."""
-        await self._commits.wait_for_member(entity_id)
-        return self._table.of_member(entity_id)
+        """Return the groups of this shard that an entity is in."""
+        groups = await self._opened()
+        await groups.commits.wait_for_member(entity_id)
+        return groups.table.of_member(entity_id)
 
-    async def commit_call(self, method: str, *arguments: Any) -> Any:
-        """Call a method of the port ``CommitGroups``."""
-        return await getattr(self._commits, method)(*arguments)
+    async def update(self, group_id: str, update: GroupUpdate, version: int) -> EntanglementGroup | None:
+        """See ``Groups.update``."""
+        return await (await self._opened()).update(group_id, update, version)
 
-    def _checked(self, group: EntanglementGroup) -> EntanglementGroup:
-        """Return the group with the version that it would have. Raises Conflict."""
-        change = self._table.plan_create(group)
-        return self._table.get(group.group_id) if change is None or change.after is None else change.after
+    async def delete(self, group_id: str, version: int | None) -> int:
+        """See ``Groups.delete``."""
+        return await (await self._opened()).delete(group_id, version)
 
-    def _created(self, group: EntanglementGroup) -> EntanglementGroup:
-        change = self._table.plan_create(group)
-        if change is not None:
-            self._journal.append(STREAM, [change.record()])
-            self._table.apply(change)
-        return self._table.get(group.group_id)
+    async def page(self, member: str | None, after: str, limit: int) -> GroupPage:
+        """Return the first groups of this shard; see ``Groups.page``."""
+        table = (await self._opened()).table
+        return table.page(after, limit) if member is None else table.page_of_member(member, after, limit)
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        """Let an entity leave its groups of this shard. Idempotent."""
+        await (await self._opened()).entity_deleted(entity_id)
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        """See ``Groups.entities_written``."""
+        (await self._opened()).entities_written(entity_ids)
+
+    async def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
+        """See ``CommitGroups.prepare``; the groups of this shard, which may be none."""
+        return await (await self._opened()).prepare(commit, groups)
+
+    async def finish(self, commit: int) -> None:
+        """See ``CommitGroups.finish``."""
+        await (await self._opened()).finish(commit)
+
+    async def forget(self, commit: int) -> None:
+        """See ``CommitGroups.forget``."""
+        await (await self._opened()).forget(commit)
+
+    async def sweep(self, first: int) -> tuple[int, ...]:
+        """See ``CommitGroups.sweep``."""
+        return await (await self._opened()).sweep(first)
+
+    async def changes(self, after: Cursor | None, timeout_s: float) -> Changes:
+        """See ``ChangeFeed.after``."""
+        return await (await self._opened()).feed.after(after, timeout_s)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
-        self._groups.set(len(self._table))
-        return snapshot(self._registry, "entanglement")
+        if self._groups is not None:
+            self._gauge.set(len(self._groups.table))
+        return snapshot(self._registry, self._name)
 
+    async def close(self) -> None:
+        """Release the journal."""
+        await self._shard.close()
 
-class RemoteGroups:
-    """Implements ``Groups`` by calls to the registry."""
-
-    def __init__(self, actor: ActorHandle[Any]) -> None:
-        self._actor = actor
-
-    async def create(self, group: EntanglementGroup) -> EntanglementGroup:
-        return cast(EntanglementGroup, await ask(self._actor.create.remote(group)))
-
-    async def get(self, group_id: str) -> EntanglementGroup:
-        return cast(EntanglementGroup, await ask(self._actor.get.remote(group_id)))
-
-    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
-        return cast(list[EntanglementGroup], await ask(self._actor.of_member.remote(entity_id)))
-
-
-class RemoteCommitGroups:
-    """Implements ``CommitGroups`` by calls to the registry, which is looked up when it is first needed."""
-
-    def __init__(self) -> None:
-        self._actor: ActorHandle[Any] | None = None
-
-    async def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
-        return cast(tuple[EntanglementGroup, ...], await self._call("prepare", commit, list(groups)))
-
-    async def finish(self, commit: int) -> None:
-        await self._call("finish", commit)
-
-    async def forget(self, commit: int) -> None:
-        await self._call("forget", commit)
-
-    async def sweep(self, first: int) -> tuple[int, ...]:
-        return cast(tuple[int, ...], await self._call("sweep", first))
-
-    async def _call(self, method: str, *arguments: Any) -> Any:
-        if self._actor is None:
-            self._actor = named("entanglement")
-        return await ask(self._actor.commit_call.remote(method, *arguments))
+    async def _opened(self) -> GroupRegistry:
+        keeper = await self._shard.opened()
+        if self._groups is None:
+            self._groups = GroupRegistry(keeper, SystemClock())
+        return self._groups

@@ -1,131 +1,162 @@
-"""Keeps the lifecycle of states, split by entity over several actors, and the replicas' side of it."""
+"""Keeps the lifecycle of states, and sessions, split over several actors."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any, cast
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge
-from ray.actor import ActorHandle
+import numpy as np
+from numpy.typing import NDArray
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from actors.shell import ask
+from actors.kept_shard import KeptShard
 from quantum_db.clock import SystemClock
-from quantum_db.errors import NotFound, Unavailable
-from quantum_db.journals.sqlite import SqliteJournal
-from quantum_db.lifecycle import StateEvent
-from quantum_db.ports import Journal
-from quantum_db.sharding import shard_of
-from quantum_db.states.columns import Transitions
+from quantum_db.errors import NotFound, QuantumDBError
+from quantum_db.journals.layout import ShardPlace
+from quantum_db.model import Candidates, EntanglementGroup
+from quantum_db.sessions import Observation, SessionKey, SessionLimits
+from quantum_db.state_store import StateShard, ended_record, events_record, observed_record
+from quantum_db.states.columns import Outcome, Transitions
 from quantum_db.states.events import EventBatch
-from quantum_db.states.history import History, Instances
-from quantum_db.states.records import record_of
-from quantum_db.states.table import StateTable
+from quantum_db.states.history import Instances, Retention
 from quantum_db.telemetry import Snapshot, snapshot
 
 logger = logging.getLogger(__name__)
 
-ARCHIVE = "archived-instances"
-ADVANCE_LIMIT = 5_000
-"""States that may decohere after a batch: more than a batch prepares on average, and a few ms of work."""
-FLUSH_INTERVAL_S = 0.05
-MAX_BUFFERED = 100_000
+TICK_S = 0.1
+ADVANCE_LIMIT = 1_000
+"""States that may decohere in one step, about a millisecond of work; other calls come between the steps."""
+
+
+@dataclass(frozen=True, slots=True)
+class ShardSettings:
+    """How a shard is made up.
+
+    Attributes:
+        place: its journal.
+        capacity: hot states.
+        retention: of archived instances.
+        sessions: the bounds of sessions.
+    """
+
+    place: ShardPlace
+    capacity: int
+    retention: Retention = field(default_factory=Retention)
+    sessions: SessionLimits = field(default_factory=SessionLimits)
+
+    def fresh(self) -> StateShard:
+        """Return the empty shard."""
+        return StateShard(self.capacity, self.retention, self.sessions)
 
 
 class StateManager:
-    """One shard of the states. Archived instances go to its journal; the hot ones are in memory."""
+    """A ``StateShard`` with its journal: what it acknowledged is there after a crash."""
 
-    def __init__(self, shard: int, journal_path: str, capacity: int) -> None:
-        self._shard = shard
+    def __init__(self, shard: int, settings: ShardSettings) -> None:
+        self._name = f"states-{shard}"
         self._clock = SystemClock()
-        self._journal: Journal = SqliteJournal(Path(journal_path))
-        self._table, self._history = StateTable(capacity), History()
-        self._table.restore(record for _, record in self._journal.read(ARCHIVE))
-        self._history.restore((record for _, record in self._journal.read(ARCHIVE)), self._clock.now_s())
+        self._shard = KeptShard(self._name, settings.place, settings.fresh)
         self._registry = CollectorRegistry()
         self._steps = Counter("state_transitions", "Transitions made", ["to"], registry=self._registry)
         self._refused = Counter("state_events_refused", "Events that no lifecycle allows", registry=self._registry)
         self._states = Gauge("states", "Hot states by phase", ["phase"], registry=self._registry)
+        self._sessions = Gauge("sessions", "Sessions held", registry=self._registry)
+        self._advance_s = Histogram("state_advance_seconds", "Time of a step of expiry", registry=self._registry)
+        self._timer = asyncio.get_running_loop().create_task(self._tick())
 
     async def ready(self) -> bool:
-        """Return True once the journal has been read."""
+        """Return True once the journal has been read and checked. Raises CorruptData and InvalidSettings."""
+        await self._shard.ready()
         return True
 
     async def apply(self, events: EventBatch) -> None:
-        """Apply a batch of events. An event that the lifecycle refuses is counted and logged, not raised."""
-        outcome = self._table.apply(events)
+        """Apply a batch of events, durable when this returns.
+
+        An event that the lifecycle refuses is counted and logged, not raised. Raises InvalidRequest for a malformed
+        batch.
+        """
+        events.check()
+        keeper = await self._shard.opened()
+        (outcome,) = await keeper.write([events_record(events, self._clock.now_s())])
+        assert isinstance(outcome, Outcome)
         for refusal in outcome.refused:
             self._refused.inc()
             logger.warning("%s", refusal.reason)
-        archived = outcome.transitions.archived()
-        if archived:
-            self._journal.append(ARCHIVE, [record_of(state) for state in archived])
-            self._history.add(archived, self._clock.now_s())
         self._count(outcome.transitions)
-        self._advance()
 
     async def instances(self, entity_id: str) -> Instances:
         """Return the state of an entity and the archived instances before it. Raises NotFound."""
-        now_s = self._clock.now_s()
-        found = self._history.of(entity_id, self._table.get(entity_id, now_s), now_s)
+        keeper = await self._shard.opened()
+        found = keeper.kept.instances(entity_id, self._clock.now_s())
         if found is None:
             raise NotFound(f"there is no state of {entity_id!r}")
         return found
 
+    async def weights(self, key: SessionKey, candidates: Candidates) -> NDArray[np.float64]:
+        """See ``Sessions.weights``."""
+        keeper = await self._shard.opened()
+        async with keeper.alone:
+            return keeper.kept.sessions.adjusted_weights(key, candidates, self._clock.now_s())
+
+    async def observe(
+        self,
+        key: SessionKey,
+        seen: Observation,
+        groups: Sequence[EntanglementGroup],
+        contexts: Mapping[str, Sequence[str]],
+    ) -> None:
+        """See ``Sessions.observe``."""
+        keeper = await self._shard.opened()
+        names = {one: list(held) for one, held in contexts.items()}
+        await keeper.write([observed_record(key, seen, list(groups), names, self._clock.now_s())])
+
+    async def session(self, key: SessionKey) -> Mapping[str, Any]:
+        """See ``Sessions.get``."""
+        found = (await self._shard.opened()).kept.sessions.get(key, self._clock.now_s())
+        if found is None:
+            raise NotFound(f"there is no session {key.session_id!r}")
+        return found
+
+    async def end_session(self, key: SessionKey) -> None:
+        """See ``Sessions.end``."""
+        await (await self._shard.opened()).write([ended_record(key)])
+
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
-        self._advance()
-        for phase, count in self._table.counts().items():
-            self._states.labels(phase.value).set(count)
-        return snapshot(self._registry, f"states-{self._shard}")
+        if self._shard.keeper is not None:
+            kept = self._shard.keeper.kept
+            self._sessions.set(len(kept.sessions))
+            for phase, count in kept.table.counts().items():
+                self._states.labels(phase.value).set(count)
+        return snapshot(self._registry, self._name)
 
-    def _advance(self) -> None:
-        self._count(self._table.advance(self._clock.now_s(), ADVANCE_LIMIT))
+    async def close(self) -> None:
+        """Release the journal."""
+        self._timer.cancel()
+        await self._shard.close()
+
+    async def _tick(self) -> None:
+        """Let states decohere and sessions end, in bounded steps, also when nobody asks. Time decides: no record."""
+        try:
+            keeper = await self._shard.ready()
+        except QuantumDBError:
+            return  # ``ready`` tells it
+        while True:
+            await asyncio.sleep(TICK_S)
+            due = True
+            while due:
+                async with keeper.alone:
+                    start, now_s = time.perf_counter(), self._clock.now_s()
+                    self._count(keeper.kept.table.advance(now_s, ADVANCE_LIMIT))
+                    ended = keeper.kept.sessions.advance(now_s, ADVANCE_LIMIT)
+                    self._advance_s.observe(time.perf_counter() - start)
+                    due = ended == ADVANCE_LIMIT or keeper.kept.table.due(now_s)
+                await asyncio.sleep(0)
 
     def _count(self, transitions: Transitions) -> None:
         for phase, count in transitions.counts().items():
             self._steps.labels(phase.value).inc(count)
-
-
-class ShardedStateLog:
-    """Implements ``StateLog``: buffers events and sends them in the background, one batch a shard and interval."""
-
-    def __init__(self, shards: Sequence[ActorHandle[Any]], registry: CollectorRegistry) -> None:
-        self._shards = tuple(shards)
-        self._buffer: deque[StateEvent] = deque()
-        self._lost = Counter("state_events_lost", "Events dropped: full buffer or dead shard", registry=registry)
-        self._task: asyncio.Task[None] | None = None
-
-    def record(self, events: Sequence[StateEvent]) -> None:
-        """See ``StateLog.record``. Beyond a full buffer the oldest events are dropped and counted."""
-        self._buffer.extend(events)
-        while len(self._buffer) > MAX_BUFFERED:
-            self._buffer.popleft()
-            self._lost.inc()
-        if self._task is None or self._task.done():
-            self._task = asyncio.get_running_loop().create_task(self._flush_soon())
-
-    async def instances(self, entity_id: str) -> Instances:
-        """Return the instances of an entity's state as its shard knows them. Raises NotFound."""
-        shard = self._shards[shard_of(entity_id, len(self._shards))]
-        return cast(Instances, await ask(shard.instances.remote(entity_id)))
-
-    async def _flush_soon(self) -> None:
-        while self._buffer:
-            await asyncio.sleep(FLUSH_INTERVAL_S)
-            await self._flush()
-
-    async def _flush(self) -> None:
-        batches: dict[int, list[StateEvent]] = {}
-        while self._buffer:
-            event = self._buffer.popleft()
-            batches.setdefault(shard_of(event.entity_id, len(self._shards)), []).append(event)
-        for shard, events in batches.items():
-            try:
-                await ask(self._shards[shard].apply.remote(EventBatch.of(events)))
-            except Unavailable as error:
-                self._lost.inc(len(events))
-                logger.warning("%d state events were lost: %s", len(events), error.detail)

@@ -14,17 +14,17 @@ import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ray.actor import ActorHandle
 
-from actors.entanglement_registry import RemoteCommitGroups
+from actors.group_client import RemoteCommitGroups
 from actors.shell import CALL_TIMEOUT_S, ask, named
-from actors.state_manager import ShardedStateLog
+from actors.state_client import ShardedStateLog
 from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.operations import Request
 from quantum_db.errors import Fenced, InvalidRequest, Unavailable
 from quantum_db.journals.open import open_journal
-from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, Entity, Search
 from quantum_db.ports import VectorStore
+from quantum_db.states.events import EventBatch
 from quantum_db.stores.qdrant import connect
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.telemetry import Snapshot, snapshot
@@ -56,12 +56,13 @@ class StoreSettings:
     Attributes:
         place: the folder of an embedded store, or a server that the replicas search by themselves.
         journal_url: where transactions are written down; see ``quantum_db.journals.open``.
-        state_shards: how many actors keep the states.
+        state_shards, group_shards: how many actors keep the states, and the groups.
     """
 
     place: str | QdrantServer
     journal_url: str
     state_shards: int
+    group_shards: int
 
 
 class StoreShard:
@@ -76,7 +77,7 @@ class StoreShard:
         self._open = Gauge("commits_open", "Transactions written down, not yet applied", registry=self._registry)
         self._coordinator = Coordinator(
             store=self._store,
-            groups=RemoteCommitGroups(),
+            groups=RemoteCommitGroups(settings.group_shards),
             states=_LateStateLog(settings.state_shards, self._registry),
             open_journal=lambda: open_journal(settings.journal_url),
             clock=SystemClock(),
@@ -136,7 +137,7 @@ class _LateStateLog:
         self._lost = Counter("commit_state_events_lost", "Events dropped: no shard to tell", registry=registry)
         self._log: ShardedStateLog | None = None
 
-    def record(self, events: Sequence[StateEvent]) -> None:
+    def record(self, events: EventBatch) -> None:
         try:
             if self._log is None:
                 self._log = ShardedStateLog([named(name) for name in self._names], self._registry)

@@ -167,7 +167,7 @@ def _stop(settings: Settings) -> None:
         return
     try:
         serve.delete(APP_NAME)  # lets running requests end
-        close()
+        close(settings)
     finally:
         ray.shutdown()
         _forget_redis(settings.ray.redis_url)

@@ -138,10 +138,38 @@ class JobSettings(_Section):
 
 
 class StateSettings(_Section):
-    """The state manager: how many actors, and how many hot states each keeps."""
+    """The state managers.
+
+    Attributes:
+        shards: how many there are; may change between starts.
+        capacity: hot states that each keeps.
+        journal_url: where all of them write; None for files of their own in the data folder.
+        history_per_entity: archived instances of an entity that are kept; all together ``history_instances`` in a
+            shard, and none longer than ``history_days``.
+    """
 
     shards: Annotated[int, Field(ge=1, le=1000)] = 1
     capacity: Annotated[int, Field(ge=1)] = 100_000
+    journal_url: str | None = None
+    history_per_entity: Annotated[int, Field(ge=1, le=1000)] = 8
+    history_instances: Annotated[int, Field(ge=1)] = 100_000
+    history_days: Annotated[float, Field(gt=0.0)] = 7.0
+
+
+class SessionSettings(_Section):
+    """The bounds of sessions in each state manager; see ``quantum_db.sessions.SessionLimits``."""
+
+    sessions: Annotated[int, Field(ge=1)] = 10_000
+    moves: Annotated[int, Field(ge=1)] = 250_000
+    moves_per_session: Annotated[int, Field(ge=1)] = 5_000
+    idle_s: Annotated[float, Field(gt=0.0)] = 1_800.0
+
+
+class GroupSettings(_Section):
+    """The entanglement registry: how many actors (may change between starts), and where all of them write."""
+
+    shards: Annotated[int, Field(ge=1, le=1000)] = 1
+    journal_url: str | None = None
 
 
 class CircuitSettings(_Section):
@@ -167,6 +195,8 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     jobs: JobSettings = JobSettings()
     states: StateSettings = StateSettings()
+    sessions: SessionSettings = SessionSettings()
+    groups: GroupSettings = GroupSettings()
     circuits: CircuitSettings = CircuitSettings()
 
     @classmethod

@@ -17,6 +17,7 @@ from actors.shell import NAMESPACE, named
 from actors.state_manager import StateManager
 from actors.store_shard import QdrantServer, StoreSettings, StoreShard
 from cluster.settings import Settings
+from cluster.shards import group_shards, state_shards
 from quantum_db.errors import Unavailable
 from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.ledger import DAY_S, Retention
@@ -50,9 +51,12 @@ def deploy(settings: Settings, app_name: str, timeout_s: float) -> None:
     serve.run(ingress.bind(_ingress_config(settings)), name=app_name, route_prefix="/")
 
 
-def close() -> None:
+def close(settings: Settings) -> None:
     """Flush what is kept on disk, before the actors end."""
-    for name in ("store", POOL_NAME):
+    names = ["store", POOL_NAME]
+    names += [f"states-{shard}" for shard in range(settings.states.shards)]
+    names += [f"groups-{shard}" for shard in range(settings.groups.shards)]
+    for name in names:
         try:
             ray.get(named(name).close.remote(), timeout=CLOSE_TIMEOUT_S)
         except Unavailable:
@@ -63,17 +67,18 @@ def _start_actors(settings: Settings) -> list[Any]:
     data = settings.data_dir.resolve()
     data.mkdir(parents=True, exist_ok=True)
     actors = [
-        ray.remote(EntanglementRegistry).options(name="entanglement", **_LIFE).remote(str(data / "groups.sqlite")),
         ray.remote(CircuitCache).options(name="circuits", **_LIFE).remote(settings.circuits.capacity),
         ray.remote(JobPool).options(name=POOL_NAME, max_concurrency=10_000, **_LIFE).remote(_pool_settings(settings)),
         ray.remote(MetricsHub).options(name="metrics", **_LIFE).remote(),
     ]
-    for shard in range(settings.states.shards):
-        journal = str(data / f"states-{shard}.sqlite")
+    for shard, place in enumerate(group_shards(settings)):
+        registry = ray.remote(EntanglementRegistry).options(name=f"groups-{shard}", **_LIFE)
+        actors.append(registry.remote(shard, place))
+    for shard, kept in enumerate(state_shards(settings)):
         manager = ray.remote(StateManager).options(name=f"states-{shard}", **_LIFE)
-        actors.append(manager.remote(shard, journal, settings.states.capacity))
-    shard = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **_LIFE)
-    actors.append(shard.remote(_store_settings(settings)))
+        actors.append(manager.remote(shard, kept))
+    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **_LIFE)
+    actors.append(store.remote(_store_settings(settings)))
     return actors
 
 
@@ -84,6 +89,7 @@ def _store_settings(settings: Settings) -> StoreSettings:
         place=str(data / "store") if embedded else QdrantServer(store.url or "", store.collection, store.api_key_env),
         journal_url=f"sqlite:///{data / 'commits.sqlite'}",
         state_shards=settings.states.shards,
+        group_shards=settings.groups.shards,
     )
 
 
@@ -112,6 +118,7 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         policy=Policy(settings.jobs.default_backend, settings.jobs.on_backend_failure, settings.jobs.fallback_backend),
         max_body_bytes=settings.http.max_body_bytes,
         state_shards=settings.states.shards,
+        group_shards=settings.groups.shards,
         circuit_capacity=settings.circuits.capacity,
         qdrant_url=settings.store.url if settings.store.kind == "qdrant" else None,
         qdrant_collection=settings.store.collection,

@@ -21,14 +21,24 @@ from quantum_db.commits.bodies import (
 )
 from quantum_db.commits.operations import Transaction, Update
 from quantum_db.database import Database
-from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody
+from quantum_db.group_bodies import GroupBody, GroupPageBody, GroupUpdateBody, MeasureBody
+from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody, order_of
 from quantum_db.jobs.desk import JobDesk, JobPage
-from quantum_db.jobs.orders import JobOrder, order_of
+from quantum_db.jobs.orders import JobOrder
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import DEFAULT_TENANT, Answer
-from quantum_db.ports import JobPool
-from quantum_db.requests import Body, EntityBody, GroupBody, MeasureBody, QueryBody, VectorPageBody, parse
-from quantum_db.views import answer_view, batch_view, entity_view, group_view, item_view, measurement_view
+from quantum_db.ports import JobPool, Sessions
+from quantum_db.requests import Body, EntityBody, QueryBody, VectorPageBody, parse
+from quantum_db.sessions import SessionKey
+from quantum_db.views import (
+    answer_view,
+    batch_view,
+    entity_view,
+    group_view,
+    item_view,
+    measurement_view,
+    session_view,
+)
 
 Json = dict[str, Any]
 
@@ -42,6 +52,7 @@ class Api:
         measurement: GroupMeasurement,
         batches: BatchRunner,
         jobs: JobCalls,
+        sessions: Sessions,
         note_answer: Callable[[Answer], None],
     ) -> None:
         """Join the parts.
@@ -51,12 +62,14 @@ class Api:
             measurement: of groups.
             batches: of circuit operations.
             jobs: the calls about jobs, costs and backends.
+            sessions: to look at and end.
             note_answer: is shown each answer, for metrics.
         """
         self.jobs = jobs
         self._database = database
         self._measurement = measurement
         self._batches = batches
+        self._sessions = sessions
         self._note_answer = note_answer
 
     async def insert(self, raw: object) -> Json:
@@ -136,6 +149,25 @@ class Api:
         """Return an entanglement group."""
         return group_view(await self._database.group(group_id))
 
+    async def update_group(self, group_id: str, raw: object) -> Json:
+        """Change a group (``GroupUpdateBody``) that is at the expected version."""
+        body = parse(GroupUpdateBody, raw)
+        group = await self._database.update_group(group_id, body.to_update(), body.expected_version)
+        if group is None:
+            return {"group_id": group_id, "deleted": True, "version": body.expected_version + 1}
+        return group_view(group)
+
+    async def delete_group(self, group_id: str, expected_version: int | None = None) -> Json:
+        """Delete a group, at the expected version if one is given."""
+        version = await self._database.delete_group(group_id, expected_version)
+        return {"group_id": group_id, "deleted": True, "version": version}
+
+    async def list_groups(self, raw: object) -> Json:
+        """Return groups by id (``GroupPageBody``); ``next`` is the cursor of the next page."""
+        body = parse(GroupPageBody, raw)
+        page = await self._database.groups(body.member, body.cursor, body.limit)
+        return {"groups": [group_view(group) for group in page.groups], "next": page.after}
+
     async def measure_group(self, group_id: str, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
         """Run the circuit of an entanglement group (``MeasureBody``) and return its correlations."""
         body = parse(MeasureBody, raw)
@@ -144,6 +176,15 @@ class Api:
             group_id, shots=body.shots, timeout_s=timeout_s, tenant=tenant, backend=body.backend, chsh=body.chsh
         )
         return measurement_view(found)
+
+    async def session(self, session_id: str, tenant: str = DEFAULT_TENANT) -> Json:
+        """Return what a tenant's session has measured and moved."""
+        return session_view(await self._sessions.get(SessionKey(tenant, session_id)))
+
+    async def end_session(self, session_id: str, tenant: str = DEFAULT_TENANT) -> Json:
+        """End a tenant's session. Idempotent."""
+        await self._sessions.end(SessionKey(tenant, session_id))
+        return {"session_id": session_id, "ended": True}
 
     async def execute_batch(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
         """Encode, entangle and measure (``RunBatchBody``) in as few circuits and jobs as the qubits allow."""
@@ -218,6 +259,7 @@ BODIES: Mapping[str, type[Body]] = {
     "query_under": TransactionQueryBody,
     "query": QueryBody,
     "create_group": GroupBody,
+    "update_group": GroupUpdateBody,
     "measure_group": MeasureBody,
     "execute_batch": RunBatchBody,
     "submit_job": JobBody,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 from uuid import uuid4
@@ -24,7 +24,8 @@ from quantum_db.errors import (
     NotFound,
     UnknownContext,
 )
-from quantum_db.lifecycle import Happening, StateEvent
+from quantum_db.groups import GroupPage, GroupUpdate
+from quantum_db.lifecycle import Happening
 from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Query, StageTimes
 from quantum_db.modes import MODES
 from quantum_db.near import near_name
@@ -33,12 +34,19 @@ from quantum_db.ports import (
     Groups,
     JobPool,
     ScrollableReader,
+    Sessions,
     StateLog,
     Templates,
     VectorReader,
 )
 from quantum_db.refinement import Policy, Refiner, exact_scores
+from quantum_db.session_rules import SessionRules
+from quantum_db.states.batches import happened, joined
 from quantum_db.stores.points import check_storable
+
+
+def _new_key() -> str:
+    return uuid4().hex
 
 
 class Database:
@@ -53,20 +61,21 @@ class Database:
         templates: Templates,
         states: StateLog,
         groups: Groups,
+        sessions: Sessions,
         clock: Clock,
         rng: np.random.Generator,
         policy: Policy | None = None,
-        new_key: Callable[[], str] = lambda: uuid4().hex,
     ) -> None:
         self._store = store
         self._writes = writes
         self._templates = templates
         self._states = states
         self._groups = groups
+        self._sessions = SessionRules(sessions, groups, store, _new_key)
         self._clock = clock
         policy = policy or Policy()
-        self._refiner = Refiner(jobs, templates, clock, policy, new_key)
-        self._diversifier = Diversifier(jobs, rng, policy.backend, new_key)
+        self._refiner = Refiner(jobs, templates, clock, policy, _new_key)
+        self._diversifier = Diversifier(jobs, rng, policy.backend, _new_key)
         self._dimension: int | None = None
 
     async def insert(self, entity: Entity) -> int:
@@ -102,8 +111,8 @@ class Database:
 
     async def _write(self, entities: Sequence[Entity]) -> int:
         answer = await self._writes.do(Upserts(tuple(entities)))
-        now_s = self._clock.now_s()
-        self._states.record([StateEvent(e.id, Happening.CREATED, now_s, e.coherence_time_ms) for e in entities])
+        ids, times_ms = [entity.id for entity in entities], [entity.coherence_time_ms for entity in entities]
+        self._states.record(happened(Happening.CREATED, ids, self._clock.now_s(), times_ms))
         return int(answer["commit"])
 
     async def fetch(self, entity_id: str) -> Entity:
@@ -118,11 +127,16 @@ class Database:
         return await self._store.scroll(after, limit)
 
     async def delete(self, entity_id: str) -> int:
-        """Delete an entity; return the number of the commit. Raises NotFound, also for the second time."""
+        """Delete an entity, which leaves its groups; return the number of the commit.
+
+        Raises:
+            NotFound: also for the second time.
+            Unavailable: it may still be in groups; the same call again makes it leave them.
+        """
         answer = await self._writes.do(Deletes((entity_id,)))
         if not answer["existed"][0]:
             raise NotFound(f"there is no entity {entity_id!r}")
-        self._states.record([StateEvent(entity_id, Happening.ARCHIVED, self._clock.now_s())])
+        self._states.record(happened(Happening.ARCHIVED, [entity_id], self._clock.now_s()))
         return int(answer["commit"])
 
     async def create_group(self, group: EntanglementGroup) -> EntanglementGroup:
@@ -132,12 +146,25 @@ class Database:
             InvalidRequest: a member is not stored.
             Conflict: the id stands for another group.
         """
-        members = await self._store.fetch(group.entity_ids)
-        missing = [(i, group.entity_ids[i]) for i, member in enumerate(members) if member is None]
-        if missing:
-            errors = [FieldError(f"entity_ids[{i}]", f"there is no entity {name!r}") for i, name in missing[:20]]
-            raise InvalidRequest(f"{errors[0].path}: {errors[0].message}", errors=errors)
-        return await self._groups.create(group)
+        await self._check_members("entity_ids", group.entity_ids)
+        created = await self._groups.create(group)
+        await self._leave_out_deleted(group.entity_ids)
+        return created
+
+    async def update_group(self, group_id: str, update: GroupUpdate, version: int) -> EntanglementGroup | None:
+        """Change a group; see ``Groups.update``. Raises InvalidRequest, too, when a new member is not stored."""
+        await self._check_members("add", update.add)
+        updated = await self._groups.update(group_id, update, version)
+        await self._leave_out_deleted(update.add)
+        return updated
+
+    async def delete_group(self, group_id: str, version: int | None) -> int:
+        """Delete a group; see ``Groups.delete``."""
+        return await self._groups.delete(group_id, version)
+
+    async def groups(self, member: str | None, after: str, limit: int) -> GroupPage:
+        """Return groups by id; see ``Groups.page``."""
+        return await self._groups.page(member, after, limit)
 
     async def group(self, group_id: str) -> EntanglementGroup:
         """Return an entanglement group. Raises NotFound."""
@@ -186,6 +213,7 @@ class Database:
         (candidates,) = await store.search([retrieval.search_for(query, mode)])
         if not candidates.entity_ids and query.contexts:
             await self._check_contexts(query, store)
+        candidates = await self._sessions.seen(query, candidates)
         filtered = self._clock.monotonic_s()
 
         candidates, classical = exact_scores(query, candidates)
@@ -201,6 +229,7 @@ class Database:
         if query.enable_tunneling:
             left = query.budget.less(report.cost_usd, report.shots)
             chosen, tunneling = await self._diversifier.choose(query, candidates, hits, scores or classical, left)
+        await self._sessions.note(query, chosen, ran=scores is not None)
         end = self._clock.monotonic_s()
         return Answer(
             hits=chosen,
@@ -217,11 +246,24 @@ class Database:
         )
 
     def _note_measured(self, candidates: Candidates) -> None:
-        now_s = self._clock.now_s()
-        entities = list(zip(candidates.entity_ids, candidates.coherence_time_ms, strict=True))
-        prepared = [StateEvent(entity_id, Happening.PREPARED, now_s, time_ms) for entity_id, time_ms in entities]
-        measured = [StateEvent(entity_id, Happening.MEASURED, now_s) for entity_id, _ in entities]
-        self._states.record([*prepared, *measured])
+        now_s, ids = self._clock.now_s(), candidates.entity_ids
+        prepared = happened(Happening.PREPARED, ids, now_s, candidates.coherence_time_ms)
+        self._states.record(joined([prepared, happened(Happening.MEASURED, ids, now_s)]))
+
+    async def _missing(self, entity_ids: Sequence[str]) -> list[int]:
+        members = await self._store.fetch(entity_ids) if entity_ids else []
+        return [place for place, member in enumerate(members) if member is None]
+
+    async def _check_members(self, path: str, entity_ids: Sequence[str]) -> None:
+        missing = await self._missing(entity_ids)
+        if missing:
+            errors = [FieldError(f"{path}[{i}]", f"there is no entity {entity_ids[i]!r}") for i in missing[:20]]
+            raise InvalidRequest(f"{errors[0].path}: {errors[0].message}", errors=errors)
+
+    async def _leave_out_deleted(self, entity_ids: Sequence[str]) -> None:
+        """Let those leave again who were deleted between the check and the write: their deletion did not see it."""
+        for place in await self._missing(entity_ids):
+            await self._groups.entity_deleted(entity_ids[place])
 
     async def _dimension_of_store(self) -> int | None:
         if self._dimension is None:

@@ -50,6 +50,21 @@ class GroupChange:
             return {"group_id": self.group_id, "version": self.version, "deleted": True}
         return record_of(self.after)
 
+    def changed(self) -> GroupChanged:
+        """Return what the caches have to know once it is made."""
+        groups = [group for group in (self.before, self.after) if group is not None]
+        members = frozenset(member for group in groups for member in group.entity_ids)
+        return GroupChanged(self.group_id, self.version, members)
+
+
+@dataclass(frozen=True, slots=True)
+class GroupUpdate:
+    """What is asked of a group: members to take in, members to let go, another strength; in this order, as one."""
+
+    add: tuple[str, ...] = ()
+    remove: tuple[str, ...] = ()
+    correlation_strength: float | None = None
+
 
 @dataclass(frozen=True, slots=True)
 class GroupChanged:
@@ -80,6 +95,10 @@ class GroupTable:
     def __len__(self) -> int:
         return len(self._groups)
 
+    def holds(self, group_id: str) -> bool:
+        """Return whether there is such a group."""
+        return group_id in self._groups
+
     def get(self, group_id: str) -> EntanglementGroup:
         """Return a group. Raises NotFound."""
         group = self._groups.get(group_id)
@@ -95,6 +114,11 @@ class GroupTable:
         """Return the first ``limit`` (at least 1) groups of an entity whose ids come after ``after``."""
         ids = self._of_member.get(entity_id, ())
         return _page((self._groups[one] for one in nsmallest(limit + 1, (one for one in ids if one > after))), limit)
+
+    def page(self, after: str, limit: int) -> GroupPage:
+        """Return the first ``limit`` (at least 1) groups whose ids come after ``after``."""
+        ids = nsmallest(limit + 1, (one for one in self._groups if one > after))
+        return _page((self._groups[one] for one in ids), limit)
 
     def affected(self, entity_ids: Iterable[str]) -> frozenset[str]:
         """Return whose cached answers and circuits are stale when these entities have changed: they and their partners.
@@ -137,6 +161,17 @@ class GroupTable:
         gone = frozenset(entity_ids)
         return _change_of_members(group, tuple(one for one in group.entity_ids if one not in gone))
 
+    def plan_update(self, group_id: str, update: GroupUpdate, *, version: int) -> GroupChange | None:
+        """Decide on an update as one change; None if it changes nothing. Raises what ``plan_extend`` raises."""
+        group = self._at_version(group_id, version)
+        wider = self.plan_extend(group_id, update.add, version=version)
+        strength = update.correlation_strength
+        kept = tuple(one for one in ((wider and wider.after) or group).entity_ids if one not in set(update.remove))
+        if strength is None or strength == group.correlation_strength:
+            return _change_of_members(group, kept)
+        after = replace(group, entity_ids=kept, correlation_strength=strength, version=version + 1)
+        return GroupChange(group_id, version + 1, group, after if len(kept) >= 2 else None)
+
     def plan_delete(self, group_id: str, *, version: int) -> GroupChange:
         """Decide to delete a group. Raises NotFound and Conflict as ``plan_extend`` does."""
         return GroupChange(group_id, version + 1, self._at_version(group_id, version), None)
@@ -158,9 +193,7 @@ class GroupTable:
         if self._groups.get(change.group_id) != change.before:
             raise Conflict(f"the group {change.group_id!r} has changed meanwhile; read it again")
         self._put(change.group_id, change.version, change.after)
-        groups = [group for group in (change.before, change.after) if group is not None]
-        members = frozenset(member for group in groups for member in group.entity_ids)
-        return GroupChanged(change.group_id, change.version, members)
+        return change.changed()
 
     def snapshot(self) -> Iterator[dict[str, Any]]:
         """Yield records from which ``restore`` makes the same table. The table must not change meanwhile."""
@@ -226,6 +259,14 @@ def record_of(group: EntanglementGroup) -> dict[str, Any]:
         "correlation_strength": group.correlation_strength,
         "version": group.version,
     }
+
+
+def group_of_record(record: Mapping[str, Any]) -> EntanglementGroup:
+    """Return the group that ``record_of`` made a record of. Raises CorruptData."""
+    _, _, group = _put_of(record)
+    if group is None:
+        raise CorruptData("a group record cannot be read: it tells of a deletion")
+    return group
 
 
 def _page(groups: Iterable[EntanglementGroup], limit: int) -> GroupPage:

@@ -137,6 +137,8 @@ class Query:
         backend: a backend's name, ``auto``, or None for the configured one.
         tenant: who asks: whose budget pays.
         budget: what its circuits may cost.
+        session_id: the tenant's session that it belongs to, if any.
+        observe: whether the session takes note of the top hit although no circuit ran.
     """
 
     vector: Vector
@@ -159,6 +161,8 @@ class Query:
     explain: bool = False
     tenant: str = DEFAULT_TENANT
     budget: SpendingLimit = NO_LIMIT
+    session_id: str | None = None
+    observe: bool = False
 
 
 @dataclass(frozen=True, slots=True)

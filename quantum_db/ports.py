@@ -7,13 +7,18 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quantum_db.circuits.adaptive import Selection
 from quantum_db.circuits.template import CircuitBatch, Template
+from quantum_db.groups import GroupPage, GroupUpdate
 from quantum_db.jobs.breaker import BreakerState
 from quantum_db.jobs.budget import NO_LIMIT, SpendingLimit
 from quantum_db.jobs.queue import Priority
-from quantum_db.lifecycle import StateEvent
 from quantum_db.model import DEFAULT_TENANT, Candidates, EntanglementGroup, Entity, Provenance, Search
+from quantum_db.sessions import Observation, SessionKey
+from quantum_db.states.events import EventBatch
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 
@@ -369,7 +374,7 @@ class Templates(Protocol):
 class StateLog(Protocol):
     """Takes note of what happens to states. Does not wait, and a lost note changes no answer."""
 
-    def record(self, events: Sequence[StateEvent]) -> None:
+    def record(self, events: EventBatch) -> None:
         """Note the events, in order."""
 
 
@@ -384,6 +389,55 @@ class Groups(Protocol):
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
         """Return the groups that an entity is in, by id."""
+
+    async def update(self, group_id: str, update: GroupUpdate, version: int) -> EntanglementGroup | None:
+        """Change a group that is at ``version``; return it, or None if it fell below two members and is deleted.
+
+        Raises:
+            NotFound: there is no such group.
+            Conflict: the group is not at ``version``.
+            InvalidRequest: it would have too many members.
+        """
+
+    async def delete(self, group_id: str, version: int | None) -> int:
+        """Delete a group, at ``version`` or whatever its version; return the version of the deletion.
+
+        Raises NotFound, and Conflict as ``update`` does.
+        """
+
+    async def page(self, member: str | None, after: str, limit: int) -> GroupPage:
+        """Return the first ``limit`` groups (of a member, or all) whose ids come after ``after``."""
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        """Let an entity leave all its groups; those that fall below two members are deleted. Idempotent."""
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        """Tell everyone who caches that these entities have other vectors or contexts now.
+
+        Does not raise where a part of the groups does not answer: after a restart it tells that all may be stale.
+        """
+
+
+class Sessions(Protocol):
+    """What sessions have measured, durable when a write returns. All methods raise ``Unavailable``."""
+
+    async def weights(self, key: SessionKey, candidates: Candidates) -> NDArray[np.float64]:
+        """Return the weights of the candidates' rows as a session sees them, (N,); the stored ones without one."""
+
+    async def observe(
+        self,
+        key: SessionKey,
+        seen: Observation,
+        groups: Sequence[EntanglementGroup],
+        contexts: Mapping[str, Sequence[str]],
+    ) -> None:
+        """Let a session note a measurement; see ``SessionTable.observe``. Idempotent by the measurement's id."""
+
+    async def get(self, key: SessionKey) -> Mapping[str, Any]:
+        """Return the record of a session. Raises NotFound."""
+
+    async def end(self, key: SessionKey) -> None:
+        """Forget a session. Idempotent."""
 
 
 class Journal(Protocol):

@@ -28,9 +28,7 @@ from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import (
     DEFAULT_COHERENCE_TIME_MS,
     DEFAULT_MAX_SHOTS,
-    MAX_GROUP_MEMBERS,
     Context,
-    EntanglementGroup,
     Entity,
     Query,
     Vector,
@@ -106,6 +104,7 @@ VectorField = Annotated[
 ]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 EntityId = Annotated[str, Field(min_length=1, max_length=512)]
+SessionId = Annotated[str, Field(min_length=1, max_length=128)]
 Finite = Annotated[float, BeforeValidator(lambda value: _finite(value) if isinstance(value, float) else value)]
 
 
@@ -267,6 +266,8 @@ class QueryBody(Body):
     tunneling_solver: Literal["annealing", "qaoa"] = "annealing"
     explain: bool = False
     budget: BudgetBody = BudgetBody()
+    session_id: SessionId | None = None
+    observe: bool = False
 
     @field_validator("contexts")
     @classmethod
@@ -280,6 +281,12 @@ class QueryBody(Body):
     def _contexts_are_asked_one_way(self) -> QueryBody:
         if self.context is not None and self.contexts:
             refuse("and contexts exclude each other: one names a single context, the other several", at="context")
+        return self
+
+    @model_validator(mode="after")
+    def _observing_has_a_session_and_an_outcome(self) -> QueryBody:
+        if self.observe and (self.session_id is None or (self.context is None and len(self.contexts) != 1)):
+            refuse("needs a session_id and a single context, which is the outcome that the session notes", at="observe")
         return self
 
     @model_validator(mode="after")
@@ -324,47 +331,6 @@ class QueryBody(Body):
             budget=self.budget.to_limit(),
             **fields,
         )
-
-
-class GroupBody(Body):
-    """Entities to entangle."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "example": {
-                "group_id": "related_docs",
-                "entity_ids": ["doc_1", "doc_2", "doc_3"],
-                "correlation_strength": 0.85,
-            }
-        }
-    )
-
-    group_id: EntityId
-    entity_ids: Annotated[list[EntityId], Field(min_length=2, max_length=MAX_GROUP_MEMBERS)]
-    correlation_strength: Annotated[Finite, Field(ge=0.0, le=1.0)]
-
-    @field_validator("entity_ids")
-    @classmethod
-    def _members_differ(cls, ids: list[str]) -> list[str]:
-        if len(set(ids)) < len(ids):
-            twice = next(member for member in ids if ids.count(member) > 1)
-            refuse(f"names {twice!r} twice; each member may stand once")
-        return ids
-
-    def to_group(self) -> EntanglementGroup:
-        """Return the group in its first version."""
-        return EntanglementGroup(self.group_id, tuple(self.entity_ids), self.correlation_strength)
-
-
-class MeasureBody(Body):
-    """How to measure an entanglement group. ``chsh`` adds the Bell test of its first two members."""
-
-    model_config = ConfigDict(json_schema_extra={"example": {"shots": 4096, "chsh": False}})
-
-    shots: Annotated[int, Field(ge=1, le=MAX_SHOTS)] = 4_096
-    backend: Name | None = None
-    timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = 5_000
-    chsh: bool = False
 
 
 def parse(kind: type[BodyType], raw: object) -> BodyType:

@@ -148,6 +148,11 @@ class SessionTable:
             added[start:end] = [move.added.get(name or "", 0.0) for name in candidates.contexts[start:end]]
         return np.asarray(candidates.weights * kept[candidates.owner] + added)
 
+    def get(self, key: SessionKey, now_s: float) -> dict[str, Any] | None:
+        """Return the record of a session, which is not used by that; None if there is none."""
+        session = self._sessions.get(key)
+        return None if session is None or self._is_over(session, now_s) else _record_of(key, session)
+
     def end(self, key: SessionKey) -> None:
         """Forget a session. Idempotent."""
         session = self._sessions.pop(key, None)
@@ -165,13 +170,7 @@ class SessionTable:
     def snapshot(self) -> Iterator[dict[str, Any]]:
         """Yield records from which ``restore`` makes the same table. The table must not change meanwhile."""
         for key, session in self._sessions.items():
-            yield {
-                "tenant": key.tenant,
-                "session_id": key.session_id,
-                "used_s": session.used_s,
-                "moves": {one: [move.kept, move.added] for one, move in session.moves.items()},
-                "measured": list(session.measured),
-            }
+            yield _record_of(key, session)
 
     def restore(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Take in the records of snapshots; a later one of a session replaces. Raises CorruptData."""
@@ -217,6 +216,16 @@ class SessionTable:
 def _trim(kept: dict[str, Any], bound: int) -> None:
     while len(kept) > bound:
         del kept[next(iter(kept))]
+
+
+def _record_of(key: SessionKey, session: _Session) -> dict[str, Any]:
+    return {
+        "tenant": key.tenant,
+        "session_id": key.session_id,
+        "used_s": session.used_s,
+        "moves": {one: [move.kept, move.added] for one, move in session.moves.items()},
+        "measured": list(session.measured),
+    }
 
 
 def _session_of(record: Mapping[str, Any]) -> tuple[SessionKey, _Session]:

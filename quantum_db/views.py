@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -65,6 +66,17 @@ def answer_view(answer: Answer, explain: bool) -> dict[str, Any]:
 def group_view(group: EntanglementGroup) -> dict[str, Any]:
     """Return a group with its version."""
     return asdict(group)
+
+
+def session_view(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a session: each moved entity's weights w are seen as kept * w + added."""
+    moves = {one: {"kept": kept, "added": dict(added)} for one, (kept, added) in record["moves"].items()}
+    return {
+        "session_id": record["session_id"],
+        "used_s": record["used_s"],
+        "measurements": len(record["measured"]),
+        "moves": moves,
+    }
 
 
 def measurement_view(measurement: Measurement) -> dict[str, Any]:

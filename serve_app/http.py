@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
@@ -16,16 +15,19 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 
 from quantum_db.api import Api, JobCalls
-from quantum_db.errors import BodyTooLarge, InvalidRequest, NotFound, QuantumDBError
-from quantum_db.model import DEFAULT_TENANT
+from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.states.history import Instances
 from quantum_db.telemetry import CONTENT_TYPE
-from quantum_db.views import instances_view
+from serve_app.exchange import expected_version as _version
+from serve_app.exchange import json_body as _json_body
+from serve_app.exchange import json_response as _json
+from serve_app.exchange import tenant_of as _tenant
 from serve_app.openapi import complete, documented
+from serve_app.routes_groups import add_groups
+from serve_app.routes_states import add_states
 
 logger = logging.getLogger(__name__)
 
-TENANT_HEADER = "x-tenant"
 KEY_HEADER = "idempotency-key"
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
@@ -48,7 +50,9 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     app = FastAPIOffline(title="Quantum query cluster", version="2.0", redoc_url=None)
     _add_vectors(app, api, max_body_bytes)
     _add_listing(app, api)
-    _add_quantum(app, api, cluster, max_body_bytes)
+    _add_quantum(app, api, max_body_bytes)
+    add_groups(app, api, max_body_bytes)
+    add_states(app, api, cluster.instances)
     _add_jobs(app, api.jobs, max_body_bytes)
     _add_operations(app, cluster)
     _add_errors(app)
@@ -113,23 +117,7 @@ def _add_listing(app: FastAPI, api: Api) -> None:
         return _json(await api.scroll({"cursor": cursor, "limit": limit, "vectors": vectors}))
 
 
-def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) -> None:
-    @app.post("/api/v2/entanglement/groups", **documented("create_group", 201))
-    async def create_group(request: Request) -> Response:
-        """Write an entanglement group of stored entities."""
-        return _json(await api.create_group(await _json_body(request, max_body_bytes)), 201)
-
-    @app.get("/api/v2/entanglement/groups/{group_id:path}", **documented())
-    async def group(group_id: str) -> Response:
-        """Return an entanglement group."""
-        return _json(await api.group(group_id))
-
-    @app.post("/api/v2/entanglement/groups/{group_id:path}/measure", **documented("measure_group"))
-    async def measure_group(request: Request, group_id: str) -> Response:
-        """Run a group's circuit and return the correlations of its members."""
-        body = await _json_body(request, max_body_bytes)
-        return _json(await api.measure_group(group_id, body, _tenant(request)))
-
+def _add_quantum(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     @app.post("/api/v2/batch", **documented("execute_batch"))
     async def execute_batch(request: Request) -> Response:
         """Encode, entangle and measure in one circuit where the qubits allow, and tell the saving."""
@@ -140,11 +128,6 @@ def _add_quantum(app: FastAPI, api: Api, cluster: Cluster, max_body_bytes: int) 
         """Return the structure of circuits that a query has run: as text, svg or qasm3."""
         text, media_type = await api.circuit(key, format)
         return Response(text, media_type=media_type)
-
-    @app.get("/api/v2/states/{entity_id:path}", **documented())
-    async def state(entity_id: str) -> Response:
-        """Return where the state of an entity stands in its lifecycle, and the instances before it."""
-        return _json(instances_view(await cluster.instances(entity_id)))
 
 
 def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
@@ -246,46 +229,6 @@ def _add_request_log(app: FastAPI, registry: CollectorRegistry) -> None:
         seconds.labels(route).observe(time.perf_counter() - start)
         response.headers["x-request-id"] = request.state.request_id
         return response
-
-
-async def _json_body(request: Request, max_bytes: int) -> object:
-    """Read and decode the body, never holding more than ``max_bytes`` of it."""
-    too_large = BodyTooLarge(f"the body is larger than {max_bytes} bytes; send fewer vectors at a time")
-    declared = request.headers.get("content-length", "")
-    if declared.isdigit() and int(declared) > max_bytes:
-        raise too_large
-    chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > max_bytes:
-            raise too_large
-        chunks.append(chunk)
-    try:
-        return orjson.loads(b"".join(chunks))
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
-
-
-def _tenant(request: Request) -> str:
-    """Return who asks. Whoever reaches the server may name any tenant: there are no keys yet to tell who it is."""
-    name = request.headers.get(TENANT_HEADER, DEFAULT_TENANT)
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-        raise InvalidRequest.at(TENANT_HEADER, "must be 1 to 64 letters, digits, dots, dashes or underscores")
-    return name
-
-
-def _version(request: Request) -> int | None:
-    """Return the version that the caller expects (``If-Match``), if any."""
-    given = request.headers.get("if-match")
-    if given is None or given == "*":
-        return None
-    if not re.fullmatch(r'"[0-9]{1,18}"', given):
-        raise InvalidRequest.at("if-match", 'must be a version in quotes, as the ETag of the entity says: "17"')
-    return int(given[1:-1])
-
-
-def _json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
-    return Response(orjson.dumps(value), status, headers, media_type="application/json")
 
 
 def _problem(request: Request, body: dict[str, Any], headers: dict[str, str]) -> Response:

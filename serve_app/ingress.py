@@ -13,10 +13,10 @@ from prometheus_client import CollectorRegistry
 from ray import serve
 
 from actors.circuit_cache import SharedTemplates, cache_gauge, report
-from actors.entanglement_registry import RemoteGroups
+from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import CALL_TIMEOUT_S, ask, named
-from actors.state_manager import ShardedStateLog
+from actors.state_client import RemoteSessions, ShardedStateLog
 from actors.store_shard import RemoteStore, RemoteWrites
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
@@ -24,6 +24,7 @@ from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
 from quantum_db.database import Database
 from quantum_db.errors import NotFound, QuantumDBError
+from quantum_db.invalidation import Invalidations
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
@@ -38,19 +39,10 @@ PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
 HANDLE_CALLS = frozenset(
     {
-        "insert",
-        "insert_batch",
-        "fetch",
-        "scroll",
-        "update",
-        "delete",
-        "query",
-        "query_under",
-        "transact",
-        "create_group",
-        "group",
-        "measure_group",
-        "execute_batch",
+        *("insert", "insert_batch", "fetch", "scroll", "update", "delete"),
+        *("query", "query_under", "transact", "execute_batch"),
+        *("create_group", "group", "update_group", "delete_group", "list_groups", "measure_group"),
+        *("session", "end_session"),
     }
 )
 JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
@@ -69,6 +61,7 @@ class IngressConfig:
     policy: Policy
     max_body_bytes: int
     state_shards: int
+    group_shards: int
     circuit_capacity: int
     qdrant_url: str | None = None
     qdrant_collection: str = "default"
@@ -81,7 +74,8 @@ class ClusterParts:
     def __init__(self, config: IngressConfig, source: str) -> None:
         self.registry = CollectorRegistry()
         shards = [f"states-{shard}" for shard in range(config.state_shards)]
-        self._parts = {name: named(name) for name in ("store", "entanglement", "circuits", POOL_NAME, *shards)}
+        group_shards = [f"groups-{shard}" for shard in range(config.group_shards)]
+        self._parts = {name: named(name) for name in ("store", "circuits", POOL_NAME, *group_shards, *shards)}
         self._hub = named("metrics")
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
@@ -89,7 +83,10 @@ class ClusterParts:
         self.jobs = RemoteJobPool(self._parts[POOL_NAME])
         self.desk = RemoteJobDesk(self._parts[POOL_NAME])
         self.query_metrics = QueryMetrics(self.registry)
-        self.groups = RemoteGroups(self._parts["entanglement"])
+        self.groups = RemoteGroups([self._parts[name] for name in group_shards])
+        self.invalidations = Invalidations()
+        self._follower = ChangeFollower([self._parts[name] for name in group_shards], self.invalidations, self.registry)
+        self.sessions = RemoteSessions([self._parts[name] for name in shards])
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
         self.writes = RemoteWrites(self._parts["store"])
@@ -144,13 +141,15 @@ def _api(parts: ClusterParts, policy: Policy) -> Api:
         templates=parts.templates,
         states=parts.states,
         groups=parts.groups,
+        sessions=parts.sessions,
         clock=SystemClock(),
         rng=np.random.default_rng(),
         policy=policy,
     )
     measurement = GroupMeasurement(jobs=parts.jobs, groups=parts.groups, default_backend=policy.backend)
     jobs = JobCalls(parts.desk, parts.jobs, policy.backend)
-    return Api(database, measurement, BatchRunner(parts.jobs, policy.backend), jobs, parts.query_metrics.note)
+    batches = BatchRunner(parts.jobs, policy.backend)
+    return Api(database, measurement, batches, jobs, parts.sessions, parts.query_metrics.note)
 
 
 class Ingress:

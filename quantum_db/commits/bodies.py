@@ -8,6 +8,7 @@ from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_v
 
 from quantum_db.commits.operations import MAX_OPERATIONS, CreateGroup, Delete, Insert, Operation, Transaction, Update
 from quantum_db.errors import InvalidRequest
+from quantum_db.group_bodies import GroupBody
 from quantum_db.model import Entity
 from quantum_db.requests import (
     MAX_CONTEXTS,
@@ -17,7 +18,6 @@ from quantum_db.requests import (
     EntityBody,
     EntityId,
     Finite,
-    GroupBody,
     QueryBody,
     VectorField,
     checked_contexts,

@@ -44,8 +44,9 @@ from quantum_db.commits.steps import (
 from quantum_db.errors import Fenced, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.journals.group_commit import GroupCommit
-from quantum_db.lifecycle import Happening, StateEvent
+from quantum_db.lifecycle import Happening
 from quantum_db.ports import Clock, Journal, StateLog, VectorStore
+from quantum_db.states.batches import happened, joined
 
 logger = logging.getLogger(__name__)
 
@@ -260,17 +261,27 @@ class Coordinator:
                 return Woken(work)
             case Apply(work, intent):
                 await self._store.apply(intent.upserts, intent.deletes)
+                await self._tell([entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)
             case Forget(work, commit):
                 await self._groups.forget(commit)
             case Put(work, entities):
                 await self._store.upsert(entities)
+                await self._tell([entity.id for entity in entities], ())
             case Erase(work, ids):
                 done = await self._store.delete(ids)
+                await self._tell((), ids)  # also who did not exist: an earlier deletion may have ended here
             case _:
                 raise AssertionError(f"{command} leads to no event")
         return Done(work, done)
+
+    async def _tell(self, written: Sequence[str], deleted: Sequence[str]) -> None:
+        """Let the deleted leave their groups, and those who cache know of the others. Idempotent."""
+        for entity_id in deleted:
+            await self._groups.entity_deleted(entity_id)
+        if written:
+            await self._groups.entities_written(written)
 
     async def _read(self, wanted: Needs) -> Stored:
         entities = await self._store.fetch(wanted.entities) if wanted.entities else []
@@ -302,6 +313,6 @@ class Coordinator:
 
     def _note(self, intent: Intent) -> None:
         now_s = self._clock.now_s()
-        created = [StateEvent(e.id, Happening.CREATED, now_s, e.coherence_time_ms) for e in intent.upserts]
-        archived = [StateEvent(one, Happening.ARCHIVED, now_s) for one in intent.deletes]
-        self._states.record([*created, *archived])
+        ids, times_ms = [entity.id for entity in intent.upserts], [one.coherence_time_ms for one in intent.upserts]
+        created = happened(Happening.CREATED, ids, now_s, times_ms)
+        self._states.record(joined([created, happened(Happening.ARCHIVED, intent.deletes, now_s)]))

@@ -1,13 +1,12 @@
-"""The registry's side of transactions: ``PendingGroups`` with their journal, and callers who wait for a group."""
+"""The registry's side of transactions: what they reserve and create, and callers who wait for a group."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
 from quantum_db.commits.pending_groups import (
-    STREAM,
     PendingGroups,
     finished_record,
     first_record,
@@ -16,67 +15,73 @@ from quantum_db.commits.pending_groups import (
 )
 from quantum_db.errors import Unavailable
 from quantum_db.model import EntanglementGroup
-from quantum_db.ports import Journal
 
 WAIT_S: Final = 2.0
 """How long a caller waits for a group that a transaction is about to create."""
 
+Make = Callable[[Sequence[EntanglementGroup], dict[str, Any]], Awaitable[None]]
+
 
 class GroupCommits:
-    """Implements ``CommitGroups`` beside a table of groups. No method suspends but those that wait."""
+    """Implements ``CommitGroups`` beside a table of groups: one step after the other."""
 
     def __init__(
         self,
-        journal: Journal,
+        pending: PendingGroups,
         check: Callable[[EntanglementGroup], EntanglementGroup],
-        create: Callable[[EntanglementGroup], EntanglementGroup],
+        make: Make,
         wait_s: float = WAIT_S,
     ) -> None:
-        """Read what was pending.
+        """Join the parts.
 
         Args:
-            journal: of the registry, open.
-            check: returns a group with the version that ``create`` would give it, or raises Conflict.
-            create: writes a group into the table, durably and idempotently.
+            pending: what is reserved.
+            check: returns a group with the version that ``make`` would give it, or raises Conflict.
+            make: writes groups into the table, and a record into ``pending``, as one; durable when it returns. A group
+                that is there already stays as it is.
         """
-        self._journal = journal
+        self._pending = pending
         self._check = check
-        self._create = create
+        self._make = make
         self._wait_s = wait_s
-        self._pending = PendingGroups()
+        self._step = asyncio.Lock()
+        self._unclear: set[int] = set()  # a write failed: a reservation may be in the journal all the same
         self._changed = asyncio.Event()
-        for number, record in journal.read(STREAM):
-            self._pending.apply(number, record)
 
     async def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
         """See ``CommitGroups.prepare``."""
-        known = self._pending.prepared(commit)
-        if known is not None:
-            return known
-        if self._pending.is_over(commit):
-            raise Unavailable(f"commit {commit} has ended; this message came late")
-        self._pending.check_free(groups)
-        checked = tuple(self._check(group) for group in groups)
-        self._write(prepared_record(commit, checked))
-        return checked
+        async with self._step:
+            known = self._pending.prepared(commit)
+            if known is not None:
+                return known
+            if self._pending.is_over(commit):
+                raise Unavailable(f"commit {commit} has ended; this message came late")
+            self._pending.check_free(groups)
+            checked = tuple(self._check(group) for group in groups)
+            self._unclear.add(commit)
+            await self._write((), prepared_record(commit, checked))
+            self._unclear.discard(commit)
+            return checked
 
     async def finish(self, commit: int) -> None:
         """See ``CommitGroups.finish``."""
-        if not self._pending.is_finished(commit):
-            for group in self._pending.prepared(commit) or ():
-                self._create(group)
-            self._write(finished_record(commit))
+        async with self._step:
+            if not self._pending.is_finished(commit):
+                await self._write(self._pending.prepared(commit) or (), finished_record(commit))
 
     async def forget(self, commit: int) -> None:
         """See ``CommitGroups.forget``."""
-        if not self._pending.is_over(commit):
-            self._write(forgotten_record(commit))
+        async with self._step:
+            if commit in self._unclear or not self._pending.is_over(commit):
+                await self._write((), forgotten_record(commit))
+                self._unclear.discard(commit)
 
     async def sweep(self, first: int) -> tuple[int, ...]:
         """See ``CommitGroups.sweep``."""
-        if first > self._pending.first:
-            self._write(first_record(first))
-        return self._pending.commits()
+        async with self._step:
+            if first > self._pending.first:
+                await self._write((), first_record(first))
+            return (*self._pending.commits(), *self._unclear)
 
     async def wait_for_group(self, group_id: str) -> None:
         """Return when no transaction is about to create the group. Raises Unavailable after ``wait_s``."""
@@ -96,10 +101,7 @@ class GroupCommits:
         except TimeoutError:
             raise Unavailable(f"{what} is being created by a transaction", retry_after_s=1.0) from None
 
-    def _write(self, record: dict[str, Any]) -> None:
-        self._pending.apply(self._journal.append(STREAM, [record]), record)
-        snapshot = self._pending.snapshot()
-        if snapshot is not None:
-            self._journal.compact(STREAM, self._pending.number, snapshot)
+    async def _write(self, groups: Sequence[EntanglementGroup], record: dict[str, Any]) -> None:
+        await self._make(groups, record)
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()

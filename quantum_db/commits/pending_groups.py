@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 from quantum_db.commits.records import group_of, group_record
 from quantum_db.errors import CorruptData, Unavailable
 from quantum_db.model import EntanglementGroup
 
-STREAM: Final = "pending-groups"
-_MIN_RECORDS: Final = 1_000
 _FORGOTTEN: Final = 1_000
 
 Json = dict[str, Any]
@@ -37,7 +35,6 @@ class PendingGroups:
         self._of_member: dict[str, set[int]] = {}
         self._forgotten: OrderedDict[int, None] = OrderedDict()
         self.first = 0
-        self._records = 0
 
     def apply(self, number: int, record: Mapping[str, Any]) -> None:
         """Take in the record with this number. Raises CorruptData when it is none of these."""
@@ -60,7 +57,6 @@ class PendingGroups:
         except (KeyError, TypeError, ValueError) as error:
             raise CorruptData(f"record {number} of the pending groups cannot be understood: {error!r}") from error
         self.number = max(self.number, number)
-        self._records += 1
 
     def commits(self) -> tuple[int, ...]:
         """Return all that are not forgotten."""
@@ -94,17 +90,18 @@ class PendingGroups:
             if group.group_id in self._of_group:
                 raise Unavailable(f"the group {group.group_id!r} is in another transaction", retry_after_s=1.0)
 
-    def snapshot(self) -> Sequence[Json] | None:
-        """Return the records that stand for all so far, once that is worth while."""
-        if self._records <= max(_MIN_RECORDS, 4 * len(self._groups)) + len(self._forgotten):
-            return None
-        records = [first_record(self.first), *map(forgotten_record, self._forgotten)]
+    def ended_records(self) -> Iterator[Json]:
+        """Yield the records of what is over, which all shards have to know."""
+        yield first_record(self.first)
+        yield from map(forgotten_record, self._forgotten)
+
+    def records(self) -> Iterator[Json]:
+        """Yield the records that stand for all so far."""
+        yield from self.ended_records()
         for commit, groups in self._groups.items():
-            records.append(prepared_record(commit, groups))
+            yield prepared_record(commit, groups)
             if commit in self._finished:
-                records.append(finished_record(commit))
-        self._records = len(records)
-        return records
+                yield finished_record(commit)
 
     def _prepare(self, commit: int, groups: tuple[EntanglementGroup, ...]) -> None:
         self._groups[commit] = groups

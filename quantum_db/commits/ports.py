@@ -35,6 +35,12 @@ class CommitGroups(Protocol):
     async def sweep(self, first: int) -> tuple[int, ...]:
         """Return the commits that are not forgotten. Of those below ``first``, none is prepared from now on."""
 
+    async def entity_deleted(self, entity_id: str) -> None:
+        """See ``Groups.entity_deleted``."""
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        """See ``Groups.entities_written``."""
+
 
 class Writes(Protocol):
     """The one way in which a collection is written."""

@@ -29,6 +29,7 @@ from quantum_db.ionq import answers
 from quantum_db.ionq.client import BoundedClient, RefusedError
 from quantum_db.ionq.payload import metadata, qiskit_circuits
 from quantum_db.ionq.pricing import FREE, PriceModel
+from quantum_db.ionq.provenance import provenance_of
 from quantum_db.ionq.results import (
     Distribution,
     as_counts,
@@ -38,7 +39,7 @@ from quantum_db.ionq.results import (
     rounded_counts,
     rows_by_child,
 )
-from quantum_db.ionq.target import Target, check_settings, limits_of, provenance_of
+from quantum_db.ionq.target import Target, check_settings, limits_of
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.ports import (
     NO_LABELS,

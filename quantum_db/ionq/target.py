@@ -12,7 +12,6 @@ import threading
 import warnings
 from pathlib import Path
 from typing import Final, cast
-from urllib.parse import urlsplit
 
 import qiskit_ionq
 from dotenv import dotenv_values
@@ -22,7 +21,6 @@ from qiskit_ionq.exceptions import IonQTranspileLevelWarning
 from quantum_db.circuits.noise import ARIA_1, FORTE_1, IDEAL, NoiseModel
 from quantum_db.errors import InvalidSettings
 from quantum_db.ionq.pricing import PriceModel
-from quantum_db.model import Provenance
 from quantum_db.ports import BackendLimits
 
 MAX_CIRCUITS: Final = 5_000
@@ -97,14 +95,6 @@ def refuse_dotenv(start: Path) -> None:
                     f"{path} sets {', '.join(found)}, which qiskit-ionq prefers to other settings; remove them there"
                 )
             return  # qiskit-ionq looks no further either
-
-
-def provenance_of(url: str, target: str) -> Provenance:
-    """Return where the results of a target come from: what is not at IonQ is an emulator."""
-    host = urlsplit(url).hostname or ""
-    if not host.endswith((".ionq.co", ".ionq.com")):
-        return "emulator"
-    return "simulated shots" if target == "simulator" else "hardware"
 
 
 def _published_noise(target: str) -> NoiseModel:

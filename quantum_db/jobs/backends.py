@@ -13,6 +13,7 @@ from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.clock import SystemClock
 from quantum_db.errors import InvalidSettings
 from quantum_db.ionq.pricing import PRICE_MODELS
+from quantum_db.ionq.provenance import provenance_of
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.model import Provenance
 from quantum_db.ports import QuantumBackend, QuantumProvider
@@ -59,8 +60,6 @@ def describe(spec: BackendSpec) -> BackendDescription:
     """Return what a specification says without building anything."""
     if spec.kind == "simulator":
         return BackendDescription(True, f"simulator {spec.max_qubits} {spec.noise_model}", "simulated shots")
-    from quantum_db.ionq.target import provenance_of  # noqa: PLC0415 - qiskit is for those who use it
-
     return BackendDescription(False, f"ionq {spec.url} {spec.target}", provenance_of(spec.url, spec.target))
 
 

@@ -1,14 +1,20 @@
-"""The body of a quantum job, as it comes in as JSON."""
+"""The body of a quantum job, as it comes in as JSON, and how it becomes an order. Done where requests come in."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from quantum_db.circuits.simulator import check_limits
+from quantum_db.circuits.template import CircuitBatch
 from quantum_db.jobs.circuits import MAX_CIRCUITS, CircuitEntry, to_parts
+from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.prepared import CountsReading, EntangleBody, OverlapBody, PreparedJob, QaoaBody
-from quantum_db.requests import MAX_SHOTS, Body, BudgetBody, Finite, Name, refuse
+from quantum_db.ports import BackendLimits
+from quantum_db.requests import MAX_SHOTS, Body, BudgetBody, Finite, Name, parse, refuse
 
 DEFAULT_DEADLINE_S: Final = 3_600.0
 MAX_DEADLINE_S: Final = 7.0 * 86_400.0
@@ -97,3 +103,29 @@ class BreakerBody(Body):
     model_config = ConfigDict(json_schema_extra={"example": {"state": "open"}})
 
     state: Literal["open", "closed", "auto"]
+
+
+async def order_of(raw: object, default_backend: str, limits_of: Callable[[str], Awaitable[BackendLimits]]) -> JobOrder:
+    """Check a job's body (``JobBody``) and prepare its circuits.
+
+    Raises:
+        InvalidRequest: the body is wrong, or there is no such backend.
+        InvalidCircuit: a circuit cannot be read, or cannot run there; it is named by its place.
+    """
+    body = parse(JobBody, raw)
+    backend = body.backend or default_backend
+    limits = await limits_of(backend)
+    prepared = await asyncio.to_thread(body.to_circuits, limits.max_qubits)
+    for part in prepared.parts:
+        one = [CircuitBatch(part.template, part.angles[:1])]
+        check_limits(backend, limits, one, min(body.shots, limits.max_shots))
+    return JobOrder(
+        backend=backend,
+        parts=prepared.parts,
+        reading=prepared.reading.model_dump(mode="json"),
+        shots=body.shots,
+        priority=body.priority,
+        deadline_s=body.deadline_s,
+        limit=body.budget.to_limit(),
+        name=body.name,
+    )

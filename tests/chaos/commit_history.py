@@ -1,8 +1,8 @@
 """What clients asked for, what they were told, and what readers saw; and everything that is wrong with it.
 
-In the manner of Qdrant's crasher: missing, phantom, duplicate, half-applied, stale and malformed data, and further numbers
-that come twice or do not grow, and updates that were lost. Each request has a ``tag``; all that it writes carries it and
-can be computed from it, so whatever is found tells who wrote it, and whether it is whole.
+In the manner of Qdrant's crasher: missing, phantom, duplicate, half-applied, stale and malformed data, and further
+numbers that come twice or do not grow, and updates that were lost. Each request has a ``tag``; all that it writes
+carries it and can be computed from it, so whatever is found tells who wrote it, and whether it is whole.
 """
 
 from __future__ import annotations

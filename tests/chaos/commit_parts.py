@@ -14,7 +14,7 @@ import numpy as np
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.planning import Needs, Stored
 from quantum_db.errors import NotFound, Unavailable
-from quantum_db.groups import GroupTable
+from quantum_db.group_store import GroupShard
 from quantum_db.model import EntanglementGroup, Entity
 
 Strikes = Callable[[float], bool]
@@ -130,9 +130,11 @@ class Registry:
         self.restart()
 
     def restart(self) -> None:
-        self.table = GroupTable()
-        self.table.restore(record for _, record in self._disk.read("groups"))
-        self.commits = GroupCommits(self._disk, self._checked, self._created)
+        self.shard = GroupShard()
+        for number, record in self._disk.read("groups"):
+            self.shard.apply(number, record)
+        self.table = self.shard.table
+        self.commits = GroupCommits(self.shard.pending, self._checked, self._made)
 
     def call(self, method: str, *arguments: Any) -> Any:
         return _at_once(getattr(self.commits, method)(*arguments))
@@ -150,12 +152,12 @@ class Registry:
         change = self.table.plan_create(group)
         return self.table.get(group.group_id) if change is None or change.after is None else change.after
 
-    def _created(self, group: EntanglementGroup) -> EntanglementGroup:
-        change = self.table.plan_create(group)
-        if change is not None:
-            self._disk.append("groups", [change.record()])
-            self.table.apply(change)
-        return self.table.get(group.group_id)
+    async def _made(self, groups: Sequence[EntanglementGroup], record: Mapping[str, Any]) -> None:
+        new = [self.table.plan_create(group) for group in groups if not self.table.holds(group.group_id)]
+        records = [*(change.record() for change in new if change is not None), dict(record)]
+        last = self._disk.append("groups", records)
+        for number, one in enumerate(records, last - len(records) + 1):
+            self.shard.apply(number, one)
 
 
 def _at_once(coroutine: Coroutine[Any, Any, Any]) -> Any:

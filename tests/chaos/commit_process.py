@@ -1,4 +1,4 @@
-"""The process that writes a collection, with all its real parts, made to be killed: by others, or by itself at a step."""
+"""The process that writes a collection, with all its real parts, made to be killed: by others, or by itself."""
 
 from __future__ import annotations
 
@@ -21,15 +21,13 @@ from quantum_db.commits import coordinator
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.protocol import CommitProtocol
 from quantum_db.errors import NotFound, QuantumDBError
-from quantum_db.groups import GroupTable
 from quantum_db.journals.open import open_journal
-from quantum_db.journals.sqlite import SqliteJournal
-from quantum_db.lifecycle import StateEvent
 from quantum_db.model import EntanglementGroup, Entity
 from quantum_db.ports import Journal
 from quantum_db.stores.points import Point
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from tests.chaos.commit_requests import ids
+from tests.chaos.embedded import NoStates, Registry
 
 ENTITIES: Final = 10
 GROUPS: Final = 300
@@ -152,48 +150,20 @@ class KillingStore(QdrantEdgeStore):
             self.killer.reach("between points")
 
 
-class Groups:
-    """The registry, as its actor holds it; it dies around each step of a transaction."""
+class KillingGroups:
+    """The registry's part in transactions; it dies around each call."""
 
-    def __init__(self, path: Path, killer: Killer) -> None:
-        self._journal, self._killer = SqliteJournal(path), killer
-        self.table = GroupTable()
-        self.table.restore(record for _, record in self._journal.read("groups"))
-        self.commits = GroupCommits(self._journal, self._checked, self._created)
+    def __init__(self, commits: GroupCommits, killer: Killer) -> None:
+        self._commits, self._killer = commits, killer
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         async def call(*arguments: Any) -> Any:
             self._killer.reach(f"before {method}")
-            result = await getattr(self.commits, method)(*arguments)
+            result = await getattr(self._commits, method)(*arguments)
             self._killer.reach(f"after {method}")
             return result
 
         return call
-
-    async def get(self, group_id: str) -> EntanglementGroup | None:
-        try:
-            await self.commits.wait_for_group(group_id)
-            return self.table.get(group_id)
-        except NotFound:
-            return None
-
-    def _checked(self, group: EntanglementGroup) -> EntanglementGroup:
-        change = self.table.plan_create(group)
-        return self.table.get(group.group_id) if change is None or change.after is None else change.after
-
-    def _created(self, group: EntanglementGroup) -> EntanglementGroup:
-        change = self.table.plan_create(group)
-        if change is not None:
-            self._journal.append("groups", [change.record()])
-            self.table.apply(change)
-        return self.table.get(group.group_id)
-
-
-class NoStates:
-    """A ``StateLog`` of which nothing is asked here."""
-
-    def record(self, events: Sequence[StateEvent]) -> None:
-        return None
 
 
 class Server:
@@ -203,11 +173,11 @@ class Server:
         folder = Path(life.folder)
         self._killer = KillingStore.killer = Killer(life.step, life.nth)
         self._store = KillingStore(folder / "store")
-        self._groups = Groups(folder / "groups.sqlite", self._killer)
+        self._registry = Registry(folder / "groups.sqlite")
         coordinator.CommitProtocol = functools.partial(CommitProtocol, block=60, min_records=40)  # type: ignore
         self._coordinator = coordinator.Coordinator(
             store=self._store,
-            groups=self._groups,
+            groups=KillingGroups(self._registry.commits, self._killer),
             states=NoStates(),
             open_journal=lambda: KillingJournal(open_journal(life.journal_url), self._killer, life.plant),
             clock=SystemClock(),
@@ -244,14 +214,20 @@ class Server:
         await self._coordinator.readable()
         found = dict(zip(ids(ENTITIES), await self._store.fetch(ids(ENTITIES)), strict=True))
         count = await self._store.count()
-        return found, {f"g{n}": await self._groups.get(f"g{n}") for n in range(GROUPS)}, count
+        return found, {f"g{n}": await self._group(f"g{n}") for n in range(GROUPS)}, count
+
+    async def _group(self, group_id: str) -> EntanglementGroup | None:
+        try:
+            return await self._registry.get(group_id)
+        except NotFound:
+            return None
 
 
 def run(life: Life) -> None:
     """Serve until killed."""
+    Path(life.socket).unlink(missing_ok=True)
 
     async def main() -> None:
-        Path(life.socket).unlink(missing_ok=True)
         server = Server(life)
         await (await asyncio.start_unix_server(server.serve, life.socket)).serve_forever()
 

@@ -1,4 +1,4 @@
-"""Lives of the writing process, one after another on the same data, each ended by SIGKILL, under load of several clients."""
+"""Lives of the writing process, one after another on the same data, each ended by SIGKILL, under load of clients."""
 
 from __future__ import annotations
 

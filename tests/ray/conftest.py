@@ -55,6 +55,7 @@ def write_config(path: Path, data_dir: Path, emulator_url: str, token_env: str, 
         "data_dir": str(data_dir),
         "http": {"port": 0, "max_body_bytes": 4_000_000},
         "states": {"shards": 2},
+        "groups": {"shards": 2},
         "ray": {"replicas": 2, "redis_url": redis_url},
         "jobs": {
             "max_concurrent_circuits": 3,

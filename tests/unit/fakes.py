@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.simulator import SimulatorBackend
@@ -14,12 +15,15 @@ from quantum_db.circuits.template import Template
 from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.group_commits import GroupCommits
+from quantum_db.commits.pending_groups import PendingGroups
 from quantum_db.errors import Fenced, NotFound
-from quantum_db.groups import GroupTable
+from quantum_db.groups import GroupPage, GroupTable, GroupUpdate
 from quantum_db.jobs.rounds import run_here
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
-from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
+from quantum_db.ports import BackendLimits, BackendResult, Clock, Condition, JobRequest
+from quantum_db.sessions import Observation, SessionKey, SessionTable
+from quantum_db.states.events import EventBatch
 from quantum_db.stores.points import point_id
 
 
@@ -156,8 +160,8 @@ class FakeStates:
     def __init__(self) -> None:
         self.events: list[StateEvent] = []
 
-    def record(self, events: Sequence[StateEvent]) -> None:
-        self.events += events
+    def record(self, events: EventBatch) -> None:
+        self.events += list(events)
 
 
 class FakeJournal:
@@ -199,12 +203,33 @@ class FakeJournal:
         return None
 
 
+class FakeCommits(GroupCommits):
+    """The real part of the registry in transactions, on a table in memory."""
+
+    def __init__(self, groups: FakeGroups) -> None:
+        super().__init__(groups.pending, groups.checked, self._made, wait_s=2.0)
+        self.groups = groups
+
+    async def _made(self, groups: Sequence[EntanglementGroup], record: dict[str, Any]) -> None:
+        for group in groups:
+            self.groups.created(group)
+        self.groups.pending.apply(self.groups.pending.number + 1, record)
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        await self.groups.entity_deleted(entity_id)
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        await self.groups.entities_written(entity_ids)
+
+
 class FakeGroups:
     """The registry in memory; its part in transactions is the real one."""
 
     def __init__(self) -> None:
         self.table = GroupTable()
-        self.commits = GroupCommits(FakeJournal(), self.checked, self.created)
+        self.written: list[str] = []
+        self.pending = PendingGroups()
+        self.commits = FakeCommits(self)
 
     def checked(self, group: EntanglementGroup) -> EntanglementGroup:
         change = self.table.plan_create(group)
@@ -224,6 +249,58 @@ class FakeGroups:
 
     async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
         return self.table.of_member(entity_id)
+
+    async def update(self, group_id: str, update: GroupUpdate, version: int) -> EntanglementGroup | None:
+        change = self.table.plan_update(group_id, update, version=version)
+        if change is None:
+            return self.table.get(group_id)
+        self.table.apply(change)
+        return change.after
+
+    async def delete(self, group_id: str, version: int | None) -> int:
+        change = self.table.plan_delete(group_id, version=version or self.table.get(group_id).version)
+        self.table.apply(change)
+        return change.version
+
+    async def page(self, member: str | None, after: str, limit: int) -> GroupPage:
+        return self.table.page(after, limit) if member is None else self.table.page_of_member(member, after, limit)
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        for change in self.table.plan_leave(entity_id):
+            self.table.apply(change)
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        self.written += [one for one in entity_ids if self.table.of_member(one)]
+
+
+class FakeSessions:
+    def __init__(self, clock: Clock) -> None:
+        self.table = SessionTable()
+        self.clock = clock
+        self.calls = 0
+
+    async def weights(self, key: SessionKey, candidates: Candidates) -> NDArray[np.float64]:
+        self.calls += 1
+        return self.table.adjusted_weights(key, candidates, self.clock.now_s())
+
+    async def observe(
+        self,
+        key: SessionKey,
+        seen: Observation,
+        groups: Sequence[EntanglementGroup],
+        contexts: Mapping[str, Sequence[str]],
+    ) -> None:
+        self.calls += 1
+        self.table.observe(key, seen, groups, contexts, self.clock.now_s())
+
+    async def get(self, key: SessionKey) -> Mapping[str, Any]:
+        found = self.table.get(key, self.clock.now_s())
+        if found is None:
+            raise NotFound(f"there is no session {key.session_id!r}")
+        return found
+
+    async def end(self, key: SessionKey) -> None:
+        self.table.end(key)
 
 
 def coordinator(store: FakeStore, groups: FakeGroups, states: FakeStates, journal: FakeJournal) -> Coordinator:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -46,3 +49,16 @@ def test_what_cannot_be_built_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
         build_backend("b", ionq, RNG)
     with pytest.raises(InvalidSettings, match="of the kind simulator is no provider"):
         build_provider("b", BackendSpec("simulator"), RetryPolicy(), RNG)
+
+
+def test_the_coordinator_starts_without_qiskit() -> None:
+    """It is started anew after a crash, while callers wait, and to import qiskit takes longer than all the rest."""
+    program = """
+import sys
+import quantum_db.jobs.assembly, quantum_db.jobs.stored_jobs, quantum_db.journals.open
+from quantum_db.jobs.backends import BackendSpec, describe
+assert describe(BackendSpec("ionq", url="https://api.ionq.co/v0.4", target="qpu.forte-1")).provenance == "hardware"
+print([name for name in ("qiskit", "qiskit_ionq") if name in sys.modules])
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
+    assert result.stdout.strip() == "[]"

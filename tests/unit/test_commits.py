@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,20 @@ from hypothesis import strategies as st
 
 from quantum_db.client.buffer import TransactionBuffer
 from quantum_db.client.transaction import TransactionBlock
+from quantum_db.clock import SystemClock
 from quantum_db.commits.claims import Claims
 from quantum_db.commits.coordinator import CommitPolicy, Coordinator
-from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention
 from quantum_db.commits.operations import CreateGroup, Insert, Transaction, Upserts
 from quantum_db.commits.overlay import OverlayStore
 from quantum_db.commits.records import entity_of, entity_record
 from quantum_db.errors import Conflict, CorruptData, NotFound, Unavailable
+from quantum_db.group_store import GroupRegistry, GroupShard, split_groups
+from quantum_db.journals.keeper import Keeper
+from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import Happening
 from quantum_db.model import Context, EntanglementGroup, Entity, Search
+from quantum_db.sharding import shard_of
 from tests.unit.fakes import FakeGroups, FakeJournal, FakeStates, FakeStore, coordinator
 
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
@@ -138,44 +143,60 @@ async def test_what_is_forgotten_before_it_is_finished_is_free_again() -> None:
         groups.table.get("pair")
 
 
-async def test_a_message_that_comes_late_reserves_nothing() -> None:
-    groups, journal = FakeGroups(), FakeJournal()
+async def opened(path: Path) -> tuple[Keeper[GroupShard], GroupRegistry]:
+    keeper = Keeper(GroupShard(), SqliteJournal(path / "groups.sqlite"), "groups", lambda error: None)
+    await keeper.load()
+    return keeper, GroupRegistry(keeper, SystemClock())
 
-    def opened() -> GroupCommits:
-        return GroupCommits(journal, groups.checked, groups.created, wait_s=0.01)
 
-    registry = opened()
+async def test_a_message_that_comes_late_reserves_nothing(tmp_path: Path) -> None:
+    keeper, registry = await opened(tmp_path)
     await registry.forget(12)
     assert await registry.sweep(10) == ()
-    for registry in (registry, opened()):
+    for restarted in (False, True):
+        if restarted:
+            await keeper.close()
+            keeper, registry = await opened(tmp_path)
         for late in (9, 12):  # of an earlier coordinator; of this one, which has given it up
             with pytest.raises(Unavailable, match=f"commit {late} has ended"):
                 await registry.prepare(late, [PAIR])
-        await registry.wait_for_group("pair")
+        await registry.commits.wait_for_group("pair")
     assert await registry.prepare(13, [PAIR]) == (PAIR,)
     assert await registry.sweep(20) == (13,)
     assert await registry.prepare(13, [PAIR]) == (PAIR,), "what was reserved stays so until it is forgotten"
+    await keeper.close()
 
 
-async def test_the_registry_knows_after_a_restart_what_was_reserved_and_finished() -> None:
-    groups, journal = FakeGroups(), FakeJournal()
+async def test_the_registry_knows_after_a_restart_what_was_reserved_and_finished(tmp_path: Path) -> None:
 
-    def opened() -> GroupCommits:
-        return GroupCommits(journal, groups.checked, groups.created, wait_s=0.01)
-
-    first = opened()
+    keeper, first = await opened(tmp_path)
     await first.prepare(1, [PAIR])
     await first.prepare(2, [EntanglementGroup("other", ("c", "d"), 0.1)])
     await first.finish(2)
-    for n in range(3, 2_000):  # enough for a compaction
+    for n in range(3, 50):
         await first.prepare(n, [EntanglementGroup(f"g{n}", ("c", "d"), 0.1)])
         await first.forget(n)
-    again = opened()
-    assert await again.sweep(0) == (1, 2)
-    with pytest.raises(Unavailable, match="being created by a transaction"):
-        await again.wait_for_group("pair")
-    await again.wait_for_group("other")
-    assert len(journal.streams["pending-groups"]) < 2_500
+    for compacted in (False, True):
+        if compacted:
+            await keeper.compact()
+        await keeper.close()
+        keeper, again = await opened(tmp_path)
+        assert await again.sweep(0) == (1, 2)
+        with pytest.raises(Unavailable, match="being created by a transaction"):
+            await again.create(PAIR)
+        assert again.table.get("other").entity_ids == ("c", "d")
+    parts = list(split_groups(keeper.kept, 3))
+    for place in range(3):
+        shard = GroupShard()
+        for number, (owner, record) in enumerate(parts, 1):
+            if owner == place:
+                shard.apply(number, record)
+        assert shard.pending.commits() == (1, 2)
+        assert (shard.pending.is_finished(1), shard.pending.is_finished(2)) == (False, True)
+        assert shard.pending.is_pending("pair") == (place == shard_of("pair", 3))
+    await again.finish(1)
+    assert again.table.get("pair") == PAIR
+    await keeper.close()
 
 
 # The coordinator

@@ -34,6 +34,7 @@ from tests.unit.fakes import (
     FakeGroups,
     FakeJobs,
     FakeJournal,
+    FakeSessions,
     FakeStates,
     FakeStore,
     FakeTemplates,
@@ -44,7 +45,9 @@ from tests.unit.fakes import (
 class Bench:
     def __init__(self, policy: Policy | None = None, jobs: FakeJobs | None = None) -> None:
         self.store, self.jobs, self.states = FakeStore(), jobs or FakeJobs(), FakeStates()
-        groups = FakeGroups()
+        groups = self.groups = FakeGroups()
+        self.clock = FakeClock()
+        self.sessions = FakeSessions(self.clock)
         self.journal = FakeJournal()
         database = Database(
             store=self.store,
@@ -53,14 +56,16 @@ class Bench:
             templates=FakeTemplates(),
             states=self.states,
             groups=groups,
-            clock=FakeClock(),
+            sessions=self.sessions,
+            clock=self.clock,
             rng=np.random.default_rng(0),
             policy=policy,
         )
         measurement = GroupMeasurement(jobs=self.jobs, groups=groups, default_backend="simulator")
         self.answers: list[Answer] = []
         jobs = JobCalls(None, self.jobs, "simulator")  # type: ignore[arg-type] # of another test
-        self.api = Api(database, measurement, BatchRunner(self.jobs, "simulator"), jobs, self.answers.append)
+        batches = BatchRunner(self.jobs, "simulator")
+        self.api = Api(database, measurement, batches, jobs, self.sessions, self.answers.append)
 
     async def filled(self, count: int = 40, dimension: int = 8) -> Bench:
         rng = np.random.default_rng(1)

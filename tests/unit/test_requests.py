@@ -13,7 +13,8 @@ from hypothesis.extra.numpy import arrays
 
 from quantum_db.commits.bodies import BatchBody
 from quantum_db.errors import InvalidRequest, QuantumDBError
-from quantum_db.requests import Body, EntityBody, GroupBody, QueryBody, parse
+from quantum_db.group_bodies import GroupBody
+from quantum_db.requests import Body, EntityBody, QueryBody, parse
 
 ENTITY = {
     "id": "doc_123",

@@ -1,0 +1,55 @@
+"""What all routes share: reading a JSON body within its limit, who asks, and JSON answers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+
+from quantum_db.errors import BodyTooLarge, InvalidRequest
+from quantum_db.model import DEFAULT_TENANT
+
+TENANT_HEADER = "x-tenant"
+
+
+async def json_body(request: Request, max_bytes: int) -> object:
+    """Read and decode the body, never holding more than ``max_bytes`` of it."""
+    too_large = BodyTooLarge(f"the body is larger than {max_bytes} bytes; send fewer vectors at a time")
+    declared = request.headers.get("content-length", "")
+    if declared.isdigit() and int(declared) > max_bytes:
+        raise too_large
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > max_bytes:
+            raise too_large
+        chunks.append(chunk)
+    try:
+        return orjson.loads(b"".join(chunks))
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+
+
+def tenant_of(request: Request) -> str:
+    """Return who asks. Whoever reaches the server may name any tenant: there are no keys yet to tell who it is."""
+    name = request.headers.get(TENANT_HEADER, DEFAULT_TENANT)
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
+        raise InvalidRequest.at(TENANT_HEADER, "must be 1 to 64 letters, digits, dots, dashes or underscores")
+    return name
+
+
+def expected_version(request: Request) -> int | None:
+    """Return the version that the caller expects (``If-Match``), if any."""
+    given = request.headers.get("if-match")
+    if given is None or given == "*":
+        return None
+    if not re.fullmatch(r'"[0-9]{1,18}"', given):
+        raise InvalidRequest.at("if-match", 'must be a version in quotes, as the ETag says: "17"')
+    return int(given[1:-1])
+
+
+def json_response(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return a JSON response."""
+    return Response(orjson.dumps(value), status, headers, media_type="application/json")

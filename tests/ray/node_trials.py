@@ -1,0 +1,211 @@
+"""A Ray cluster of three nodes on one machine, and what becomes of the job pool when one of them is lost.
+
+``main`` is a program for namespaces of its own (``unshare --net --pid``): Ray's nodes listen on the only address there
+is, loopback, and no process outlives the program. It tells what it found as JSON; ``test_nodes`` holds it against what
+has to be.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+import ray
+from ray.cluster_utils import Cluster
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from actors.job_pool import PoolSettings
+from actors.pool_client import QuantumPool
+from quantum_db.jobs.backends import BackendSpec
+from tests.api.emulator_server import TOKEN, Emulator, emulator_process
+from tests.redis_server import DURABLE, RedisServer, running_redis
+
+TOKEN_ENV: Final = "QQC_NODES_TOKEN"
+JOB_S: Final = 4.0
+"""How long a job is at the provider: long enough for a node to be lost meanwhile."""
+DEADLINE_S: Final = 120.0
+WAIT_S: Final = 60.0
+HEALTH: Final = {
+    "health_check_initial_delay_ms": 0,
+    "health_check_period_ms": 500,
+    "health_check_timeout_ms": 1000,
+    "health_check_failure_threshold": 2,
+}
+BELL: Final = 'OPENQASM 3; include "stdgates.inc"; qubit[2] q; h q[0]; cx q[0], q[1];'
+Json = dict[str, Any]
+
+
+def until(condition: Callable[[], Any], what: str) -> Any:
+    """Return what the condition gives once it is true."""
+    end_s = time.monotonic() + WAIT_S
+    while not (found := condition()):
+        if time.monotonic() > end_s:
+            raise TimeoutError(f"{what} did not come true within {WAIT_S:g} s")
+        time.sleep(0.05)
+    return found
+
+
+@dataclass
+class Nodes:
+    """The cluster, its pool, and what they stand on."""
+
+    cluster: Cluster
+    pool: QuantumPool
+    emulator: Emulator
+    logs: Path
+
+    def coordinator(self) -> psutil.Process:
+        """Return the process of the job pool's coordinator; the youngest, if an older one is still there."""
+
+        def found() -> list[psutil.Process]:
+            mine = []
+            for process in psutil.process_iter(["name", "cmdline", "create_time", "status"]):
+                with suppress(psutil.Error):
+                    if process.info["status"] != psutil.STATUS_ZOMBIE and "ray::JobPool" in " ".join(process.cmdline()):
+                        mine.append(process)
+            return sorted(mine, key=lambda process: process.info["create_time"])
+
+        return until(found, "a coordinator")[-1]
+
+    def node_of(self, process: psutil.Process) -> Any:
+        """Return the node that a worker process is on."""
+        for node in self.cluster.list_all_nodes():
+            if process.ppid() == raylet_of(node).pid:
+                return node
+        raise AssertionError(f"{process} is on no node")
+
+    def ready(self) -> bool:
+        try:
+            return bool(ray.get(self.pool._actor.ready.remote(), timeout=WAIT_S))
+        except (RayActorError, GetTimeoutError):
+            return False
+
+    def away_from_head(self) -> psutil.Process:
+        """Have the coordinator on a node that can be lost; Ray places it where it likes, anew at each restart."""
+        for _ in range(20):
+            process = self.coordinator()
+            if self.node_of(process) is not self.cluster.head_node:
+                return process
+            ray.kill(self.pool._actor, no_restart=False)
+            until(lambda old=process: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, "its end")
+            until(self.ready, "the pool is ready")
+        raise AssertionError("the coordinator stays on the head's node")
+
+    def submit(self, shots: int) -> Any:
+        """Submit a job; return its future once it is at the provider."""
+        before = len(self.emulator.ledger()["entries"])
+        future = self.pool.submit(BELL, backend="far", shots=shots, deadline_s=DEADLINE_S)
+        until(lambda: len(self.emulator.ledger()["entries"]) > before, "the provider has accepted it")
+        return future
+
+    def told(self, future: Any) -> Json:
+        """Return what a job gave, and how often each job was accepted."""
+        (counts,) = future.result(DEADLINE_S).counts
+        times = self.emulator.ledger()["times_accepted"]
+        entries = len(self.emulator.ledger()["entries"])
+        return {"counts": dict(sorted(counts.items())), "accepted": sorted(times.values()), "entries": entries}
+
+
+def raylet_of(node: Any) -> psutil.Process:
+    return psutil.Process(node.all_processes["raylet"][0].process.pid)
+
+
+def lose_a_node(nodes: Nodes) -> Json:
+    """The node with the coordinator loses its power while a job is at the provider."""
+    process = nodes.away_from_head()
+    lost = nodes.node_of(process)
+    future = nodes.submit(500)
+    began_s = time.monotonic()
+    for worker in raylet_of(lost).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            worker.kill()
+    nodes.cluster.remove_node(lost, allow_graceful=False)
+    until(nodes.ready, "the pool is ready again")
+    ready_s = time.monotonic() - began_s
+    told = nodes.told(future)
+    found = {**told, "ready_s": ready_s, "moved": nodes.node_of(nodes.coordinator()) is not lost}
+    nodes.cluster.add_node(num_cpus=1)
+    return found
+
+
+def wake_an_orphan(nodes: Nodes) -> Json:
+    """The node with the coordinator stands still until it has been replaced; then the old coordinator goes on."""
+    orphan = nodes.away_from_head()
+    raylet = raylet_of(nodes.node_of(orphan))
+    future = nodes.submit(501)
+    began_s = time.monotonic()
+    for process in (raylet, orphan):
+        process.suspend()
+    unheard = nodes.pool.submit(BELL, backend="far", shots=601, deadline_s=DEADLINE_S)  # is with the one that sleeps
+    until(lambda: nodes.coordinator().pid != orphan.pid, "there is another coordinator")
+    until(nodes.ready, "the pool is ready again")
+    ready_s = time.monotonic() - began_s
+    told = {"first": nodes.told(future), "unheard": nodes.told(unheard)}
+    orphan.resume()
+    until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "the orphan ends")
+    last_words = [line for log in nodes.logs.glob(f"*{orphan.pid}*") for line in log.read_text().splitlines()]
+    raylet.send_signal(signal.SIGKILL)
+    again = nodes.told(nodes.submit(502))
+    return {**told, "ready_s": ready_s, "after": again, "last_words": last_words[-5:]}
+
+
+def lose_the_control_process(nodes: Nodes) -> Json:
+    """Ray's control process is killed; handles go on, and once it is back on Redis, what dies is restarted again."""
+    head = nodes.cluster.head_node
+    future = nodes.submit(503)
+    head.kill_gcs_server()
+    told = {"begun_before": nodes.told(future), "begun_while_dead": nodes.told(nodes.submit(504))}
+    head.start_gcs_server()
+    nodes.coordinator().kill()
+    began_s = time.monotonic()
+    until(nodes.ready, "the pool is ready again")
+    ready_s = time.monotonic() - began_s
+    return {**told, "after": nodes.told(nodes.submit(505)), "ready_s": ready_s}
+
+
+TRIALS: Final = (lose_a_node, wake_an_orphan, lose_the_control_process)
+
+
+@contextmanager
+def three_nodes(redis: RedisServer, emulator: Emulator, folder: Path) -> Iterator[Nodes]:
+    head = {"include_dashboard": False, "temp_dir": str(folder / "ray"), "_system_config": HEALTH}
+    login = {"redis_username": "", "redis_password": redis.password}
+    cluster = Cluster(initialize_head=True, head_node_args={**head, **login})
+    for _ in range(2):
+        cluster.add_node(num_cpus=1)
+    ray.init(address=cluster.address, namespace="quantum-db", log_to_driver=False, _redis_password=redis.password)
+    far = BackendSpec("ionq", url=emulator.url, token_env=TOKEN_ENV, target="simulator", price_model="free")
+    pool = QuantumPool.start(PoolSettings({"far": far}, redis.url, workers=2))
+    try:
+        yield Nodes(cluster, pool, emulator, Path(ray._private.worker._global_node.get_logs_dir_path()))
+    finally:
+        ray.shutdown()
+        cluster.shutdown()
+
+
+def main(found: Path, folder: Path) -> None:
+    """Make all trials; write what each found as soon as it is known."""
+    os.environ[TOKEN_ENV] = TOKEN
+    with (
+        running_redis(*DURABLE, folder=folder) as redis,
+        emulator_process("--control", "--started-s", str(JOB_S), quiet=True) as emulator,
+    ):
+        os.environ["RAY_REDIS_ADDRESS"] = f"redis://127.0.0.1:{redis.port}"
+        told: Json = {}
+        with three_nodes(redis, emulator, folder) as nodes:
+            for trial in TRIALS:
+                told[trial.__name__] = trial(nodes)
+                found.write_text(json.dumps(told), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), Path(sys.argv[2]))
