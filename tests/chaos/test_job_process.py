@@ -79,7 +79,9 @@ def test_one_seed_gives_one_plan() -> None:
 def test_who_sleeps_through_its_replacement_submits_nothing(
     ground: Ground, step: str, rules: tuple[dict[str, Any], ...]
 ) -> None:
-    plan = replace(plan_of(1), deaths=((step, 1),), rules=rules, compacts=False, on_redis=True)
+    """It has one job, so that none is stopped between its last look at the clock and its first byte to the provider."""
+    alone = (Work("alone", 100, (1, 2)),)
+    plan = replace(plan_of(1), works=alone, deaths=((step, 1),), rules=rules, compacts=False, on_redis=True)
     assert not run_sleeper(plan, ground).problems
 
 
