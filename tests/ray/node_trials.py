@@ -130,7 +130,7 @@ def has_ended(process: psutil.Process) -> bool:
 
 
 def processes_of(actor: str) -> list[psutil.Process]:
-    """Return the living processes of a class of actors. Their ages tell nothing: Ray starts them before it needs them."""
+    """Return the living processes of a class of actors. Ages tell nothing: Ray starts them before it needs them."""
     found = []
     for process in psutil.process_iter(["status"]):
         with suppress(psutil.Error):
