@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import numpy as np
 import pytest
 
 from tests.api.emulator_server import Emulator
+from tests.api.ionq_jobs import backend_of, labelled
 from tests.chaos.job_cluster import (
     CONTEXT,
     COORDINATOR,
@@ -86,6 +89,17 @@ def answered_again(running: Cluster, shots: int) -> float:
     return time.monotonic() - began_s
 
 
+def test_the_check_sees_what_was_paid_for_twice(running: Cluster, broken: Emulator) -> None:
+    planted = replace(running, emulator=broken, asked=Counter({100: 1, 101: 1}))
+    for key in ("first", "second"):
+        backend_of(broken).submit([labelled([1], 1)], 100, job_key=key, timeout_s=30.0)
+    assert planted.wrongly_paid() == {100: (1, 2), 101: (1, 0)}
+    backend_of(broken).submit([labelled([1], 1)], 101, job_key="second", timeout_s=30.0)
+    with pytest.raises(AssertionError, match="accepted more than once under one key"):
+        planted.wrongly_paid()
+    broken.reset()
+
+
 @pytest.mark.timeout(1_200)
 @pytest.mark.parametrize("victim", [WORKER, COORDINATOR])
 def test_a_killed_process_leaves_nothing_twice_or_undone(running: Cluster, victim: str) -> None:
@@ -132,6 +146,7 @@ def test_queries_to_a_broken_provider_end_in_time_and_leave_nothing_behind(runni
                 assert answer.json()["type"].rpartition(":")[2] in expected, answer.text
                 assert answer.json()["detail"]
     broken.plan()
+    print(f"threads and sockets of each worker: {before.tolist()} before, {load(running).tolist()} after")
     until(lambda: bool(np.all(load(running) <= before + PLACES)) or None, f"more than {before} is left")
 
 
