@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from quantum_db.clock import SystemClock
-from quantum_db.commits.coordinator import Coordinator
+from quantum_db.commits.coordinator import CommitPolicy, Coordinator
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.ledger import STREAM as COMMITS
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, receipt_record, reserve_record
@@ -53,6 +53,7 @@ CALLERS = 64
 OPEN = 10
 """Transactions, or submissions, that a killed process leaves behind."""
 CHUNK = 20_000
+WAIT_S = 600.0
 
 Json = dict[str, Any]
 Write = Callable[[Sequence[Entity]], Awaitable[Any]]
@@ -114,6 +115,7 @@ def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> 
         clock=SystemClock(),
         rng=np.random.default_rng(0),
         on_fenced=end,
+        policy=CommitPolicy(wait_s=WAIT_S),
     )
 
 

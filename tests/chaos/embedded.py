@@ -26,6 +26,18 @@ from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from tests.unit.fakes import FakeJobs, FakeSessions, FakeTemplates
 
 
+class _Commits(GroupCommits):
+    """The registry's whole part in transactions: reservations, and what it is told of entities."""
+
+    registry: Registry
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        await self.registry.entity_deleted(entity_id)
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        await self.registry.entities_written(entity_ids)
+
+
 class Registry:
     """Implements what is asked of ``Groups`` here, by a real shard and its journal; ``commits`` is for transactions."""
 
@@ -35,7 +47,8 @@ class Registry:
         for number, record in self._journal.read("groups"):
             self._shard.apply(number, record)
         self.table = self._shard.table
-        self.commits = GroupCommits(self._shard.pending, self._checked, self._made)
+        self.commits = _Commits(self._shard.pending, self._checked, self._made)
+        self.commits.registry = self
 
     async def create(self, group: EntanglementGroup) -> EntanglementGroup:
         await self.commits.wait_for_group(group.group_id)
@@ -99,7 +112,7 @@ class Embedded:
             on_fenced=_fail,
             policy=CommitPolicy(wait_s=wait_s),
         )
-        jobs = FakeJobs()
+        jobs, sessions = FakeJobs(), FakeSessions(SystemClock())
         database = Database(
             store=self.store,
             writes=self.coordinator,
@@ -107,13 +120,13 @@ class Embedded:
             templates=FakeTemplates(),
             states=NoStates(),
             groups=self.registry,
-            sessions=FakeSessions(),
+            sessions=sessions,
             clock=SystemClock(),
             rng=np.random.default_rng(0),
         )
         measurement = GroupMeasurement(jobs=jobs, groups=self.registry, default_backend="simulator")
         calls = JobCalls(None, jobs, "simulator")  # type: ignore[arg-type] # nothing is asked of it
-        self.api = Api(database, measurement, BatchRunner(jobs, "simulator"), calls, lambda _: None)
+        self.api = Api(database, measurement, BatchRunner(jobs, "simulator"), calls, sessions, lambda _: None)
 
     async def close(self) -> None:
         await self.coordinator.close()

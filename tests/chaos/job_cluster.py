@@ -53,7 +53,7 @@ def write_config(path: Path, backends: dict[str, str]) -> Path:
             "workers": 2,
             "max_concurrent_circuits": PLACES,
             "on_backend_failure": "fail",
-            "protocol": {"begin_s": 1.0, "call_s": 2.0, "settle_s": 0.5, "longest_pause_s": 0.5},
+            "protocol": {"begin_s": 1.0, "call_s": 2.0, "settle_s": 2.0, "longest_pause_s": 0.5},
             "retry": {"attempts": 3, "first_s": 0.1, "longest_s": 0.5},
             "breaker": {"failures": 5, "open_s": 1.0},
             "backends": {

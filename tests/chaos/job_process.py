@@ -60,7 +60,7 @@ BACKEND: Final = "far"
 TENANT: Final = "default"
 TARGET: Final = "qpu.forte-1"
 TOKEN_ENV: Final = "QQC_CHAOS_TOKEN"
-PROTOCOL: Final = ProtocolLimits(begin_s=0.5, call_s=1.0, settle_s=0.5, longest_pause_s=0.25)
+PROTOCOL: Final = ProtocolLimits(begin_s=0.5, call_s=1.0, settle_s=2.0, longest_pause_s=0.25)
 RETRY: Final = RetryPolicy(attempts=3, first_s=0.05, longest_s=0.2)
 POLICY: Final = PoolPolicy(
     max_in_flight=3, window_s=0.01, breaker=BreakerPolicy(failures=5, open_s=0.3), retry=RETRY, protocol=PROTOCOL

@@ -74,8 +74,9 @@ class Nodes:
         return self.folder / "ray" / "session_latest" / "logs"
 
     def coordinator(self) -> psutil.Process:
-        """Return the process of the job pool's coordinator; the youngest, if an older one is still there."""
-        return until(lambda: processes_of("JobPool"), "a coordinator")[-1]
+        """Return the process of the job pool's coordinator, of which there is one."""
+        until(lambda: len(processes_of("JobPool")) == 1, "there is one coordinator")
+        return processes_of("JobPool")[0]
 
     def node_of(self, process: psutil.Process) -> Any:
         """Return the node that a worker process is on."""
@@ -94,7 +95,7 @@ class Nodes:
             if self.node_of(process) is not self.cluster.head_node:
                 return process
             ray.kill(self.pool._actor, no_restart=False)
-            until(lambda old=process: not old.is_running() or old.status() == psutil.STATUS_ZOMBIE, "its end")
+            until(lambda old=process: has_ended(old), "its end")
             until(self.ready, "the pool is ready")
         raise AssertionError("the coordinator stays on the head's node")
 
@@ -121,14 +122,21 @@ def answers(actor: Any) -> bool:
         return False
 
 
+def has_ended(process: psutil.Process) -> bool:
+    try:
+        return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return True
+
+
 def processes_of(actor: str) -> list[psutil.Process]:
-    """Return the living processes of a class of actors, the oldest first."""
+    """Return the living processes of a class of actors. Ages tell nothing: Ray starts them before it needs them."""
     found = []
-    for process in psutil.process_iter(["create_time", "status"]):
+    for process in psutil.process_iter(["status"]):
         with suppress(psutil.Error):
             if process.info["status"] != psutil.STATUS_ZOMBIE and f"ray::{actor}" in " ".join(process.cmdline()):
                 found.append(process)
-    return sorted(found, key=lambda process: process.info["create_time"])
+    return found
 
 
 def raylet_of(node: Any) -> psutil.Process:
@@ -162,12 +170,12 @@ def wake_an_orphan(nodes: Nodes) -> Json:
     for process in (raylet, orphan):
         process.suspend()
     unheard = nodes.pool.submit(BELL, backend="far", shots=601, deadline_s=DEADLINE_S)  # is with the one that sleeps
-    until(lambda: nodes.coordinator().pid != orphan.pid, "there is another coordinator")
+    until(lambda: len(processes_of("JobPool")) == 2, "there is another coordinator")
     until(nodes.ready, "the pool is ready again")
     ready_s = time.monotonic() - began_s
     told = {"first": nodes.told(future), "unheard": nodes.told(unheard)}
     orphan.resume()
-    until(lambda: not orphan.is_running() or orphan.status() == psutil.STATUS_ZOMBIE, "the orphan ends")
+    until(lambda: has_ended(orphan), "the orphan ends")
     last_words = [line for log in nodes.logs.glob(f"*{orphan.pid}*") for line in log.read_text().splitlines()]
     raylet.send_signal(signal.SIGKILL)
     again = nodes.told(nodes.submit(502))
