@@ -15,7 +15,7 @@ import pytest
 
 from quantum_db.errors import CorruptData, QuantumDBError, Unavailable
 from tests.chaos.embedded import Embedded
-from tests.redis_server import DURABLE, RedisServer
+from tests.redis_server import DURABLE, RedisServer, running_redis
 
 VECTOR = [1.0, 0.0]
 WAIT_S = 2.0
@@ -59,9 +59,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", folder], check=True)
 
 
-async def test_a_redis_that_is_killed_under_load_and_comes_back_has_lost_nothing(tmp_path: Path) -> None:
-    redis = RedisServer(*DURABLE, folder=tmp_path)
-    redis.start()
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[RedisServer]:
+    with running_redis(*DURABLE, folder=tmp_path) as server:
+        yield server
+
+
+async def test_a_redis_that_is_killed_under_load_and_comes_back_has_lost_nothing(
+    redis: RedisServer, tmp_path: Path
+) -> None:
     database = Embedded(tmp_path, f"{redis.url}/0?name=commits", WAIT_S)
     acknowledged, failures, stop = list[str](), list[QuantumDBError](), asyncio.Event()
 
@@ -96,7 +102,6 @@ async def test_a_redis_that_is_killed_under_load_and_comes_back_has_lost_nothing
         await assert_whole(database, acknowledged)
     finally:
         await database.close()
-        redis.stop()
 
 
 async def test_a_full_disk_is_told_and_it_goes_on_when_there_is_room(small_disk: Path) -> None:
