@@ -18,6 +18,8 @@ from actors.entanglement_registry import EntanglementRegistry
 from actors.shell import NAMESPACE
 from actors.state_manager import StateManager
 from actors.store_shard import RemoteWrites, StoreSettings, StoreShard
+from cluster.settings import GroupSettings, Settings, StateSettings
+from cluster.shards import group_shards, state_shards
 from quantum_db.commits.operations import Request
 
 READY_S = 120.0
@@ -39,16 +41,17 @@ def store_actor(folder: Path) -> Iterator[Callable[[Request], Awaitable[Mapping[
         )
         try:
             life = {"namespace": NAMESPACE, "num_cpus": 0}
-            settings = StoreSettings(str(folder / "actor"), f"sqlite:///{folder / 'actor.sqlite'}", state_shards=1)
-            groups = ray.remote(EntanglementRegistry).options(name="entanglement", **life)
+            settings = Settings(data_dir=folder, states=StateSettings(shards=1), groups=GroupSettings(shards=1))
+            places = StoreSettings(str(folder / "actor"), f"sqlite:///{folder / 'actor.sqlite'}", 1, 1)
+            groups = ray.remote(EntanglementRegistry).options(name="groups-0", **life)
             states = ray.remote(StateManager).options(name="states-0", **life)
             shard = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **life)
             actors: list[Any] = [
-                groups.remote(str(folder / "actor-groups.sqlite")),
-                states.remote(0, str(folder / "actor-states.sqlite"), 100_000),
+                groups.remote(0, *group_shards(settings)),
+                states.remote(0, *state_shards(settings)),
             ]
             ray.get([one.ready.remote() for one in actors], timeout=READY_S)
-            actors.append(shard.remote(settings))
+            actors.append(shard.remote(places))
             ray.get(actors[-1].ready.remote(), timeout=READY_S)
             yield RemoteWrites(actors[-1]).do
             ray.get(actors[-1].close.remote(), timeout=READY_S)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import pickle
 import random
 import socket
@@ -22,15 +21,13 @@ from quantum_db.errors import Conflict, CorruptData, InvalidRequest, NotFound, Q
 from tests.chaos.commit_history import Asked, History, Seen
 from tests.chaos.commit_process import ENTITIES, GROUPS, RARE, STEPS, Life, run
 from tests.chaos.commit_requests import Requests
+from tests.chaos.forks import FORKS
 
 CLIENTS = 4
 LIFE_S = 2.0
 COMPACTION_S = 8.0
 ANSWER_S = 20.0
 START_S = 30.0
-
-_PROCESSES = multiprocessing.get_context("forkserver")
-_PROCESSES.set_forkserver_preload(["tests.chaos.commit_process"])
 
 
 class Connection:
@@ -105,7 +102,7 @@ class Trial:
 
     @contextlib.contextmanager
     def _process(self, life: Life) -> Iterator[Any]:
-        process = _PROCESSES.Process(target=run, args=(life,), daemon=True)
+        process = FORKS.Process(target=run, args=(life,), daemon=True)
         process.start()
         try:
             yield process

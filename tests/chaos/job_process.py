@@ -36,6 +36,7 @@ from quantum_db.jobs.stored_jobs import StoredJobs
 from quantum_db.jobs.submission import Phase, ProtocolLimits, Submission
 from quantum_db.journals.open import open_journal
 from quantum_db.ports import Collected, JobRequest, Journal, ProviderJob
+from tests.api.emulator_server import TOKEN
 from tests.job_workers import ThreadWorkers
 from tests.unit.fake_workers import labelled
 
@@ -221,6 +222,7 @@ def main(life: Life) -> None:
     log = os.open(life.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(log, 1)
     os.dup2(log, 2)
+    os.environ[TOKEN_ENV] = TOKEN
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(name)s %(message)s")
     code = TOO_LATE
     with suppress(TimeoutError):

@@ -7,7 +7,6 @@ has results. Then the provider's ledger is held against the work, by what the ci
 from __future__ import annotations
 
 import contextlib
-import multiprocessing
 import os
 import signal
 import sys
@@ -34,6 +33,7 @@ from quantum_db.jobs.coalescing import wish_of
 from quantum_db.jobs.ledger import STREAM, Ledger, Retention
 from quantum_db.journals.open import open_journal
 from tests.api.emulator_server import TOKEN, Emulator, emulator_process
+from tests.chaos.forks import FORKS
 from tests.chaos.job_process import DONE, END_S, FENCED, STEPS, TENANT, TOKEN_ENV, Life, Plant, Work, main, spec_of
 from tests.redis_server import DURABLE, RedisServer, running_redis
 from tests.unit.fake_workers import labelled
@@ -246,13 +246,11 @@ def _until_stopped(process: BaseProcess) -> None:
         time.sleep(0.01)
 
 
-_FORKS = multiprocessing.get_context("forkserver")
-_FORKS.set_forkserver_preload(["tests.chaos.job_process"])
 _FORK_LOCK = threading.Lock()
 
 
 def _start(life: Life) -> BaseProcess:
-    process = _FORKS.Process(target=main, args=(life,))
+    process = FORKS.Process(target=main, args=(life,))
     with _FORK_LOCK:
         process.start()
     return process
