@@ -81,7 +81,8 @@ def import_rows(source: RowSource, target: Target, state: Path, *, skip_refused:
                 advance(importing.take(position, row))
             advance(importing.flush())
         except KeyboardInterrupt:
-            print(f"{importing.progress.written:,} rows are written; the same command goes on after them", flush=True)
+            written = checkpoint.load().written  # not the import's own count: the file may be one batch ahead of it
+            print(f"{written:,} rows are written; the same command goes on after them", flush=True)
             raise
     checkpoint.clear()
     done = importing.progress
