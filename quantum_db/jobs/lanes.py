@@ -7,12 +7,15 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from quantum_db.errors import DeadlineExceeded, Unavailable
 from quantum_db.jobs.breaker import Breaker
 from quantum_db.ports import BackendLimits
 
 LONGEST_WINDOW_S: Final = 0.25
 _WINDOW_SHARE: Final = 0.1
 _SMOOTHING: Final = 0.2
+_QUESTION: Final = "limits"
+"""What the breaker knows the question for the limits by; jobs have other keys."""
 
 
 @dataclass(slots=True)
@@ -42,22 +45,43 @@ class Lane:
     pump: asyncio.TimerHandle | None = None
     pump_due_s: float = 0.0
 
-    async def learn(self, ask: Callable[[], Coroutine[Any, Any, BackendLimits]]) -> BackendLimits:
+    async def learn(
+        self, ask: Callable[[], Coroutine[Any, Any, BackendLimits]], now_s: Callable[[], float]
+    ) -> BackendLimits:
         """Return the limits, asked for once at a time: many calls to a backend that hangs would fill the workers.
 
-        Raises what ``ask`` raises, to all who wait; who comes after that asks anew.
+        A backend that does not tell them is broken like one that takes no job: the breaker counts it.
+
+        Args:
+            ask: asks the backend.
+            now_s: the breaker's clock.
+
+        Raises:
+            BreakerOpen: the backend has failed too often to be asked now.
+
+            And what ``ask`` raises, to all who wait; who comes after that asks anew.
         """
         if self.limits is not None:
             return self.limits
         if self.asking is None:
+            if (
+                not self.local and self.breaker.override == "auto"
+            ):  # what an operator has switched off can still be described
+                self.breaker.admit(_QUESTION, now_s())
             self.asking = asyncio.get_running_loop().create_task(ask())
-            self.asking.add_done_callback(self._learned)
+            self.asking.add_done_callback(lambda asked: self._learned(asked, now_s))
         return await asyncio.shield(self.asking)
 
-    def _learned(self, asked: asyncio.Task[BackendLimits]) -> None:
+    def _learned(self, asked: asyncio.Task[BackendLimits], now_s: Callable[[], float]) -> None:
         self.asking = None
-        if not asked.cancelled() and asked.exception() is None:
+        error = None if asked.cancelled() else asked.exception()
+        if asked.cancelled() or (error is not None and not isinstance(error, (Unavailable, DeadlineExceeded))):
+            self.breaker.withdrawn(_QUESTION)
+        elif error is not None and not self.local:
+            self.breaker.failed(_QUESTION, now_s())
+        elif error is None:
             self.limits = asked.result()
+            self.breaker.succeeded(_QUESTION)
 
     def note_job(self, seconds: float, runs: int) -> None:
         """Note how long a job took, and of how many runs it was made."""

@@ -34,6 +34,9 @@ from quantum_db.ports import BackendLimits, BackendResult, Clock, Condition, Job
 
 START_TIMEOUT_S: Final = 30.0
 QUEUE_TIME_TIMEOUT_S: Final = 2.0
+LIMITS_WAIT_S: Final = 2.0
+"""How long a choice among backends waits for one that has not told its limits yet."""
+
 QUEUE_TIME_KEPT_S: Final = 30.0
 REJOIN_PAUSE_S: Final = 0.02
 
@@ -68,15 +71,16 @@ class QuantumJobPool:
 
     async def limits(self, backend: str) -> BackendLimits:
         """See ``JobPool.limits``. Asked of the backend once."""
-        return await self.lane(backend).learn(lambda: self._workers.limits(backend))
+        return await self.lane(backend).learn(lambda: self._workers.limits(backend), self._clock.monotonic_s)
 
     async def conditions(self) -> dict[str, Condition]:
         """See ``JobPool.conditions``."""
         found = {}
         for name, lane in self._dispatcher.lanes.items():
             try:
-                limits = await self.limits(name)
-            except QuantumDBError:
+                async with asyncio.timeout(LIMITS_WAIT_S):
+                    limits = await self.limits(name)
+            except (QuantumDBError, TimeoutError):
                 continue  # what does not tell its limits cannot be chosen
             wait_s = self._dispatcher.wait_s(name) + (0.0 if lane.local else await self._provider_queue_s(name))
             found[name] = Condition(limits, self._provenances[name], lane.breaker.state, wait_s, lane.mean_s)

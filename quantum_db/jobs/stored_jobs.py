@@ -36,6 +36,9 @@ MAX_OPEN_JOBS: Final = 1_000
 AGAIN_S: Final = 2.0
 LONGEST_AGAIN_S: Final = 60.0
 ESTIMATE_TIMEOUT_S: Final = 5.0
+MAX_ESTIMATES: Final = 2
+"""So many estimates are asked of providers at a time; others wait for their turn."""
+
 CANCEL_WAIT_S: Final = 5.0
 
 Json = dict[str, Any]
@@ -60,6 +63,7 @@ class StoredJobs:
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ending: set[str] = set()
         self._request_keys: dict[str, str] = {}
+        self._estimates = asyncio.Semaphore(MAX_ESTIMATES)
 
     def resume(self) -> None:
         """Take up the jobs that had not ended."""
@@ -134,15 +138,7 @@ class StoredJobs:
         """Return what a job would cost, by published prices and by the provider's word. Submits nothing."""
         limits = await self._pool.limits(order.backend)
         model = PRICE_MODELS[limits.price_model]
-        told: Json | None = None
-        if not self._pool.lane(order.backend).local:
-            try:
-                found = await self._workers.estimate(
-                    order.backend, order.parts, order.shots, timeout_s=ESTIMATE_TIMEOUT_S
-                )
-                told = asdict(found)
-            except QuantumDBError as error:
-                told = {"problem": error.detail}
+        lane = self._pool.lane(order.backend)
         return {
             "backend": order.backend,
             "circuits": order.circuits,
@@ -151,9 +147,28 @@ class StoredJobs:
             "cost_usd": self._pool.estimate_usd(limits, order.parts, order.shots),
             "new_cost_usd": (await self._pool.quote(_request_of("", tenant, order, order.deadline_s)))[0],
             "price_model": {"name": model.name, "source": model.source},
-            "provider": told,
+            "provider": None if lane.local else await self._provider_estimate(order),
             "left_today": self._pool.left_today(tenant),
         }
+
+    async def _provider_estimate(self, order: JobOrder) -> Json:
+        """Ask the provider, few at a time: one that hangs shall leave the workers to the jobs."""
+        try:
+            async with asyncio.timeout(ESTIMATE_TIMEOUT_S):
+                await self._estimates.acquire()
+        except TimeoutError:
+            return {"problem": "other estimates wait for the provider's word; try again later"}
+        # A caller that leaves does not end the worker's call, which keeps its place until it has ended.
+        return await asyncio.shield(asyncio.get_running_loop().create_task(self._ask_estimate(order)))
+
+    async def _ask_estimate(self, order: JobOrder) -> Json:
+        try:
+            found = await self._workers.estimate(order.backend, order.parts, order.shots, timeout_s=ESTIMATE_TIMEOUT_S)
+            return asdict(found)
+        except QuantumDBError as error:
+            return {"problem": error.detail}
+        finally:
+            self._estimates.release()
 
     async def costs(self, tenant: str, since: str | None, until: str | None) -> Json:
         """Return what a tenant has spent, by day and backend.

@@ -78,8 +78,10 @@ class FakeWorkers:
         self.finish = asyncio.Event()
         self.finish.set()
         self.hold_local: asyncio.Event | None = None
+        self.hold_far: asyncio.Event | None = None
         self.on_submit: Callable[[str], Any] = lambda key: None
         self.after_submit: Callable[[str], Any] = lambda key: None
+        self.on_limits: Callable[[], Any] = lambda: None
         self.on_find: Callable[[], Any] = lambda: None
         self.on_collect: Callable[[], Any] = lambda: None
         self.listed = True
@@ -87,7 +89,13 @@ class FakeWorkers:
         self.queue_s = 0.0
 
     async def limits(self, backend: str) -> BackendLimits:
-        return self.far if backend == "far" else self.simulator.limits
+        if backend != "far":
+            return self.simulator.limits
+        self.calls["limits"] += 1
+        if self.hold_far is not None:
+            await self.hold_far.wait()
+        self.on_limits()
+        return self.far
 
     async def run(self, request: JobRequest) -> BackendResult:
         self.local.append(request)
@@ -156,6 +164,9 @@ class FakeWorkers:
     async def estimate(
         self, backend: str, parts: Sequence[CircuitBatch], shots: int, *, timeout_s: float
     ) -> JobEstimate:
+        self.calls["estimate"] += 1
+        if self.hold_far is not None:
+            await self.hold_far.wait()
         return JobEstimate(1.0, 2.0, 3.0)
 
     async def queue_time_s(self, backend: str, *, timeout_s: float) -> float:

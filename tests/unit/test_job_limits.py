@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from quantum_db.circuits.template import CircuitBatch
-from quantum_db.errors import BreakerOpen, BudgetExceeded, DeadlineExceeded, JobFailed, OutcomeUnclear, Unavailable
+from quantum_db.errors import (
+    BreakerOpen,
+    BudgetExceeded,
+    DeadlineExceeded,
+    InvalidSettings,
+    JobFailed,
+    OutcomeUnclear,
+    Unavailable,
+)
 from quantum_db.jobs.assembly import PoolPolicy, TenantPolicy
 from quantum_db.jobs.breaker import Breaker, BreakerPolicy
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge, SpendingLimit, day_of, micro_of
@@ -299,6 +307,42 @@ async def test_an_open_breaker_answers_at_once_and_sends_exactly_one_probe() -> 
     await asyncio.sleep(0.25)
     assert outcomes_of(await bench.ask(1)) == [1]
     assert bench.pool.lane("far").breaker.state == "closed"
+
+
+async def test_a_provider_that_does_not_tell_its_limits_opens_the_breaker_and_a_question_is_its_probe() -> None:
+    policy = PoolPolicy(window_s=0.001, retry=NEVER, breaker=BreakerPolicy(failures=2, open_s=0.2))
+    bench = await Bench(policy).start()
+    bench.workers.on_limits = lambda: fail(InvalidSettings("no such target"))
+    for _ in range(3):
+        with pytest.raises(InvalidSettings):
+            await bench.ask(1)
+    assert bench.pool.lane("far").breaker.state == "closed", "a wrong setting is not the provider's failure"
+    bench.workers.on_limits = lambda: fail(Unavailable("dead"))
+    for _ in range(2):
+        with pytest.raises(Unavailable, match="dead"):
+            await bench.ask(1)
+    with pytest.raises(BreakerOpen, match="tried again in"):
+        await bench.ask(1)
+    assert bench.workers.calls["limits"] == 5
+    await asyncio.sleep(0.25)
+    with pytest.raises(Unavailable, match="dead"):
+        await bench.ask(1)
+    assert bench.pool.lane("far").breaker.state == "open", "the probe failed"
+    bench.workers.on_limits = lambda: None
+    await asyncio.sleep(0.25)
+    assert outcomes_of(await bench.ask(1)) == [1]
+    assert bench.pool.lane("far").breaker.state == "closed"
+
+
+async def test_a_choice_among_backends_does_not_wait_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quantum_db.jobs.pool.LIMITS_WAIT_S", 0.05)
+    bench = await Bench(PoolPolicy(window_s=0.001)).start()
+    bench.workers.hold_far = asyncio.Event()
+    async with asyncio.timeout(5.0):
+        assert set(await bench.pool.conditions()) == {"near"}
+        bench.workers.hold_far.set()
+        assert set(await bench.pool.conditions()) == {"near", "far"}
+    assert bench.workers.calls["limits"] == 1, "the question went on meanwhile"
 
 
 async def test_who_waits_for_a_place_is_told_when_the_breaker_opens() -> None:

@@ -14,7 +14,7 @@ from quantum_db.clock import SystemClock
 from quantum_db.errors import JobFailed, Unavailable
 from quantum_db.jobs.assembly import PoolPolicy, TenantPolicy
 from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.jobs.stored_jobs import StoredJobs
+from quantum_db.jobs.stored_jobs import MAX_ESTIMATES, StoredJobs
 from serve_app.http import build_app
 from tests.unit.fake_workers import Bench
 from tests.unit.test_database import Bench as DatabaseBench
@@ -218,6 +218,25 @@ async def test_estimates_and_costs_are_told(jobs: Jobs) -> None:
     assert (await jobs.post(JOB, "poor", "/estimate")).json()["new_cost_usd"] == 0.0, "it is known already"
     again = await jobs.ended((await jobs.post(JOB, "poor")).json()["id"], "poor")
     assert (again["status"], again["reused_circuits"]) == ("completed", 1), "although the day would not pay for it"
+
+
+async def test_a_provider_that_hangs_is_asked_for_few_estimates_at_a_time(
+    jobs: Jobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quantum_db.jobs.stored_jobs.ESTIMATE_TIMEOUT_S", 0.2)
+    await jobs.post(JOB, path="/estimate")  # the limits are known
+    jobs.bench.workers.hold_far = asyncio.Event()
+    asked = [asyncio.create_task(jobs.post(JOB, path="/estimate")) for _ in range(20)]
+    await jobs.bench.until(lambda: sum(one.done() for one in asked) == 20 - MAX_ESTIMATES)
+    assert jobs.bench.workers.calls["estimate"] == 1 + MAX_ESTIMATES
+    for one in filter(asyncio.Task.done, asked):
+        told = one.result().json()
+        assert told["provider"] == {"problem": "other estimates wait for the provider's word; try again later"}
+        assert told["cost_usd"] == pytest.approx(8.3), "the price model needs no provider"
+    jobs.bench.workers.hold_far.set()
+    answers = [answer.json()["provider"] for answer in await asyncio.gather(*asked)]
+    assert sum("cost_usd" in answer for answer in answers) == MAX_ESTIMATES
+    assert (await jobs.post(JOB, path="/estimate")).json()["provider"]["cost_usd"] == 1.0, "the places are free again"
 
 
 async def test_jobs_are_listed_by_pages_and_another_tenants_look_absent(jobs: Jobs) -> None:
