@@ -13,13 +13,13 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from actors.job_worker import RemoteWorkers
+from quantum_db.backend_ports import BackendLimits, BackendResult, Condition, JobRequest
 from quantum_db.clock import SystemClock
 from quantum_db.errors import Fenced, QuantumDBError, Unavailable
 from quantum_db.jobs.assembly import AssembledPool, PoolPolicy, assemble
 from quantum_db.jobs.backends import BackendSpec, describe
 from quantum_db.jobs.stored_jobs import StoredJobs
 from quantum_db.journals.open import open_journal
-from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
 from quantum_db.telemetry import Snapshot, snapshot
 
 logger = logging.getLogger(__name__)

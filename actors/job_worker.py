@@ -14,13 +14,7 @@ import ray
 from ray.actor import ActorHandle
 
 from actors.shell import ActorLost, ask
-from quantum_db.circuits.template import CircuitBatch
-from quantum_db.clock import SystemClock
-from quantum_db.errors import DeadlineExceeded, OutcomeUnclear, QuantumDBError
-from quantum_db.jobs.backends import BackendSpec, build_backend, build_provider
-from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.jobs.rounds import run_here
-from quantum_db.ports import (
+from quantum_db.backend_ports import (
     BackendLimits,
     BackendResult,
     Collected,
@@ -30,6 +24,12 @@ from quantum_db.ports import (
     QuantumBackend,
     QuantumProvider,
 )
+from quantum_db.circuits.template import CircuitBatch
+from quantum_db.clock import SystemClock
+from quantum_db.errors import DeadlineExceeded, OutcomeUnclear, QuantumDBError
+from quantum_db.jobs.backends import BackendSpec, build_backend, build_provider
+from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.jobs.rounds import run_here
 
 logger = logging.getLogger(__name__)
 

@@ -20,6 +20,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from actors.job_pool import JobPool, PoolSettings
 from actors.job_worker import GRACE_S
 from actors.shell import CALL_TIMEOUT_S, NAMESPACE, ActorLost, ask, named
+from quantum_db.backend_ports import BackendLimits, BackendResult, Condition, JobRequest
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.breaker import Override
@@ -29,7 +30,6 @@ from quantum_db.jobs.desk import JobPage
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.queue import Priority
 from quantum_db.model import DEFAULT_TENANT
-from quantum_db.ports import BackendLimits, BackendResult, Condition, JobRequest
 
 POOL_NAME = "jobs"
 RETRY_PAUSE_S = 0.25

@@ -21,6 +21,7 @@ import numpy as np
 
 from benchmarks.tunneling import Instance, instance
 from quantum_db import tunneling
+from quantum_db.backend_ports import BackendLimits
 from quantum_db.circuits.batch import plan_batch
 from quantum_db.circuits.entanglement import (
     chsh_circuits,
@@ -33,7 +34,6 @@ from quantum_db.circuits.qaoa import QaoaPlan, plan_qaoa, run_qaoa
 from quantum_db.circuits.qaoa_ansatz import Mixer, diverse_selection
 from quantum_db.circuits.simulator import SimulatorBackend, probabilities
 from quantum_db.ionq.pricing import AZURE, BRAKET_FORTE
-from quantum_db.ports import BackendLimits
 
 
 def table(title: str, head: list[str], rows: list[list[str]]) -> None:

@@ -20,9 +20,9 @@ from benchmarks.naive_jobs import (
     run_within_budget,
 )
 from benchmarks.pooled_jobs import CALLERS, QuantumPool, asker, by_callers, job_pool, piece, table
+from quantum_db.backend_ports import BackendResult
 from quantum_db.errors import BudgetExceeded, QuantumDBError
 from quantum_db.jobs.assembly import PoolPolicy, TenantPolicy
-from quantum_db.ports import BackendResult
 from tests.api.emulator_server import Emulator
 
 SHOTS = 1_000

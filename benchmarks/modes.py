@@ -29,6 +29,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from quantum_db import retrieval
+from quantum_db.backend_ports import BackendLimits, BackendResult, JobRequest
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import CircuitBatch, Template
@@ -39,7 +40,6 @@ from quantum_db.ionq.pricing import BRAKET_FORTE
 from quantum_db.jobs.rounds import run_here
 from quantum_db.model import Candidates, Query
 from quantum_db.modes import MODES
-from quantum_db.ports import BackendLimits, BackendResult, JobRequest
 from quantum_db.refinement import Policy, Refiner, exact_scores
 
 Array = NDArray[np.float64]

@@ -30,10 +30,10 @@ import ray
 from actors.job_pool import PoolSettings
 from actors.pool_client import QuantumPool
 from benchmarks.naive_jobs import SIMULATOR, START_S, Counts, Work
+from quantum_db.backend_ports import BackendResult
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.backends import BackendSpec
-from quantum_db.ports import BackendResult
 from tests.api.emulator_server import TOKEN, Emulator
 
 CALLERS = 64

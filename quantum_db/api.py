@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from quantum_db.backend_ports import JobPool
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
 from quantum_db.commits.bodies import (
@@ -27,7 +28,7 @@ from quantum_db.jobs.desk import JobDesk, JobPage
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import DEFAULT_TENANT, Answer
-from quantum_db.ports import JobPool, Sessions
+from quantum_db.ports import Sessions
 from quantum_db.requests import Body, EntityBody, QueryBody, VectorPageBody, parse
 from quantum_db.sessions import SessionKey
 from quantum_db.views import (

@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any, Final
 
 from quantum_db import overlaps
+from quantum_db.backend_ports import Condition
 from quantum_db.circuits.encoding import SpanEncoding
 from quantum_db.errors import BudgetExceeded, InvalidCircuit
 from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import Provenance
-from quantum_db.ports import Condition
 
 AUTO: Final = "auto"
 """What a query says in place of a backend's name to leave it open."""

@@ -10,11 +10,11 @@ from uuid import uuid4
 
 from pydantic import ConfigDict, Field
 
+from quantum_db.backend_ports import BackendResult, JobPool, JobRequest
 from quantum_db.circuits.batch import BatchPlan, plan_batch
 from quantum_db.circuits.batch_operations import OperationsBody
 from quantum_db.circuits.batch_results import Result, read_batch
 from quantum_db.errors import DeadlineExceeded
-from quantum_db.ports import BackendResult, JobPool, JobRequest
 from quantum_db.requests import MAX_TIMEOUT_MS, Name, parse
 
 

@@ -11,6 +11,7 @@ from uuid import uuid4
 import numpy as np
 
 from quantum_db import retrieval
+from quantum_db.backend_ports import JobPool
 from quantum_db.circuits.template import Template
 from quantum_db.commits.operations import Deletes, Transaction, Upserts
 from quantum_db.commits.overlay import OverlayStore
@@ -29,16 +30,7 @@ from quantum_db.lifecycle import Happening
 from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Query, StageTimes
 from quantum_db.modes import MODES
 from quantum_db.near import near_name
-from quantum_db.ports import (
-    Clock,
-    Groups,
-    JobPool,
-    ScrollableReader,
-    Sessions,
-    StateLog,
-    Templates,
-    VectorReader,
-)
+from quantum_db.ports import Clock, Groups, ScrollableReader, Sessions, StateLog, Templates, VectorReader
 from quantum_db.refinement import Policy, Refiner, exact_scores
 from quantum_db.session_rules import SessionRules
 from quantum_db.states.batches import happened, joined

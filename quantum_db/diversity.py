@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantum_db.backend_choice import AUTO
+from quantum_db.backend_ports import JobPool, JobRequest
 from quantum_db.circuits.qaoa import plan_qaoa, read_counts
 from quantum_db.circuits.qaoa_ansatz import diverse_selection
 from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import Candidates, Hit, Query
-from quantum_db.ports import JobPool, JobRequest
 from quantum_db.retrieval import Scores
 from quantum_db.tunneling import Selection, greedy, tunnel
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import uuid4
 
+from quantum_db.backend_ports import BackendResult, JobPool, JobRequest
 from quantum_db.circuits.entanglement import (
     ChshEstimate,
     GroupCorrelation,
@@ -17,7 +18,7 @@ from quantum_db.circuits.entanglement import (
 )
 from quantum_db.errors import DeadlineExceeded, InvalidRequest
 from quantum_db.model import EntanglementGroup
-from quantum_db.ports import BackendResult, Groups, JobPool, JobRequest
+from quantum_db.ports import Groups
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -11,6 +11,7 @@ from typing import Final, Literal, assert_never
 
 import numpy as np
 
+from quantum_db.backend_ports import BackendLimits, BackendResult
 from quantum_db.circuits.encoding import SpanEncoding
 from quantum_db.circuits.mitigation import (
     Estimate,
@@ -24,7 +25,6 @@ from quantum_db.circuits.mitigation import (
 from quantum_db.circuits.statistics import z_value
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.overlaps import FidelityEstimates, survival_of_merged
-from quantum_db.ports import BackendLimits, BackendResult
 
 Method = Literal["readout", "zne"]
 FOLDING: Final = 3.0

@@ -8,6 +8,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db.backend_ports import BackendLimits, BackendResult
 from quantum_db.circuits.encoding import SpanEncoding
 from quantum_db.circuits.multiplexed import (
     index_qubits_for,
@@ -21,7 +22,6 @@ from quantum_db.circuits.statistics import wilson_interval
 from quantum_db.circuits.template import CircuitBatch, Template
 from quantum_db.circuits.unary import SUCCESS, unary_overlap_circuits, unary_overlap_template
 from quantum_db.ionq.pricing import PRICE_MODELS
-from quantum_db.ports import BackendLimits, BackendResult
 
 Array = NDArray[np.float64]
 

@@ -8,12 +8,13 @@ from typing import Any, Literal
 
 from quantum_db import mitigated, overlaps, retrieval, superposed
 from quantum_db.backend_choice import AUTO, BackendChoice, choose, options_for
+from quantum_db.backend_ports import AdaptiveAim, BackendResult, JobPool, JobRequest
 from quantum_db.circuits.planner import Family, OverlapPlan
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import JobCanceled, JobFailed, Overloaded, QuantumDBError, Unavailable
 from quantum_db.model import Candidates, Query, Refinement
 from quantum_db.modes import MODES
-from quantum_db.ports import AdaptiveAim, BackendResult, Clock, JobPool, JobRequest, Templates
+from quantum_db.ports import Clock, Templates
 from quantum_db.retrieval import Scores
 
 

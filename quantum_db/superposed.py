@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db.backend_ports import BackendResult
 from quantum_db.circuits.encoding import encode_span, lift
 from quantum_db.circuits.superposition import (
     asked_states,
@@ -25,7 +26,6 @@ from quantum_db.circuits.superposition import (
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import InvalidCircuit
 from quantum_db.model import Candidates, Query
-from quantum_db.ports import BackendResult
 from quantum_db.retrieval import CONFIDENCE, Scores, exact_fidelities
 
 Array = NDArray[np.float64]

@@ -9,12 +9,12 @@ from typing import TypeVar
 
 import numpy as np
 
+from quantum_db.backend_ports import BackendLimits, BackendResult, Collected, JobEstimate, JobRequest, ProviderJob
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.clock import SystemClock
 from quantum_db.errors import DeadlineExceeded
 from quantum_db.jobs.backends import BackendSpec, build_provider
 from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.ports import BackendLimits, BackendResult, Collected, JobEstimate, JobRequest, ProviderJob
 
 T = TypeVar("T")
 

@@ -26,6 +26,7 @@ from itertools import accumulate
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db.backend_ports import BackendLimits
 from quantum_db.circuits.batch_operations import Encode, Entangle, Measure, parse_operations
 from quantum_db.circuits.encoding import tree_angles
 from quantum_db.circuits.entanglement import correlation_angles, correlation_template
@@ -33,7 +34,6 @@ from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import CX, CircuitBatch, H, MultiplexedRY, Rotation, Step, Template, content_key
 from quantum_db.errors import InvalidRequest
 from quantum_db.ionq.pricing import PriceModel
-from quantum_db.ports import BackendLimits
 
 Floats = NDArray[np.float64]
 Operation = Encode | Entangle | Measure

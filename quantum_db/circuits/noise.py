@@ -16,10 +16,11 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db.backend_ports import BackendLimits, BackendResult
 from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import ROTATION_GATES, CircuitBatch
 from quantum_db.errors import DeadlineExceeded, InvalidCircuit, InvalidSettings
-from quantum_db.ports import BackendLimits, BackendResult, Clock
+from quantum_db.ports import Clock
 
 MAX_QUBITS: Final = 8
 """The backend's default. One circuit then has 65,536 Pauli expectations (512 KiB)."""

@@ -18,13 +18,13 @@ from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal
 
+from quantum_db.backend_ports import BackendLimits
 from quantum_db.circuits.encoding import qubits_for
 from quantum_db.circuits.multiplexed import index_qubits_for, multiplexed_cx
 from quantum_db.circuits.statistics import z_value
 from quantum_db.circuits.unary import unary_overlap_cx
 from quantum_db.errors import InvalidCircuit
 from quantum_db.ionq.pricing import PriceModel
-from quantum_db.ports import BackendLimits
 
 Family = Literal["merged", "multiplexed", "unary"]
 FAMILIES: Final[tuple[Family, ...]] = ("merged", "multiplexed", "unary")

@@ -16,10 +16,10 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db.backend_ports import BackendResult, QuantumBackend
 from quantum_db.circuits.qaoa_ansatz import Floats, Mixer, Qubo, qaoa_ansatz, ring
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import InvalidRequest
-from quantum_db.ports import BackendResult, QuantumBackend
 from quantum_db.tunneling import Selection
 
 Indices = NDArray[np.intp]

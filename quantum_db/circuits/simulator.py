@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db.backend_ports import BackendLimits, BackendResult
 from quantum_db.circuits.template import CX, Angles, CircuitBatch, H, MultiplexedRY, Rotation, Step
 from quantum_db.errors import InvalidCircuit
-from quantum_db.ports import BackendLimits, BackendResult
 
 State = NDArray[Any]
 """Amplitudes, (K, 2^n): float64 where the template is real, else complex128."""

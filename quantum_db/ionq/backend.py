@@ -15,6 +15,7 @@ from qiskit_ionq.constants import ErrorMitigation
 from qiskit_ionq.exceptions import IonQError
 from qiskit_ionq.ionq_job import IonQJob
 
+from quantum_db.backend_ports import NO_LABELS, BackendLimits, BackendResult, Collected, JobEstimate, ProviderJob
 from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import CircuitBatch, Template
 from quantum_db.errors import (
@@ -41,15 +42,7 @@ from quantum_db.ionq.results import (
 )
 from quantum_db.ionq.target import Target, check_settings, limits_of
 from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.ports import (
-    NO_LABELS,
-    BackendLimits,
-    BackendResult,
-    Clock,
-    Collected,
-    JobEstimate,
-    ProviderJob,
-)
+from quantum_db.ports import Clock
 
 RETRY: Final = RetryPolicy()
 POLL_S: Final = (0.01, 1.0)

@@ -18,10 +18,10 @@ from dotenv import dotenv_values
 from qiskit_ionq import IonQProvider, ionq_backend
 from qiskit_ionq.exceptions import IonQTranspileLevelWarning
 
+from quantum_db.backend_ports import BackendLimits
 from quantum_db.circuits.noise import ARIA_1, FORTE_1, IDEAL, NoiseModel
 from quantum_db.errors import InvalidSettings
 from quantum_db.ionq.pricing import PriceModel
-from quantum_db.ports import BackendLimits
 
 MAX_CIRCUITS: Final = 5_000
 MAX_GATES: Final = 150_000

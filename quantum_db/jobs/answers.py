@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 
+from quantum_db.backend_ports import BackendResult
 from quantum_db.jobs.coalescing import Wish
 from quantum_db.jobs.ledger import KeptResult
 from quantum_db.jobs.runs import Outcome
-from quantum_db.ports import BackendResult
 
 
 def draws_of(shots: int, most: int) -> list[int]:

@@ -8,6 +8,7 @@ from typing import Literal
 
 import numpy as np
 
+from quantum_db.backend_ports import QuantumBackend, QuantumProvider
 from quantum_db.circuits.noise import MAX_QUBITS, NoisySimulatorBackend, noise_model
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.clock import SystemClock
@@ -16,7 +17,6 @@ from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.ionq.provenance import provenance_of
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.model import Provenance
-from quantum_db.ports import QuantumBackend, QuantumProvider
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from typing import Annotated, Final, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from quantum_db.backend_ports import BackendLimits
 from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.jobs.circuits import MAX_CIRCUITS, CircuitEntry, to_parts
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.prepared import CountsReading, EntangleBody, OverlapBody, PreparedJob, QaoaBody
-from quantum_db.ports import BackendLimits
 from quantum_db.requests import MAX_SHOTS, Body, BudgetBody, Finite, Name, parse, refuse
 
 DEFAULT_DEADLINE_S: Final = 3_600.0

@@ -11,6 +11,7 @@ from uuid import uuid4
 
 import numpy as np
 
+from quantum_db.backend_ports import JobRequest
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.breaker import Override
 from quantum_db.jobs.budget import MICRO, Account, Budgets, Spending, day_of
@@ -24,7 +25,6 @@ from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.runs import Outcome, Run, RunTable
 from quantum_db.jobs.steps import Command, Deliver, End, Tell
 from quantum_db.jobs.submission import Submission
-from quantum_db.ports import JobRequest
 
 logger = logging.getLogger(__name__)
 

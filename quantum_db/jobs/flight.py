@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from quantum_db.backend_ports import BackendResult
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.circuits.verification import verify_counts
 from quantum_db.errors import (
@@ -52,7 +53,7 @@ from quantum_db.jobs.steps import (
 )
 from quantum_db.jobs.submission import ProtocolLimits, Submission
 from quantum_db.jobs.workers import Workers
-from quantum_db.ports import BackendResult, Clock
+from quantum_db.ports import Clock
 
 FIND_TIMEOUT_S: Final = 15.0
 CANCEL_TIMEOUT_S: Final = 10.0

@@ -7,9 +7,9 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any, Final
 
+from quantum_db.backend_ports import BackendLimits
 from quantum_db.errors import DeadlineExceeded, Unavailable
 from quantum_db.jobs.breaker import Breaker
-from quantum_db.ports import BackendLimits
 
 LONGEST_WINDOW_S: Final = 0.25
 _WINDOW_SHARE: Final = 0.1

@@ -13,6 +13,7 @@ from dataclasses import replace
 from typing import Any, Final
 from uuid import uuid4
 
+from quantum_db.backend_ports import BackendLimits, BackendResult, Condition, JobRequest
 from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import BudgetExceeded, DeadlineExceeded, InvalidRequest, JobCanceled, QuantumDBError, Unavailable
@@ -30,7 +31,7 @@ from quantum_db.jobs.runs import Outcome, Run
 from quantum_db.jobs.workers import Workers
 from quantum_db.model import Provenance
 from quantum_db.near import near_name
-from quantum_db.ports import BackendLimits, BackendResult, Clock, Condition, JobRequest
+from quantum_db.ports import Clock
 
 START_TIMEOUT_S: Final = 30.0
 QUEUE_TIME_TIMEOUT_S: Final = 2.0

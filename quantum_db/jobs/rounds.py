@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from quantum_db.backend_ports import AdaptiveAim, BackendResult, JobRequest, QuantumBackend
 from quantum_db.circuits.adaptive import AdaptiveAllocation, Selection
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.circuits.verification import verify_counts
 from quantum_db.errors import DeadlineExceeded
-from quantum_db.ports import AdaptiveAim, BackendResult, Clock, JobRequest, QuantumBackend
+from quantum_db.ports import Clock
 
 Counts = Mapping[int, int]
 

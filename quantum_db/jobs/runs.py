@@ -7,13 +7,13 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from quantum_db.backend_ports import AdaptiveAim
 from quantum_db.circuits.adaptive import Selection
 from quantum_db.errors import QuantumDBError
 from quantum_db.jobs.budget import Charge
 from quantum_db.jobs.coalescing import Wish
 from quantum_db.jobs.queue import Ask, Priority
 from quantum_db.model import Provenance
-from quantum_db.ports import AdaptiveAim
 
 Counts = Mapping[int, int]
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from quantum_db.backend_ports import ProviderJob
 from quantum_db.errors import QuantumDBError
-from quantum_db.ports import ProviderJob
 
 # --- events
 

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import Any, Final
 from uuid import uuid4
 
+from quantum_db.backend_ports import BackendResult, JobRequest
 from quantum_db.errors import (
     DeadlineExceeded,
     JobCanceled,
@@ -28,7 +29,7 @@ from quantum_db.jobs.parts import parts_from_json, parts_to_json
 from quantum_db.jobs.pool import QuantumJobPool
 from quantum_db.jobs.prepared import PreparedJob, Reading, reading_from_json
 from quantum_db.jobs.workers import Workers
-from quantum_db.ports import BackendResult, Clock, JobRequest
+from quantum_db.ports import Clock
 
 logger = logging.getLogger(__name__)
 

@@ -33,6 +33,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from quantum_db.backend_ports import ProviderJob
 from quantum_db.errors import JobCanceled, OutcomeUnclear, QuantumDBError
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.steps import (
@@ -64,7 +65,6 @@ from quantum_db.jobs.steps import (
     Wanted,
     Woken,
 )
-from quantum_db.ports import ProviderJob
 
 QUICK_LOOKUPS: Final = 3
 """Searches before the callers are told that the outcome is unclear; the machine goes on looking."""

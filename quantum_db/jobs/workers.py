@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from quantum_db.backend_ports import BackendLimits, BackendResult, Collected, JobEstimate, JobRequest, ProviderJob
 from quantum_db.circuits.template import CircuitBatch
-from quantum_db.ports import BackendLimits, BackendResult, Collected, JobEstimate, JobRequest, ProviderJob
 
 
 class Workers(Protocol):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import chisquare
 
+from quantum_db.backend_ports import BackendResult, QuantumProvider
 from quantum_db.circuits.encoding import encode_span
 from quantum_db.circuits.overlap import overlap_circuits, overlap_template
 from quantum_db.circuits.simulator import probabilities
@@ -19,7 +20,6 @@ from quantum_db.clock import SystemClock
 from quantum_db.errors import OutcomeUnclear, QuantumDBError
 from quantum_db.ionq.backend import IonQBackend
 from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.ports import BackendResult, QuantumProvider
 from tests.api.emulator_server import TOKEN, Emulator
 
 FORTE = "qpu.forte-1"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from quantum_db.backend_ports import BackendLimits, JobEstimate, QuantumProvider
 from quantum_db.circuits.template import CX, CircuitBatch, MultiplexedRY, Template, content_key
 from quantum_db.clock import SystemClock
 from quantum_db.errors import InvalidCircuit, InvalidSettings, JobFailed, Unavailable
@@ -18,7 +19,6 @@ from quantum_db.ionq.emulated_jobs import Delays, EmulatedJobs
 from quantum_db.ionq.emulated_requests import EmulatorLimits
 from quantum_db.ionq.gate_simulator import Circuit, Histogram, simulate
 from quantum_db.ionq.pricing import AZURE, BRAKET_FORTE
-from quantum_db.ports import BackendLimits, JobEstimate, QuantumProvider
 from tests.api.emulator_server import Emulator, emulator_thread
 from tests.api.ionq_jobs import FORTE, LONG_S, agrees, backend_of, labelled, overlaps, qubits_of, run, submit
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
+from quantum_db.backend_ports import ProviderJob
 from quantum_db.clock import SystemClock
 from quantum_db.errors import DeadlineExceeded, InvalidCircuit, JobFailed, OutcomeUnclear, Unavailable
 from quantum_db.ionq.backend import IonQBackend
 from quantum_db.ionq.emulated_jobs import Delays, EmulatedJobs
 from quantum_db.ionq.emulated_requests import EmulatorLimits, JobSpec, parse_job
 from quantum_db.ionq.emulated_views import BACKENDS
-from quantum_db.ports import ProviderJob
 from tests.api.emulator_server import Emulator, emulator_thread
 from tests.api.ionq_jobs import FORTE, LONG_S, backend_of, labelled, run, submit, survives_pickling
 from tests.api.raw_server import http, raw_server

@@ -22,6 +22,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 import quantum_db.ionq.backend  # noqa: F401 - brings qiskit, which no short-lived thread may import
+from quantum_db.backend_ports import Collected, JobRequest, ProviderJob
 from quantum_db.clock import SystemClock
 from quantum_db.errors import OutcomeUnclear, QuantumDBError, Unavailable
 from quantum_db.jobs.assembly import AssembledPool, PoolPolicy, assemble
@@ -35,7 +36,7 @@ from quantum_db.jobs.steps import Command, Record, Submit
 from quantum_db.jobs.stored_jobs import StoredJobs
 from quantum_db.jobs.submission import Phase, ProtocolLimits, Submission
 from quantum_db.journals.open import open_journal
-from quantum_db.ports import Collected, JobRequest, Journal, ProviderJob
+from quantum_db.ports import Journal
 from tests.api.emulator_server import TOKEN
 from tests.job_workers import ThreadWorkers
 from tests.unit.fake_workers import labelled

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from quantum_db.backend_ports import ProviderJob
 from quantum_db.errors import JobCanceled, JobFailed, OutcomeUnclear, Unavailable
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge
 from quantum_db.jobs.flight import SEARCH_MARGIN_S
@@ -45,7 +46,6 @@ from quantum_db.jobs.steps import (
     Woken,
 )
 from quantum_db.jobs.submission import ProtocolLimits, Submission
-from quantum_db.ports import ProviderJob
 
 PROTOCOL = ProtocolLimits(begin_s=5.0, call_s=20.0, settle_s=30.0)
 CHARGE = Charge(Account("t", "2026-11-25", "b"), 1_000, 100, 1)

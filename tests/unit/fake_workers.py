@@ -12,22 +12,15 @@ from typing import Any
 import numpy as np
 from prometheus_client import CollectorRegistry
 
+from quantum_db.backend_ports import BackendLimits, BackendResult, Collected, JobEstimate, JobRequest, ProviderJob
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import CircuitBatch, MultiplexedRY, Template, content_key
 from quantum_db.clock import SystemClock
 from quantum_db.errors import DeadlineExceeded, Fenced, JobCanceled, Unavailable
 from quantum_db.jobs.assembly import AssembledPool, PoolPolicy, assemble
 from quantum_db.jobs.backends import BackendDescription
+from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.jobs.rounds import run_here
-from quantum_db.ports import (
-    BackendLimits,
-    BackendResult,
-    Collected,
-    JobEstimate,
-    JobRequest,
-    ProviderJob,
-    SpendingLimit,
-)
 
 PAID = BackendLimits(8, 1_000, 100_000, 10_000, price_model="braket-forte")
 BACKENDS = {

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from quantum_db.backend_ports import BackendLimits, BackendResult, Condition, JobRequest
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import Template
@@ -21,7 +22,7 @@ from quantum_db.groups import GroupPage, GroupTable, GroupUpdate
 from quantum_db.jobs.rounds import run_here
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
-from quantum_db.ports import BackendLimits, BackendResult, Clock, Condition, JobRequest
+from quantum_db.ports import Clock
 from quantum_db.sessions import Observation, SessionKey, SessionTable
 from quantum_db.states.events import EventBatch
 from quantum_db.stores.points import point_id

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from quantum_db.backend_choice import BackendOption, choose, options_for
+from quantum_db.backend_ports import BackendLimits, Condition, JobRequest
 from quantum_db.circuits.encoding import encode_span, lift
 from quantum_db.errors import BreakerOpen, BudgetExceeded, JobFailed, Overloaded
 from quantum_db.jobs.budget import SpendingLimit
-from quantum_db.ports import BackendLimits, Condition, JobRequest
 from quantum_db.refinement import Policy
 from tests.unit.fakes import FakeJobs
 from tests.unit.test_database import Bench, query

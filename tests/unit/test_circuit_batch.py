@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantum_db.backend_ports import BackendLimits
 from quantum_db.circuits.batch import BatchPlan, plan_batch
 from quantum_db.circuits.batch_results import EncodeResult, EntangleResult, MeasureResult, read_batch
 from quantum_db.circuits.simulator import SimulatorBackend, probabilities, simulate
 from quantum_db.errors import InvalidCircuit, InvalidRequest, JobFailed
 from quantum_db.ionq.pricing import AZURE, BRAKET_FORTE, PriceModel
-from quantum_db.ports import BackendLimits
 
 
 def limits(qubits: int) -> BackendLimits:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from quantum_db.api import Api, JobCalls
+from quantum_db.backend_ports import BackendResult, JobRequest
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.noise import FORTE_1, NoisySimulatorBackend
 from quantum_db.clock import SystemClock
@@ -27,7 +28,6 @@ from quantum_db.errors import (
 from quantum_db.lifecycle import Happening
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Answer
-from quantum_db.ports import BackendResult, JobRequest
 from quantum_db.refinement import Policy
 from tests.unit.fakes import (
     FakeClock,

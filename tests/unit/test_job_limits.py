@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from quantum_db.backend_ports import AdaptiveAim, BackendLimits
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import (
     BreakerOpen,
@@ -26,7 +27,6 @@ from quantum_db.jobs.breaker import Breaker, BreakerPolicy
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge, SpendingLimit, day_of, micro_of
 from quantum_db.jobs.flight import shares
 from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.ports import AdaptiveAim, BackendLimits
 from tests.unit.fake_workers import PAID, Bench, labelled, outcomes_of, request
 
 NEVER = RetryPolicy(attempts=1)

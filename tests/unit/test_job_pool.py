@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from quantum_db.backend_ports import AdaptiveAim
 from quantum_db.errors import (
     DeadlineExceeded,
     Fenced,
@@ -23,7 +24,6 @@ from quantum_db.errors import (
 from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.submission import ProtocolLimits
-from quantum_db.ports import AdaptiveAim
 from tests.unit.fake_workers import PAID, Bench, labelled, outcomes_of, request
 
 QUICK = PoolPolicy(

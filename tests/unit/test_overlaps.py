@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from quantum_db import overlaps
+from quantum_db.backend_ports import QuantumBackend
 from quantum_db.circuits.encoding import SpanEncoding, encode_span, lift
 from quantum_db.circuits.noise import FORTE_1, NoisySimulatorBackend
 from quantum_db.circuits.overlap import overlap_template
 from quantum_db.circuits.planner import FAMILIES, Family
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.clock import SystemClock
-from quantum_db.ports import QuantumBackend
 
 
 def encoding(rows: int, seed: int = 0) -> tuple[SpanEncoding, np.ndarray]:

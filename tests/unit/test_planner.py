@@ -7,6 +7,7 @@ import json
 import numpy as np
 import pytest
 
+from quantum_db.backend_ports import BackendLimits
 from quantum_db.circuits import planner
 from quantum_db.circuits.multiplexed import multiplexed_template
 from quantum_db.circuits.overlap import overlap_template
@@ -25,7 +26,6 @@ from quantum_db.circuits.template import Template
 from quantum_db.circuits.unary import unary_overlap_template
 from quantum_db.errors import InvalidCircuit
 from quantum_db.ionq.pricing import AZURE, BRAKET_FORTE, FREE
-from quantum_db.ports import BackendLimits
 
 LIMITS = BackendLimits(max_qubits=36, max_circuits=5_000, max_gates=150_000, max_shots=1_000_000)
 FORTE = GateFidelities(one_qubit=0.9998, two_qubit=0.996)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from quantum_db import overlaps, retrieval
+from quantum_db.backend_ports import BackendLimits, BackendResult
 from quantum_db.circuits.overlap import overlap_circuits, overlap_template
 from quantum_db.circuits.simulator import probabilities
 from quantum_db.circuits.statistics import wilson_interval, z_value
 from quantum_db.model import Candidates, Query
 from quantum_db.modes import MODES
-from quantum_db.ports import BackendLimits, BackendResult
 from quantum_db.retrieval import Estimates
 
 DIMENSION = 16
