@@ -83,6 +83,34 @@ def descendants(pid: int) -> list[psutil.Process]:
     return psutil.Process(pid).children(recursive=True)
 
 
+def actors_below(pid: int, actor: str) -> list[psutil.Process]:
+    """Return the processes below ``pid`` that run a class of actors; one that ends meanwhile is left out."""
+    found = []
+    for process in descendants(pid):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if f"ray::{actor}" in " ".join(process.cmdline()):
+                found.append(process)
+    return found
+
+
+def name_of(process: psutil.Process) -> str:
+    """Return a process's name, "" when it has ended."""
+    try:
+        return process.name()
+    except psutil.NoSuchProcess:
+        return ""
+
+
+def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
+    """Return those of the processes that have not ended."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+    return found
+
+
 def _url(process: subprocess.Popen[str], data_dir: Path, log: Path) -> str:
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:

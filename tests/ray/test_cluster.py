@@ -13,11 +13,10 @@ from typing import Any
 
 import httpx
 import numpy as np
-import psutil
 import pytest
 
 from cluster.emulator import running_emulator
-from tests.ray.conftest import ROOT, LiveCluster, descendants, live_cluster, write_config
+from tests.ray.conftest import ROOT, LiveCluster, alive, descendants, live_cluster, write_config
 from tests.redis_server import running_redis
 from tests.unit.test_requests import ENTITY, GROUP, QUERY
 
@@ -309,10 +308,6 @@ def test_the_listening_check_sees_a_planted_open_port() -> None:
         assert process.stdout.readline() == "up\n"
         assert listening_addresses({process.pid}) == {"00000000"}
         process.kill()
-
-
-def alive(processes: list[psutil.Process]) -> list[psutil.Process]:
-    return [process for process in processes if process.is_running() and process.status() != psutil.STATUS_ZOMBIE]
 
 
 def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: Path) -> None:

@@ -10,15 +10,23 @@ import httpx
 import psutil
 
 from cluster.emulator import running_emulator
-from tests.ray.conftest import LiveCluster, descendants, live_cluster, write_config
-from tests.ray.test_cluster import alive, insert, ring
+from tests.ray.conftest import (
+    LiveCluster,
+    actors_below,
+    alive,
+    descendants,
+    live_cluster,
+    name_of,
+    write_config,
+)
+from tests.ray.test_cluster import insert, ring
 from tests.redis_server import running_redis
 
 WAIT_S = 60.0
 
 
 def control_processes(cluster: LiveCluster) -> list[psutil.Process]:
-    return alive([one for one in descendants(cluster.process.pid) if one.name() == "gcs_server"])
+    return [one for one in alive(descendants(cluster.process.pid)) if name_of(one) == "gcs_server"]
 
 
 def until(condition: Callable[[], bool]) -> float:
@@ -47,7 +55,7 @@ def test_the_control_process_is_started_again_and_restarts_actors(tmp_path: Path
             old.kill()
             back_s = until(lambda: control_processes(live) not in ([], [old]))
             answers_s = until(answers)
-            (store,) = [one for one in descendants(live.process.pid) if "StoreShard" in " ".join(one.cmdline())]
+            (store,) = actors_below(live.process.pid, "StoreShard")
             store.kill()
             until(lambda: not alive([store]))
             restarted_s = until(answers)

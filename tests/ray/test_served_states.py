@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.ray.conftest import LiveCluster, descendants, live_cluster
+from tests.ray.conftest import LiveCluster, actors_below, live_cluster
 from tests.ray.test_cluster import insert, ring
 
 WAIT_S = 60.0
@@ -36,7 +36,7 @@ def until(found: Callable[[], Any], wait_s: float = WAIT_S) -> Any:
 
 def kill_all(cluster: LiveCluster, actor: str) -> None:
     """SIGKILL every process of an actor class; return when they are gone."""
-    killed = [one for one in descendants(cluster.process.pid) if f"ray::{actor}" in " ".join(one.cmdline())]
+    killed = actors_below(cluster.process.pid, actor)
     assert len(killed) == 2, "one for each shard"
     for one in killed:
         os.kill(one.pid, signal.SIGKILL)

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.ray.conftest import ROOT, LiveCluster, descendants
+from tests.ray.conftest import ROOT, LiveCluster, actors_below
 
 PATH = "/api/v2/transactions"
 
@@ -153,7 +153,7 @@ print(json.dumps(told))
 
 
 def store_process(cluster: LiveCluster) -> psutil.Process:
-    (found,) = [one for one in descendants(cluster.process.pid) if "StoreShard" in " ".join(one.cmdline())]
+    (found,) = actors_below(cluster.process.pid, "StoreShard")
     return found
 
 

@@ -13,8 +13,8 @@ import psutil
 import pytest
 
 from tests.api.emulator_server import TOKEN, emulator_process
-from tests.ray.conftest import LiveCluster, descendants, live_cluster, write_config
-from tests.ray.test_cluster import alive, insert, ring
+from tests.ray.conftest import LiveCluster, alive, descendants, live_cluster, write_config
+from tests.ray.test_cluster import insert, ring
 from tests.ray.test_jobs import BELL, ended
 from tests.redis_server import DURABLE, RedisServer, running_redis
 
