@@ -29,7 +29,7 @@ from quantum_db.jobs.circuits import MAX_CIRCUIT_QUBITS, QasmCircuit, to_parts
 from quantum_db.jobs.desk import JobPage
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.queue import Priority
-from quantum_db.model import DEFAULT_TENANT
+from quantum_db.scope import DEFAULT_TENANT
 
 POOL_NAME = "jobs"
 RETRY_PAUSE_S = 0.25

@@ -22,14 +22,16 @@ from quantum_db.commits.bodies import (
 )
 from quantum_db.commits.operations import Transaction, Update
 from quantum_db.database import Database
+from quantum_db.errors import NotFound
 from quantum_db.group_bodies import GroupBody, GroupPageBody, GroupUpdateBody, MeasureBody
 from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody, order_of
 from quantum_db.jobs.desk import JobDesk, JobPage
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.measurement import GroupMeasurement
-from quantum_db.model import DEFAULT_TENANT, Answer
+from quantum_db.model import Answer
 from quantum_db.ports import Sessions
 from quantum_db.requests import Body, EntityBody, QueryBody, VectorPageBody, parse
+from quantum_db.scope import DEFAULT_COLLECTION, DEFAULT_SCOPE, Scope
 from quantum_db.sessions import SessionKey
 from quantum_db.views import (
     answer_view,
@@ -73,24 +75,24 @@ class Api:
         self._sessions = sessions
         self._note_answer = note_answer
 
-    async def insert(self, raw: object) -> Json:
+    async def insert(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write one entity (``EntityBody``), replacing one with the same id. Idempotent but for the version."""
         entity = parse(EntityBody, raw).to_entity()
-        version = await self._database.insert(entity)
+        version = await (await self._of(scope)).insert(entity)
         contexts = [context.name for context in entity.contexts]
         return {"id": entity.id, "dimension": entity.dimension, "contexts": contexts, "version": version}
 
-    async def insert_batch(self, raw: object, key: str | None = None, tenant: str = DEFAULT_TENANT) -> Json:
+    async def insert_batch(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write entities (``BatchBody``), each for itself, or with ``transaction`` all or none.
 
         Without ``transaction``, ``items`` tells what became of each, and ``refused`` how many were not written.
         """
         together, entities = batch_entities(raw)
         if together:
-            transaction = batch_transaction(raw, scoped_key(key, tenant))
-            answer = await self._database.transact(transaction)
+            transaction = batch_transaction(raw, scoped_key(key, scope.tenant))
+            answer = await (await self._of(scope)).transact(transaction)
             return {"written": len(transaction.operations), "transaction": True, **answer}
-        version, refused = await self._database.insert_each(entities)
+        version, refused = await (await self._of(scope)).insert_each(entities)
         items = [
             item_view(id_of_item(raw, i), version if error is None else None, error) for i, error in enumerate(refused)
         ]
@@ -103,101 +105,109 @@ class Api:
         raw: object,
         expected_version: int | None = None,
         key: str | None = None,
-        tenant: str = DEFAULT_TENANT,
+        scope: Scope = DEFAULT_SCOPE,
     ) -> Json:
         """Replace fields of an entity (``UpdateBody``): a transaction of one update."""
         change = Update(entity_id, parse(UpdateBody, raw).changes(), "", expected_version)
-        answer = await self._database.transact(Transaction((change,), scoped_key(key, tenant)))
+        answer = await (await self._of(scope)).transact(Transaction((change,), scoped_key(key, scope.tenant)))
         return {"id": entity_id, "version": answer["commit"]}
 
-    async def transact(self, raw: object, key: str | None = None, tenant: str = DEFAULT_TENANT) -> Json:
+    async def transact(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Do operations (``TransactionBody``) together or not at all.
 
         The same again under the same ``key`` is answered as the first time, and is not done again.
         """
-        transaction = parse(TransactionBody, raw).to_transaction(scoped_key(key, tenant))
-        return dict(await self._database.transact(transaction))
+        transaction = parse(TransactionBody, raw).to_transaction(scoped_key(key, scope.tenant))
+        return dict(await (await self._of(scope)).transact(transaction))
 
-    async def query_under(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+    async def query_under(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Answer a query as if operations had taken place (``TransactionQueryBody``), which they have not."""
         body = parse(TransactionQueryBody, raw)
-        return await self._answered(body.query, tenant, Transaction(body.to_operations()))
+        return await self._answered(body.query, scope, Transaction(body.to_operations()))
 
-    async def fetch(self, entity_id: str) -> Json:
+    async def fetch(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return an entity."""
-        return entity_view(await self._database.fetch(entity_id))
+        return entity_view(await (await self._of(scope)).fetch(entity_id))
 
-    async def scroll(self, raw: object) -> Json:
+    async def scroll(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return a page of all entities (``VectorPageBody``); ``next`` is the cursor of the next page, or None."""
         body = parse(VectorPageBody, raw)
-        entities, following = await self._database.scroll(body.cursor, body.limit)
+        entities, following = await (await self._of(scope)).scroll(body.cursor, body.limit)
         return {"vectors": [entity_view(entity, body.vectors) for entity in entities], "next": following}
 
-    async def delete(self, entity_id: str) -> Json:
+    async def delete(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Delete an entity."""
-        commit = await self._database.delete(entity_id)
+        commit = await (await self._of(scope)).delete(entity_id)
         return {"id": entity_id, "deleted": True, "commit": commit}
 
-    async def query(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+    async def query(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Answer a query (``QueryBody``) of a tenant."""
-        return await self._answered(raw, tenant, None)
+        return await self._answered(raw, scope, None)
 
-    async def create_group(self, raw: object) -> Json:
+    async def create_group(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write an entanglement group (``GroupBody``). Idempotent."""
-        return group_view(await self._database.create_group(parse(GroupBody, raw).to_group()))
+        return group_view(await (await self._of(scope)).create_group(parse(GroupBody, raw).to_group()))
 
-    async def group(self, group_id: str) -> Json:
+    async def group(self, group_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return an entanglement group."""
-        return group_view(await self._database.group(group_id))
+        return group_view(await (await self._of(scope)).group(group_id))
 
-    async def update_group(self, group_id: str, raw: object) -> Json:
+    async def update_group(self, group_id: str, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Change a group (``GroupUpdateBody``) that is at the expected version."""
         body = parse(GroupUpdateBody, raw)
-        group = await self._database.update_group(group_id, body.to_update(), body.expected_version)
+        group = await (await self._of(scope)).update_group(group_id, body.to_update(), body.expected_version)
         if group is None:
             return {"group_id": group_id, "deleted": True, "version": body.expected_version + 1}
         return group_view(group)
 
-    async def delete_group(self, group_id: str, expected_version: int | None = None) -> Json:
+    async def delete_group(
+        self, group_id: str, expected_version: int | None = None, scope: Scope = DEFAULT_SCOPE
+    ) -> Json:
         """Delete a group, at the expected version if one is given."""
-        version = await self._database.delete_group(group_id, expected_version)
+        version = await (await self._of(scope)).delete_group(group_id, expected_version)
         return {"group_id": group_id, "deleted": True, "version": version}
 
-    async def list_groups(self, raw: object) -> Json:
+    async def list_groups(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return groups by id (``GroupPageBody``); ``next`` is the cursor of the next page."""
         body = parse(GroupPageBody, raw)
-        page = await self._database.groups(body.member, body.cursor, body.limit)
+        page = await (await self._of(scope)).groups(body.member, body.cursor, body.limit)
         return {"groups": [group_view(group) for group in page.groups], "next": page.after}
 
-    async def measure_group(self, group_id: str, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+    async def measure_group(self, group_id: str, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Run the circuit of an entanglement group (``MeasureBody``) and return its correlations."""
         body = parse(MeasureBody, raw)
         timeout_s = body.timeout_ms / 1000.0
         found = await self._measurement.measure(
-            group_id, shots=body.shots, timeout_s=timeout_s, tenant=tenant, backend=body.backend, chsh=body.chsh
+            group_id, shots=body.shots, timeout_s=timeout_s, tenant=scope.tenant, backend=body.backend, chsh=body.chsh
         )
         return measurement_view(found)
 
-    async def session(self, session_id: str, tenant: str = DEFAULT_TENANT) -> Json:
+    async def session(self, session_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return what a tenant's session has measured and moved."""
-        return session_view(await self._sessions.get(SessionKey(tenant, session_id)))
+        return session_view(await self._sessions.get(SessionKey(scope.tenant, session_id)))
 
-    async def end_session(self, session_id: str, tenant: str = DEFAULT_TENANT) -> Json:
+    async def end_session(self, session_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """End a tenant's session. Idempotent."""
-        await self._sessions.end(SessionKey(tenant, session_id))
+        await self._sessions.end(SessionKey(scope.tenant, session_id))
         return {"session_id": session_id, "ended": True}
 
-    async def execute_batch(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+    async def execute_batch(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Encode, entangle and measure (``RunBatchBody``) in as few circuits and jobs as the qubits allow."""
-        return batch_view(await self._batches.run(raw, tenant))
+        return batch_view(await self._batches.run(raw, scope.tenant))
 
-    async def _answered(self, raw: object, tenant: str, under: Transaction | None) -> Json:
+    async def _answered(self, raw: object, scope: Scope, under: Transaction | None) -> Json:
         start = time.perf_counter()
         body = raw if isinstance(raw, QueryBody) else parse(QueryBody, raw)
-        query = body.to_query(tenant)
-        answer = await self._database.query(query, (time.perf_counter() - start) * 1000.0, under)
+        query = body.to_query(scope.tenant)
+        answer = await (await self._of(scope)).query(query, (time.perf_counter() - start) * 1000.0, under)
         self._note_answer(answer)
         return answer_view(answer, query.explain)
+
+    async def _of(self, scope: Scope) -> Database:
+        """Return the database of a collection. Raises NotFound."""
+        if scope.collection != DEFAULT_COLLECTION:
+            raise NotFound(f"there is no collection {scope.collection!r}")
+        return self._database
 
     async def circuit(self, key: str, form: str) -> tuple[str, str]:
         """Return a circuit structure that a query has used, as (text, media type), in a form of ``drawing.FORMS``."""
@@ -213,31 +223,31 @@ class JobCalls:
         self._pool = pool
         self._default_backend = default_backend
 
-    async def submit(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+    async def submit(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Take a job (``JobBody``). It is written down when this returns, and run when there is a place."""
-        return await self._desk.create(tenant, await self._order(raw))
+        return await self._desk.create(scope.tenant, await self._order(raw))
 
-    async def estimate(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+    async def estimate(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return what a job (``JobBody``) would cost. Submits nothing."""
-        return await self._desk.estimate(tenant, await self._order(raw))
+        return await self._desk.estimate(scope.tenant, await self._order(raw))
 
-    async def get(self, job_id: str, tenant: str = DEFAULT_TENANT) -> Json:
+    async def get(self, job_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return a job, with its result once it has one."""
-        return await self._desk.get(tenant, job_id)
+        return await self._desk.get(scope.tenant, job_id)
 
-    async def list(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+    async def list(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return jobs (``JobPageBody``), newest first, without results."""
         body = parse(JobPageBody, raw)
-        return await self._desk.list(tenant, JobPage(body.cursor, body.limit, body.status))
+        return await self._desk.list(scope.tenant, JobPage(body.cursor, body.limit, body.status))
 
-    async def cancel(self, job_id: str, tenant: str = DEFAULT_TENANT) -> Json:
+    async def cancel(self, job_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Cancel a job, also at the provider. Idempotent."""
-        return await self._desk.cancel(tenant, job_id)
+        return await self._desk.cancel(scope.tenant, job_id)
 
-    async def costs(self, raw: object, tenant: str = DEFAULT_TENANT) -> Json:
+    async def costs(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return what a tenant has spent (``CostsBody``), by day and backend."""
         body = parse(CostsBody, raw)
-        return await self._desk.costs(tenant, body.since, body.until)
+        return await self._desk.costs(scope.tenant, body.since, body.until)
 
     async def backends(self) -> Json:
         """Return the state of each backend."""

@@ -12,7 +12,8 @@ from quantum_db.circuits.template import CircuitBatch
 from quantum_db.jobs.breaker import BreakerState
 from quantum_db.jobs.budget import NO_LIMIT, SpendingLimit
 from quantum_db.jobs.queue import Priority
-from quantum_db.model import DEFAULT_TENANT, Provenance
+from quantum_db.model import Provenance
+from quantum_db.scope import DEFAULT_TENANT
 
 NO_LABELS: Final[Mapping[str, str]] = MappingProxyType({})
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from quantum_db.filters import Filter
 from quantum_db.jobs.budget import NO_LIMIT, SpendingLimit
+from quantum_db.scope import DEFAULT_TENANT
 
 Vector = NDArray[np.float32]
 Provenance = Literal["exact", "simulated shots", "emulator", "hardware"]
@@ -23,7 +24,6 @@ TunnelingSolver = Literal["annealing", "qaoa"]
 Refine = Literal["auto", "always"]
 Weighting = Literal["conditional", "joint"]
 
-DEFAULT_TENANT = "default"
 DEFAULT_COHERENCE_TIME_MS = 60_000.0
 DEFAULT_MAX_SHOTS = 3_000_000
 MAX_GROUP_MEMBERS = 1_000

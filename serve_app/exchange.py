@@ -9,7 +9,7 @@ import orjson
 from fastapi import Request, Response
 
 from quantum_db.errors import BodyTooLarge, InvalidRequest
-from quantum_db.model import DEFAULT_TENANT
+from quantum_db.scope import DEFAULT_COLLECTION, DEFAULT_TENANT, Scope
 
 TENANT_HEADER = "x-tenant"
 
@@ -38,6 +38,11 @@ def tenant_of(request: Request) -> str:
     if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
         raise InvalidRequest.at(TENANT_HEADER, "must be 1 to 64 letters, digits, dots, dashes or underscores")
     return name
+
+
+def scope_of(request: Request) -> Scope:
+    """Return the collection that a request is about (``?collection=``), of the tenant who asks."""
+    return Scope(tenant_of(request), request.query_params.get("collection", DEFAULT_COLLECTION))
 
 
 def expected_version(request: Request) -> int | None:

@@ -21,7 +21,7 @@ from quantum_db.telemetry import CONTENT_TYPE
 from serve_app.exchange import expected_version as _version
 from serve_app.exchange import json_body as _json_body
 from serve_app.exchange import json_response as _json
-from serve_app.exchange import tenant_of as _tenant
+from serve_app.exchange import scope_of as _scope
 from serve_app.openapi import complete, documented
 from serve_app.routes_groups import add_groups
 from serve_app.routes_states import add_states
@@ -68,60 +68,63 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     @app.post("/api/v2/vectors", **documented("insert", 201))
     async def insert(request: Request) -> Response:
         """Write one entity, replacing one with the same id."""
-        return _json(await api.insert(await body(request)), 201)
+        return _json(await api.insert(await body(request), scope=_scope(request)), 201)
 
     @app.post("/api/v2/vectors/batch", **documented("insert_batch", 201))
     async def insert_batch(request: Request) -> Response:
         """Write up to 1,000 entities: each for itself (207 when some are refused), or all or none as a transaction."""
-        answer = await api.insert_batch(await body(request), request.headers.get(KEY_HEADER), _tenant(request))
+        answer = await api.insert_batch(await body(request), request.headers.get(KEY_HEADER), scope=_scope(request))
         return _json(answer, 207 if answer.get("refused") else 201)
 
     @app.get("/api/v2/vectors/{entity_id:path}", **documented())
-    async def fetch(entity_id: str) -> Response:
+    async def fetch(request: Request, entity_id: str) -> Response:
         """Return an entity. Its vectors are unit vectors."""
-        entity = await api.fetch(entity_id)
+        entity = await api.fetch(entity_id, scope=_scope(request))
         return _json(entity, headers={"ETag": f'"{entity["version"]}"'})
 
     @app.patch("/api/v2/vectors/{entity_id:path}", **documented("update"))
     async def update(request: Request, entity_id: str) -> Response:
         """Replace fields of an entity; with If-Match, only one of that version."""
         key = request.headers.get(KEY_HEADER)
-        answer = await api.update(entity_id, await body(request), _version(request), key, _tenant(request))
+        answer = await api.update(entity_id, await body(request), _version(request), key, scope=_scope(request))
         return _json(answer, headers={"ETag": f'"{answer["version"]}"'})
 
     @app.delete("/api/v2/vectors/{entity_id:path}", **documented())
-    async def delete(entity_id: str) -> Response:
+    async def delete(request: Request, entity_id: str) -> Response:
         """Delete an entity."""
-        return _json(await api.delete(entity_id))
+        return _json(await api.delete(entity_id, scope=_scope(request)))
 
     @app.post("/api/v2/query", **documented("query"))
     async def query(request: Request) -> Response:
         """Find the entities nearest to a vector, in a context or in none."""
-        return _json(await api.query(await body(request), _tenant(request)))
+        return _json(await api.query(await body(request), scope=_scope(request)))
 
     @app.post("/api/v2/transactions", **documented("transact", 201))
     async def transact(request: Request) -> Response:
         """Insert, update, delete and entangle, all or nothing: nobody sees a part of it."""
-        return _json(await api.transact(await body(request), request.headers.get(KEY_HEADER), _tenant(request)), 201)
+        return _json(
+            await api.transact(await body(request), request.headers.get(KEY_HEADER), scope=_scope(request)), 201
+        )
 
     @app.post("/api/v2/transactions/query", **documented("query_under"))
     async def query_under(request: Request) -> Response:
         """Answer a query as if operations had taken place. Nothing is written."""
-        return _json(await api.query_under(await body(request), _tenant(request)))
+        return _json(await api.query_under(await body(request), scope=_scope(request)))
 
 
 def _add_listing(app: FastAPI, api: Api) -> None:
     @app.get("/api/v2/vectors", **documented())
-    async def scroll(cursor: str | None = None, limit: int = 100, vectors: bool = True) -> Response:
+    async def scroll(request: Request, cursor: str | None = None, limit: int = 100, vectors: bool = True) -> Response:
         """List all entities; ``next`` is the cursor of the next page. An entity that stays comes exactly once."""
-        return _json(await api.scroll({"cursor": cursor, "limit": limit, "vectors": vectors}))
+        page = {"cursor": cursor, "limit": limit, "vectors": vectors}
+        return _json(await api.scroll(page, scope=_scope(request)))
 
 
 def _add_quantum(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     @app.post("/api/v2/batch", **documented("execute_batch"))
     async def execute_batch(request: Request) -> Response:
         """Encode, entangle and measure in one circuit where the qubits allow, and tell the saving."""
-        return _json(await api.execute_batch(await _json_body(request, max_body_bytes), _tenant(request)))
+        return _json(await api.execute_batch(await _json_body(request, max_body_bytes), scope=_scope(request)))
 
     @app.get("/api/v2/circuits/{key}", **documented())
     async def circuit(key: str, format: str = "text") -> Response:  # noqa: A002 - the name that callers use
@@ -134,13 +137,13 @@ def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
     @app.post("/api/v2/jobs", **documented("submit_job", 202))
     async def submit_job(request: Request) -> Response:
         """Take a quantum job. It is kept over restarts; ask for it at the Location."""
-        job = await jobs.submit(await _json_body(request, max_body_bytes), _tenant(request))
+        job = await jobs.submit(await _json_body(request, max_body_bytes), scope=_scope(request))
         return _json(job, 202, {"Location": f"/api/v2/jobs/{job['id']}"})
 
     @app.post("/api/v2/jobs/estimate", **documented("submit_job"))
     async def estimate_job(request: Request) -> Response:
         """Tell what a job would cost, by published prices and by the provider's word. Nothing is submitted."""
-        return _json(await jobs.estimate(await _json_body(request, max_body_bytes), _tenant(request)))
+        return _json(await jobs.estimate(await _json_body(request, max_body_bytes), scope=_scope(request)))
 
     @app.get("/api/v2/jobs", **documented())
     async def list_jobs(
@@ -148,22 +151,22 @@ def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
     ) -> Response:
         """List jobs, newest first, without their results; ``next`` is the cursor of the next page."""
         asked = {"cursor": cursor, "limit": limit, "status": status}
-        return _json(await jobs.list(asked, _tenant(request)))
+        return _json(await jobs.list(asked, scope=_scope(request)))
 
     @app.get("/api/v2/jobs/{job_id}", **documented())
     async def job(request: Request, job_id: str) -> Response:
         """Return a job, with its result once it has one."""
-        return _json(await jobs.get(job_id, _tenant(request)))
+        return _json(await jobs.get(job_id, scope=_scope(request)))
 
     @app.post("/api/v2/jobs/{job_id}/cancel", **documented())
     async def cancel_job(request: Request, job_id: str) -> Response:
         """Cancel a job, also at the provider. One that has ended stays as it is."""
-        return _json(await jobs.cancel(job_id, _tenant(request)))
+        return _json(await jobs.cancel(job_id, scope=_scope(request)))
 
     @app.get("/api/v2/costs", **documented())
     async def costs(request: Request, since: str | None = None, until: str | None = None) -> Response:
         """Return what was spent, by day (UTC) and backend, and what is left of today."""
-        return _json(await jobs.costs({"since": since, "until": until}, _tenant(request)))
+        return _json(await jobs.costs({"since": since, "until": until}, scope=_scope(request)))
 
     @app.get("/api/v2/backends", **documented())
     async def backends() -> Response:

@@ -28,6 +28,7 @@ from quantum_db.invalidation import Invalidations
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
+from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
@@ -47,6 +48,8 @@ HANDLE_CALLS = frozenset(
 )
 JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
 """Of ``JobCalls``; by handle they are called ``jobs.submit`` and so on."""
+UNSCOPED_CALLS = frozenset({"backends", "set_breaker"})
+"""What belongs to no tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +168,19 @@ class Ingress:
     def __serve_build_asgi_app__(self) -> FastAPI:
         return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes)
 
-    async def call(self, method: str, *arguments: Any) -> Json:
-        """Call a method of ``Api`` by its name; the names are those in ``HANDLE_CALLS``."""
+    async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Call a method of ``Api`` by its name (one of ``HANDLE_CALLS``), for a tenant's collection.
+
+        Who holds a handle is inside the Ray cluster, and may act for any tenant.
+        """
         owner: object = self._api
         name = method.removeprefix("jobs.")
         if name != method:
             owner = self._api.jobs
         if name not in (HANDLE_CALLS if owner is self._api else JOB_CALLS):
             raise NotFound(f"there is no call {method!r}")
-        answer: Json = await getattr(owner, name)(*arguments)
+        scoped = {} if name in UNSCOPED_CALLS else {"scope": scope}
+        answer: Json = await getattr(owner, name)(*arguments, **scoped)
         return answer
 
     async def _push_metrics(self) -> None:

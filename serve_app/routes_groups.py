@@ -6,7 +6,7 @@ from fastapi import FastAPI, Request, Response
 
 from quantum_db.api import Api, Json
 from quantum_db.errors import InvalidRequest
-from serve_app.exchange import expected_version, json_body, json_response, tenant_of
+from serve_app.exchange import expected_version, json_body, json_response, scope_of
 from serve_app.openapi import documented
 
 
@@ -16,17 +16,20 @@ def add_groups(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     @app.post("/api/v2/entanglement/groups", **documented("create_group", 201))
     async def create_group(request: Request) -> Response:
         """Write an entanglement group of stored entities."""
-        return _with_version(await api.create_group(await json_body(request, max_body_bytes)), 201)
+        return _with_version(
+            await api.create_group(await json_body(request, max_body_bytes), scope=scope_of(request)), 201
+        )
 
     @app.get("/api/v2/entanglement/groups", **documented())
-    async def list_groups(member: str | None = None, cursor: str = "", limit: int = 100) -> Response:
+    async def list_groups(request: Request, member: str | None = None, cursor: str = "", limit: int = 100) -> Response:
         """List groups by id, those of a member or all; ``next`` is the cursor of the next page."""
-        return json_response(await api.list_groups({"member": member, "cursor": cursor, "limit": limit}))
+        page = {"member": member, "cursor": cursor, "limit": limit}
+        return json_response(await api.list_groups(page, scope=scope_of(request)))
 
     @app.get("/api/v2/entanglement/groups/{group_id:path}", **documented())
-    async def group(group_id: str) -> Response:
+    async def group(request: Request, group_id: str) -> Response:
         """Return an entanglement group."""
-        return _with_version(await api.group(group_id))
+        return _with_version(await api.group(group_id, scope=scope_of(request)))
 
     @app.patch("/api/v2/entanglement/groups/{group_id:path}", **documented("update_group"))
     async def update_group(request: Request, group_id: str) -> Response:
@@ -37,18 +40,18 @@ def add_groups(app: FastAPI, api: Api, max_body_bytes: int) -> None:
             body = {"expected_version": version, **body}
             if body["expected_version"] != version:
                 raise InvalidRequest.at("expected_version", "contradicts If-Match; one of them is enough")
-        return _with_version(await api.update_group(group_id, body))
+        return _with_version(await api.update_group(group_id, body, scope=scope_of(request)))
 
     @app.delete("/api/v2/entanglement/groups/{group_id:path}", **documented())
     async def delete_group(request: Request, group_id: str) -> Response:
         """Delete a group, of the version that If-Match says if it is there."""
-        return json_response(await api.delete_group(group_id, expected_version(request)))
+        return json_response(await api.delete_group(group_id, expected_version(request), scope=scope_of(request)))
 
     @app.post("/api/v2/entanglement/groups/{group_id:path}/measure", **documented("measure_group"))
     async def measure_group(request: Request, group_id: str) -> Response:
         """Run a group's circuit and return the correlations of its members."""
         body = await json_body(request, max_body_bytes)
-        return json_response(await api.measure_group(group_id, body, tenant_of(request)))
+        return json_response(await api.measure_group(group_id, body, scope=scope_of(request)))
 
 
 def _with_version(group: Json, status: int = 200) -> Response:

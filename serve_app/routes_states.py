@@ -9,7 +9,7 @@ from fastapi import FastAPI, Request, Response
 from quantum_db.api import Api
 from quantum_db.states.history import Instances
 from quantum_db.views import instances_view
-from serve_app.exchange import json_response, tenant_of
+from serve_app.exchange import json_response, scope_of
 from serve_app.openapi import documented
 
 
@@ -24,9 +24,9 @@ def add_states(app: FastAPI, api: Api, instances: Callable[[str], Awaitable[Inst
     @app.get("/api/v2/sessions/{session_id:path}", **documented())
     async def session(request: Request, session_id: str) -> Response:
         """Return what a session of the tenant has measured, and how it sees the weights of moved entities."""
-        return json_response(await api.session(session_id, tenant_of(request)))
+        return json_response(await api.session(session_id, scope=scope_of(request)))
 
     @app.delete("/api/v2/sessions/{session_id:path}", **documented())
     async def end_session(request: Request, session_id: str) -> Response:
         """End a session of the tenant. One that has ended stays so."""
-        return json_response(await api.end_session(session_id, tenant_of(request)))
+        return json_response(await api.end_session(session_id, scope=scope_of(request)))

@@ -15,6 +15,7 @@ from quantum_db.circuits.encoding import encode_span, lift
 from quantum_db.errors import BreakerOpen, BudgetExceeded, JobFailed, Overloaded
 from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.refinement import Policy
+from quantum_db.scope import Scope
 from tests.unit.fakes import FakeJobs
 from tests.unit.test_database import Bench, query
 
@@ -133,6 +134,6 @@ async def test_a_budget_that_is_too_small_is_an_error_and_no_fallback() -> None:
 
 async def test_a_querys_budget_and_tenant_reach_the_pool() -> None:
     bench = await Bench().filled()
-    await bench.api.query(query(budget={"max_usd": 1.5, "max_shots": 7}), "someone")
+    await bench.api.query(query(budget={"max_usd": 1.5, "max_shots": 7}), scope=Scope("someone"))
     (request,) = bench.jobs.requests
     assert (request.tenant, request.limit) == ("someone", SpendingLimit(1.5, 7))

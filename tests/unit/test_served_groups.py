@@ -8,6 +8,7 @@ import pytest
 
 from quantum_db.errors import InvalidRequest, NotFound
 from quantum_db.model import EntanglementGroup
+from quantum_db.scope import Scope
 from tests.unit.test_database import Bench, query
 from tests.unit.test_http import Http, http, problem
 
@@ -36,22 +37,22 @@ async def test_a_measuring_query_moves_its_session_and_nobody_else() -> None:
     bench = await tied()
     asked = query(top_k=8)
     before = weights(await bench.api.query(asked))
-    first = await bench.api.query({**asked, "session_id": "s"}, "tenant")
+    first = await bench.api.query({**asked, "session_id": "s"}, scope=Scope("tenant"))
     assert weights(first) == before, "what it measures itself comes after its answer"
     top = first["hits"][0]["id"]
-    after = weights(await bench.api.query({**asked, "session_id": "s"}, "tenant"))
+    after = weights(await bench.api.query({**asked, "session_id": "s"}, scope=Scope("tenant")))
     assert after[top] == pytest.approx(before[top])
     for name in set(before) - {top}:
         assert after[name] == pytest.approx(0.5 * before[name] + 0.5)
     for session_id, tenant in (("s", "other"), ("t", "tenant"), (None, "tenant")):
-        assert weights(await bench.api.query({**asked, "session_id": session_id}, tenant)) == before
-    found = await bench.api.session("s", "tenant")
+        assert weights(await bench.api.query({**asked, "session_id": session_id}, scope=Scope(tenant))) == before
+    found = await bench.api.session("s", scope=Scope("tenant"))
     assert found["measurements"] == 2
     assert set(found["moves"]) >= set(before) - {top}
     with pytest.raises(NotFound):
-        await bench.api.session("nobody", "tenant")
-    await bench.api.end_session("s", "tenant")
-    assert weights(await bench.api.query({**asked, "session_id": "s"}, "tenant")) == before
+        await bench.api.session("nobody", scope=Scope("tenant"))
+    await bench.api.end_session("s", scope=Scope("tenant"))
+    assert weights(await bench.api.query({**asked, "session_id": "s"}, scope=Scope("tenant"))) == before
 
 
 async def test_joint_scores_follow_the_moved_weights() -> None:
