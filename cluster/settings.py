@@ -57,12 +57,20 @@ class RaySettings(_Section):
 
 
 class StoreSettings(_Section):
-    """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``."""
+    """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``.
+
+    Attributes:
+        collection: the server's, for the collection that is always there; the names of others begin with it.
+        max_collections: of one tenant.
+        max_open_collections: embedded stores that are open at the same time, each with 14 MB and 8 threads.
+    """
 
     kind: Literal["qdrant_edge", "qdrant"] = "qdrant_edge"
     url: str | None = None
     collection: str = "default"
     api_key_env: str = "QDRANT_API_KEY"
+    max_collections: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_open_collections: Annotated[int, Field(ge=1, le=10_000)] = 32
 
     @model_validator(mode="after")
     def _server_has_a_url(self) -> StoreSettings:

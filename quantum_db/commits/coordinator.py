@@ -46,6 +46,7 @@ from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.journals.group_commit import GroupCommit
 from quantum_db.lifecycle import Happening
 from quantum_db.ports import Clock, Journal, StateLog, VectorStore
+from quantum_db.scoped import ScopedCommitGroups, ScopedStateLog
 from quantum_db.states.batches import happened, joined
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ class Coordinator:
     def __init__(
         self,
         *,
-        store: VectorStore,
+        stores: Callable[[str], VectorStore],
         groups: CommitGroups,
         states: StateLog,
         open_journal: Callable[[], Journal],
@@ -88,11 +89,11 @@ class Coordinator:
         """Begin with the first call, or with ``start``.
 
         Args:
-            store: written by nobody else.
+            stores: returns the store of a collection by its key, or raises NotFound; written by nobody else.
             open_journal: is called in a thread, until it succeeds; the journal is closed by ``close``.
             on_fenced: is told when another process has become the coordinator: nothing can be written here any more.
         """
-        self._store = store
+        self._stores = stores
         self._groups = groups
         self._states = states
         self._open_journal = open_journal
@@ -120,6 +121,10 @@ class Coordinator:
         """Transactions that are written down and not yet applied as a whole."""
         return 0 if self._protocol is None else self._protocol.open_commits
 
+    def is_busy(self, collection: str) -> bool:
+        """Return whether any write of a collection is under way. Call it once ``readable`` has returned."""
+        return self._protocol is None or self._protocol.is_busy(collection)
+
     async def readable(self) -> None:
         """Return when all that was left open is applied, so that readers see no part of it.
 
@@ -141,7 +146,7 @@ class Coordinator:
     async def do(self, request: Request) -> Mapping[str, Any]:
         """See ``Writes.do``. A caller that is cancelled leaves what is written down to be done."""
         if isinstance(request, Transaction):
-            self._store.check_transactions()
+            self._stores(request.collection).check_transactions()
         await self.readable()
         assert self._protocol is not None
         self._tickets += 1
@@ -248,48 +253,52 @@ class Coordinator:
         assert self._commit is not None
         done: Sequence[bool] = ()
         match command:
-            case Read(work, wanted):
-                return Found(work, await self._read(wanted))
+            case Read(work, wanted, collection):
+                return Found(work, await self._read(wanted, self._stores(collection)))
             case Record(work, record):
                 return Recorded(work, await self._commit.append([record]))
-            case Prepare(work, commit, groups):
-                return Prepared(work, await self._groups.prepare(commit, groups))
+            case Prepare(work, commit, groups, collection):
+                return Prepared(work, await self._groups_of(collection).prepare(commit, groups))
             case Sweep(work, first):
                 return Swept(work, await self._groups.sweep(first))
             case Wake(work, after_s):
                 await asyncio.sleep(after_s)
                 return Woken(work)
             case Apply(work, intent):
-                await self._store.apply(intent.upserts, intent.deletes)
-                await self._tell([entity.id for entity in intent.upserts], intent.deletes)
+                await self._stores(intent.collection).apply(intent.upserts, intent.deletes)
+                await self._tell(intent.collection, [entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)
             case Forget(work, commit):
                 await self._groups.forget(commit)
-            case Put(work, entities):
-                await self._store.upsert(entities)
-                await self._tell([entity.id for entity in entities], ())
-            case Erase(work, ids):
-                done = await self._store.delete(ids)
-                await self._tell((), ids)  # also who did not exist: an earlier deletion may have ended here
+            case Put(work, entities, collection):
+                await self._stores(collection).upsert(entities)
+                await self._tell(collection, [entity.id for entity in entities], ())
+            case Erase(work, ids, collection):
+                done = await self._stores(collection).delete(ids)
+                await self._tell(collection, (), ids)  # also who did not exist: an earlier deletion may have ended here
             case _:
                 raise AssertionError(f"{command} leads to no event")
         return Done(work, done)
 
-    async def _tell(self, written: Sequence[str], deleted: Sequence[str]) -> None:
-        """Let the deleted leave their groups, and those who cache know of the others. Idempotent."""
-        for entity_id in deleted:
-            await self._groups.entity_deleted(entity_id)
-        if written:
-            await self._groups.entities_written(written)
+    def _groups_of(self, collection: str) -> CommitGroups:
+        return ScopedCommitGroups(self._groups, collection)
 
-    async def _read(self, wanted: Needs) -> Stored:
-        entities = await self._store.fetch(wanted.entities) if wanted.entities else []
-        versions = await self._store.versions(wanted.versions) if wanted.versions else []
+    async def _tell(self, collection: str, written: Sequence[str], deleted: Sequence[str]) -> None:
+        """Let the deleted leave their groups, and those who cache know of the others. Idempotent."""
+        groups = self._groups_of(collection)
+        for entity_id in deleted:
+            await groups.entity_deleted(entity_id)
+        if written:
+            await groups.entities_written(written)
+
+    async def _read(self, wanted: Needs, store: VectorStore) -> Stored:
+        entities = await store.fetch(wanted.entities) if wanted.entities else []
+        versions = await store.versions(wanted.versions) if wanted.versions else []
         return Stored(
             dict(zip(wanted.entities, entities, strict=True)),
             dict(zip(wanted.versions, versions, strict=True)),
-            await self._store.dimension(),
+            await store.dimension(),
         )
 
     async def _compact(self, command: Compact) -> None:
@@ -315,4 +324,5 @@ class Coordinator:
         now_s = self._clock.now_s()
         ids, times_ms = [entity.id for entity in intent.upserts], [one.coherence_time_ms for one in intent.upserts]
         created = happened(Happening.CREATED, ids, now_s, times_ms)
-        self._states.record(joined([created, happened(Happening.ARCHIVED, intent.deletes, now_s)]))
+        archived = happened(Happening.ARCHIVED, intent.deletes, now_s)
+        ScopedStateLog(self._states, intent.collection).record(joined([created, archived]))

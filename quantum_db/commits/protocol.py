@@ -61,7 +61,7 @@ from quantum_db.commits.steps import (
     Woken,
 )
 from quantum_db.commits.work import Phase, Work
-from quantum_db.errors import Conflict, QuantumDBError, Unavailable
+from quantum_db.errors import Conflict, InvalidRequest, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 
 BLOCK: Final = 10_000
@@ -70,13 +70,12 @@ BLOCK: Final = 10_000
 MIN_RECORDS: Final = 2_000
 """Records after a snapshot before the next one is worth while; it also waits until they outnumber what is live."""
 
-_EMPTY_STORE: Final[Claim] = ("dimension", "")
 _NUMBERS: Final = -1
 _SWEEP: Final = -2
 
 
 class CommitProtocol:
-    """All writes of one collection. Feed it with ``on``; carry out what it returns, in order."""
+    """All writes of all collections. Feed it with ``on``; carry out what it returns, in order."""
 
     def __init__(
         self,
@@ -113,7 +112,7 @@ class CommitProtocol:
         self._unnumbered: deque[Work] = deque()
         self._recovering: set[int] = set()
         self._held: dict[int, Asked] = {}
-        self._known_dimension = False
+        self._known_dimensions: set[str] = set()
         self._sweep_failures = 0
 
     @property
@@ -125,6 +124,10 @@ class CommitProtocol:
     def open_commits(self) -> int:
         """Transactions that are written down and not yet applied as a whole."""
         return len(self.ledger.open)
+
+    def is_busy(self, collection: str) -> bool:
+        """Return whether any write of a collection is under way, from before a restart too."""
+        return any(work.collection == collection for work in self._works.values())
 
     def start(self) -> list[Command]:
         """Return what has to be done first. Call it once, before ``on``."""
@@ -180,7 +183,8 @@ class CommitProtocol:
                 commands = self._enter(work, Phase.APPLYING)
             case Phase.APPLYING, Done():
                 assert work.intent is not None
-                self._known_dimension |= bool(work.intent.upserts)
+                if work.intent.upserts:
+                    self._known_dimensions.add(work.collection)
                 commands = self._enter(work, Phase.FINISHING) if work.intent.groups else self._finished(work)
             case Phase.FINISHING, Done():
                 commands = self._finished(work)
@@ -230,9 +234,13 @@ class CommitProtocol:
         self._of_ticket[asked.ticket] = work
         if work.key is not None:
             self._of_key[work.key] = work
-        claims = list(request.claims())
-        if not self._known_dimension:  # of two dimensions in an empty store, the second must be refused in time
-            claims.append(_EMPTY_STORE)
+        try:
+            claims: list[Claim] = list(request.claims())
+        except InvalidRequest as error:
+            return self._refuse(work, error)
+        if request.collection not in self._known_dimensions:
+            # Of two dimensions in an empty collection, the second must be refused in time.
+            claims.append(("dimension", request.collection))
         return self._granted(work) if self._claims.claim(work.id, claims) else []
 
     def _granted(self, work: Work) -> list[Command]:
@@ -256,7 +264,8 @@ class CommitProtocol:
 
     def _found(self, work: Work, stored: Stored) -> list[Command]:
         assert isinstance(work.request, Transaction)
-        self._known_dimension |= stored.dimension is not None
+        if stored.dimension is not None:
+            self._known_dimensions.add(work.collection)
         try:
             work.plan = plan(work.request, stored, work.commit)
         except QuantumDBError as error:
@@ -266,8 +275,7 @@ class CommitProtocol:
     def _to_recording(self, work: Work) -> list[Command]:
         assert work.plan is not None
         assert isinstance(work.request, Transaction)
-        key, digest = work.request.key, work.request.digest
-        work.intent = Intent.of_plan(work.commit, self._now_s(), key, digest, work.plan)
+        work.intent = Intent.of_plan(work.commit, self._now_s(), work.request, work.plan)
         return self._enter(work, Phase.RECORDING)
 
     # Steps and what becomes of them
@@ -312,7 +320,8 @@ class CommitProtocol:
         return commands
 
     def _written(self, work: Work, result: list[bool]) -> list[Command]:
-        self._known_dimension |= isinstance(work.request, Upserts)
+        if isinstance(work.request, Upserts):
+            self._known_dimensions.add(work.collection)
         answer = {"commit": work.commit, "existed": result}
         return [*self._answer(work, answer, None), *self._leave(work)]
 

@@ -48,6 +48,13 @@ class Work:
     failures: int = 0
 
     @property
+    def collection(self) -> str:
+        """The key of the collection that it is about."""
+        if self.request is not None:
+            return self.request.collection
+        return "" if self.intent is None else self.intent.collection
+
+    @property
     def key(self) -> str | None:
         """The caller's name for a transaction."""
         return self.request.key if isinstance(self.request, Transaction) else None
@@ -60,10 +67,10 @@ class Work:
         match self.phase:
             case Phase.READING:
                 assert isinstance(self.request, Transaction)
-                command: Command = Read(self.id, needs(self.request))
+                command: Command = Read(self.id, needs(self.request), self.collection)
             case Phase.PREPARING:
                 assert self.plan is not None
-                command = Prepare(self.id, self.commit, self.plan.groups)
+                command = Prepare(self.id, self.commit, self.plan.groups, self.collection)
             case Phase.APPLYING:
                 assert self.intent is not None
                 command = Apply(self.id, self.intent)
@@ -89,6 +96,7 @@ class Work:
     def _plain_write(self) -> Command:
         assert self.phase is Phase.WRITING, f"nothing is to be done while {self.phase.value}"
         if isinstance(self.request, Upserts):
-            return Put(self.id, tuple(replace(one, version=self.commit) for one in self.request.entities))
+            entities = tuple(replace(one, version=self.commit) for one in self.request.entities)
+            return Put(self.id, entities, self.collection)
         assert isinstance(self.request, Deletes)
-        return Erase(self.id, self.request.ids)
+        return Erase(self.id, self.request.ids, self.collection)
