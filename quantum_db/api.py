@@ -107,10 +107,15 @@ class Api:
         key: str | None = None,
         scope: Scope = DEFAULT_SCOPE,
     ) -> Json:
-        """Replace fields of an entity (``UpdateBody``): a transaction of one update."""
-        change = Update(entity_id, parse(UpdateBody, raw).changes(), "", expected_version)
+        """Replace fields of an entity (``UpdateBody``): a transaction of one update.
+
+        With ``propagate``, ``moved`` tells which partners it moved; they have the same version.
+        """
+        body = parse(UpdateBody, raw)
+        change = Update(entity_id, body.changes(), "", expected_version, body.propagate)
         answer = await (await self._of(scope)).transact(Transaction((change,), scoped_key(key, scope.tenant)))
-        return {"id": entity_id, "version": answer["commit"]}
+        (result,) = answer["results"]
+        return {name: value for name, value in result.items() if name != "op"}
 
     async def transact(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Do operations (``TransactionBody``) together or not at all.

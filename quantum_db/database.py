@@ -192,9 +192,11 @@ class Database:
     async def _overlay(self, transaction: Transaction) -> VectorReader:
         """Return the store with the changes of a transaction that is not committed."""
         wanted = needs(transaction)
+        groups = {one: await self._groups.of_member(one) for one in wanted.groups}
+        wanted = wanted.with_partners(groups)
         ids = (*wanted.entities, *wanted.versions)
         found = dict(zip(ids, await self._store.fetch(ids) if ids else [], strict=True))
-        planned = plan(transaction, Stored(found, {}, await self._dimension_of_store()), commit=0)
+        planned = plan(transaction, Stored(found, {}, await self._dimension_of_store(), groups), commit=0)
         changed: dict[str, Entity | None] = {entity.id: entity for entity in planned.upserts}
         return OverlayStore(self._store, changed | dict.fromkeys(planned.deletes))
 

@@ -121,10 +121,7 @@ class GroupTable:
         return _page((self._groups[one] for one in ids), limit)
 
     def affected(self, entity_ids: Iterable[str]) -> frozenset[str]:
-        """Return whose cached answers and circuits are stale when these entities have changed: they and their partners.
-
-        Where an update moves partners, ask for all that it reaches (``entanglement_rules.Spread.reached``).
-        """
+        """Return whose cached answers and circuits are stale when these entities, or their partners, have changed."""
         return frozenset().union(*(invalidated(one, self.of_member(one)) for one in entity_ids))
 
     def plan_create(self, group: EntanglementGroup) -> GroupChange | None:

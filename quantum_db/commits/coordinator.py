@@ -284,12 +284,15 @@ class Coordinator:
             await self._groups.entities_written(written)
 
     async def _read(self, wanted: Needs) -> Stored:
+        groups = {one: await self._groups.of_member(one) for one in wanted.groups}
+        wanted = wanted.with_partners(groups)
         entities = await self._store.fetch(wanted.entities) if wanted.entities else []
         versions = await self._store.versions(wanted.versions) if wanted.versions else []
         return Stored(
             dict(zip(wanted.entities, entities, strict=True)),
             dict(zip(wanted.versions, versions, strict=True)),
             await self._store.dimension(),
+            groups,
         )
 
     async def _compact(self, command: Compact) -> None:

@@ -24,6 +24,9 @@ claims are kept until the receipt is durable, so no later write can come in betw
 **An intent that may or may not have been written** is ended by an ``abort`` record: after it, the intent counts for
 nothing, whether or not it got into the journal.
 
+**Partners that an update moves** are known once the groups have been read. Where they are not among the claims, all
+claims are given back and taken anew, with the partners, and the reading is repeated: so nobody waits in a circle.
+
 **Numbers** are given out from blocks that the journal has reserved, so they never come twice.
 """
 
@@ -39,7 +42,7 @@ import numpy as np
 from quantum_db.commits.claims import Claims
 from quantum_db.commits.ledger import CommitLedger, Intent, reserve_record
 from quantum_db.commits.operations import Claim, Request, Transaction, Upserts
-from quantum_db.commits.planning import Stored, plan
+from quantum_db.commits.planning import Stored, partners_in, plan
 from quantum_db.commits.steps import (
     Answer,
     Apply,
@@ -69,6 +72,9 @@ BLOCK: Final = 10_000
 
 MIN_RECORDS: Final = 2_000
 """Records after a snapshot before the next one is worth while; it also waits until they outnumber what is live."""
+
+MAX_WIDENED: Final = 5
+"""How often a request may find other partners than it has claimed, before it is told to come again."""
 
 _EMPTY_STORE: Final[Claim] = ("dimension", "")
 _NUMBERS: Final = -1
@@ -230,10 +236,11 @@ class CommitProtocol:
         self._of_ticket[asked.ticket] = work
         if work.key is not None:
             self._of_key[work.key] = work
-        claims = list(request.claims())
-        if not self._known_dimension:  # of two dimensions in an empty store, the second must be refused in time
-            claims.append(_EMPTY_STORE)
-        return self._granted(work) if self._claims.claim(work.id, claims) else []
+        return self._granted(work) if self._claims.claim(work.id, self._claimed_by(request)) else []
+
+    def _claimed_by(self, request: Request) -> list[Claim]:
+        # Of two dimensions in an empty store, the second must be refused in time.
+        return [*request.claims(), *([] if self._known_dimension else [_EMPTY_STORE])]
 
     def _granted(self, work: Work) -> list[Command]:
         if self._next > self.ledger.reserved:
@@ -257,11 +264,27 @@ class CommitProtocol:
     def _found(self, work: Work, stored: Stored) -> list[Command]:
         assert isinstance(work.request, Transaction)
         self._known_dimension |= stored.dimension is not None
+        moved: set[Claim] = {("entity", one) for one in partners_in(stored.groups)}
+        if not moved <= self._claims.of(work.id):
+            return self._widen(work, moved)
         try:
             work.plan = plan(work.request, stored, work.commit)
         except QuantumDBError as error:
             return self._refuse(work, error)
         return self._enter(work, Phase.PREPARING) if work.plan.groups else self._to_recording(work)
+
+    def _widen(self, work: Work, more: set[Claim]) -> list[Command]:
+        """Claim all anew, with more; the number is given anew, too, for others may write in between."""
+        assert work.request is not None
+        work.widened += 1
+        if work.widened > MAX_WIDENED:
+            busy = Unavailable("the groups of what is updated keep changing; nothing was done", retry_after_s=1.0)
+            return self._refuse(work, busy)
+        work.phase = Phase.WAITING
+        freed = self._claims.release(work.id)
+        granted = self._claims.claim(work.id, [*self._claimed_by(work.request), *sorted(more)])
+        commands = [one for owner in freed for one in self._granted(self._works[owner])]
+        return [*commands, *(self._granted(work) if granted else [])]
 
     def _to_recording(self, work: Work) -> list[Command]:
         assert work.plan is not None

@@ -36,6 +36,7 @@ class Work:
         tickets: of the callers that wait for it.
         commit: its number, once it has one.
         failures: of the present phase's command.
+        widened: how often it has claimed more than it asked for itself.
     """
 
     id: int
@@ -46,6 +47,7 @@ class Work:
     plan: Plan | None = None
     intent: Intent | None = None
     failures: int = 0
+    widened: int = 0
 
     @property
     def key(self) -> str | None:

@@ -31,6 +31,9 @@ class _Commits(GroupCommits):
 
     registry: Registry
 
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        return await self.registry.of_member(entity_id)
+
     async def entity_deleted(self, entity_id: str) -> None:
         await self.registry.entity_deleted(entity_id)
 

@@ -216,6 +216,9 @@ class FakeCommits(GroupCommits):
             self.groups.created(group)
         self.groups.pending.apply(self.groups.pending.number + 1, record)
 
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        return await self.groups.of_member(entity_id)
+
     async def entity_deleted(self, entity_id: str) -> None:
         await self.groups.entity_deleted(entity_id)
 

@@ -17,7 +17,7 @@ from quantum_db.commits.steps import Answer, Apply, Asked, Failed, Found, Gone, 
 from quantum_db.errors import Conflict, NotFound, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.model import Entity
-from tests.unit.commit_world import VECTOR, World
+from tests.unit.commit_world import IDS, VECTOR, World
 
 
 def entity(name: str, n: int = 0) -> Entity:
@@ -209,7 +209,13 @@ class ForgetsNumbers(World):
         super().restart()
 
 
-@pytest.mark.parametrize("kind", [LosesReceiptedIntents, AppliesHalf, ForgetsNumbers])
+class ClaimsNoPartners(World):
+    def restart(self) -> None:
+        super().restart()
+        self.protocol._claims.of = lambda owner: frozenset(("entity", one) for one in IDS)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("kind", [LosesReceiptedIntents, AppliesHalf, ForgetsNumbers, ClaimsNoPartners])
 def test_the_check_finds_planted_faults(kind: type[World]) -> None:
     failed = 0
     for seed in range(40):
