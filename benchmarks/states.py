@@ -54,6 +54,7 @@ def batch(
         np.repeat(np.array([code.code for code in codes], dtype=np.uint8), len(numbers)),
         np.full(count, at_s),
         np.broadcast_to(np.asarray(coherence_ms, dtype=np.float32), count).copy(),
+        np.zeros(count, dtype=np.int64),
     )
 
 

@@ -104,8 +104,9 @@ class Database:
     async def _write(self, entities: Sequence[Entity]) -> int:
         answer = await self._writes.do(Upserts(tuple(entities)))
         ids, times_ms = [entity.id for entity in entities], [entity.coherence_time_ms for entity in entities]
-        self._states.record(happened(Happening.CREATED, ids, self._clock.now_s(), times_ms))
-        return int(answer["commit"])
+        commit = int(answer["commit"])
+        self._states.record(happened(Happening.CREATED, ids, self._clock.now_s(), times_ms, commit))
+        return commit
 
     async def fetch(self, entity_id: str) -> Entity:
         """Return an entity. Raises NotFound."""
@@ -128,8 +129,9 @@ class Database:
         answer = await self._writes.do(Deletes((entity_id,)))
         if not answer["existed"][0]:
             raise NotFound(f"there is no entity {entity_id!r}")
-        self._states.record(happened(Happening.ARCHIVED, [entity_id], self._clock.now_s()))
-        return int(answer["commit"])
+        commit = int(answer["commit"])
+        self._states.record(happened(Happening.ARCHIVED, [entity_id], self._clock.now_s(), commit=commit))
+        return commit
 
     async def create_group(self, group: EntanglementGroup) -> EntanglementGroup:
         """Write an entanglement group of stored entities. Idempotent.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+
 from quantum_db.errors import CorruptData
 from quantum_db.groups import group_of_record, record_of
 from quantum_db.last_numbers import is_of_numbers
@@ -81,7 +83,7 @@ class StateShard:
             batch = batch_of_record(record)
             self.taken += len(batch)
             self._now_s = max(self._now_s, float(record["now_s"]))
-            outcome = self.table.apply(batch)
+            outcome = self.table.apply(self._untold(batch))
             self.history.add(outcome.transitions.archived(), self._now_s)
         elif "states" in record:
             self._restore_states(unpack(record))
@@ -99,6 +101,18 @@ class StateShard:
         else:
             raise ValueError("it is of no known kind")
         return outcome
+
+    def _untold(self, batch: EventBatch) -> EventBatch:
+        """Leave out what tells of writes that archived instances, or this batch, know of; the table does it for hot ones."""
+        latest: dict[str, int] = {}
+        known = []
+        places = np.flatnonzero(batch.commits)
+        for at, name, commit in zip(places, batch.ids[places], batch.commits[places].tolist(), strict=True):
+            if commit <= max(latest.get(name, 0), self.history.last_commit(name)):
+                known.append(at)
+            else:
+                latest[name] = commit
+        return batch.take(np.delete(np.arange(len(batch)), known)) if known else batch
 
     def _restore_states(self, records: list[Json]) -> None:
         archived = [record for record in records if record["phase"] == Phase.ARCHIVED.value]

@@ -317,5 +317,6 @@ class Coordinator:
     def _note(self, intent: Intent) -> None:
         now_s = self._clock.now_s()
         ids, times_ms = [entity.id for entity in intent.upserts], [one.coherence_time_ms for one in intent.upserts]
-        created = happened(Happening.CREATED, ids, now_s, times_ms)
-        self._states.record(joined([created, happened(Happening.ARCHIVED, intent.deletes, now_s)]))
+        created = happened(Happening.CREATED, ids, now_s, times_ms, intent.commit)
+        archived = happened(Happening.ARCHIVED, intent.deletes, now_s, commit=intent.commit)
+        self._states.record(joined([created, archived]))

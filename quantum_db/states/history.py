@@ -60,6 +60,11 @@ class History:
         while self._kept and (self._count > self._retention.instances or self._is_old(self._oldest()[-1], now_s)):
             self._count -= len(self._kept.popitem(last=False)[1])
 
+    def last_commit(self, entity_id: str) -> int:
+        """Return the number of the last write that the archived instances of an entity know of, 0 if of none."""
+        known = self._kept.get(entity_id)
+        return known[-1].commit if known else 0
+
     def of(self, entity_id: str, current: State | None, now_s: float) -> Instances | None:
         """Return the instances of an entity, or None if there is none.
 

@@ -22,6 +22,7 @@ _COLUMNS: Final[Mapping[str, type[np.generic]]] = {
     "since_s": np.float64,
     "coherence_time_ms": np.float32,
     "measurements": np.uint32,
+    "commit": np.int64,
 }
 _CODES: Final = {phase.value: phase.code for phase in PHASES}
 
@@ -47,7 +48,10 @@ def unpack(record: Mapping[str, Any]) -> list[Json]:
         ids = record["states"]
         codes = unpacked(record["phase"], np.uint8, len(ids))
         expires_at_s = unpacked(record["expires_at_s"], np.float64, len(ids)).tolist()
-        columns = {name: unpacked(record[name], kind, len(ids)).tolist() for name, kind in _COLUMNS.items()}
+        columns = {
+            name: unpacked(record[name], kind, len(ids)).tolist() for name, kind in _COLUMNS.items() if name in record
+        }
+        columns.setdefault("commit", [0] * len(ids))  # version 0.1.0 wrote none
         return [
             {
                 "entity_id": entity_id,

@@ -39,7 +39,7 @@ class StateTable:
     """
 
     def __init__(self, capacity: int, remembered: int = REMEMBERED) -> None:
-        """Start empty. All memory of the arrays, about 80 bytes a state, is taken now."""
+        """Start empty. All memory of the arrays, about 90 bytes a state, is taken now."""
         self._capacity = capacity
         rows = capacity + CHUNK
         self._index = IdIndex(rows)
@@ -197,6 +197,7 @@ class StateTable:
             np.full(count, Happening.ARCHIVED.code, dtype=np.uint8),
             np.full(count, now_s),
             np.zeros(count, dtype=np.float32),
+            np.zeros(count, dtype=np.int64),
         )
         log = StepLog()
         take_step(self._states, oldest, ends, log)
