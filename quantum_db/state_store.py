@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -58,14 +59,16 @@ class StateShard:
         return len(self.table) + len(self.history) + len(self.sessions)
 
     def snapshot(self) -> Iterator[Json]:
-        """Yield the records that make the same shard."""
-        return pack(self.records())
+        """Return the records that make the same shard; see ``Kept.snapshot``."""
+        archived = pack(self.history.snapshot(self._now_s))
+        return chain(archived, self.table.copy().runs(), self._session_records())
 
     def records(self) -> Iterator[Json]:
-        """Yield the records of a snapshot, one for each thing. Archived instances come before the hot ones."""
-        yield from self.history.snapshot(self._now_s)
-        yield from self.table.snapshot()
-        yield from ({"session": record} for record in self.sessions.snapshot())
+        """Return the records of a snapshot, one for each thing. Archived instances come before the hot ones."""
+        return chain(self.history.snapshot(self._now_s), self.table.copy().records(), self._session_records())
+
+    def _session_records(self) -> Iterator[Json]:
+        return ({"session": record} for record in self.sessions.snapshot())
 
     def check(self) -> None:
         """Raise CorruptData if the tables contradict themselves. Takes no longer than reading them."""
@@ -103,7 +106,7 @@ class StateShard:
         return outcome
 
     def _untold(self, batch: EventBatch) -> EventBatch:
-        """Leave out what tells of writes that archived instances, or this batch, know of; the table does it for hot ones."""
+        """Leave out what tells of writes that archived instances or this batch know of; the table sees to hot ones."""
         latest: dict[str, int] = {}
         known = []
         places = np.flatnonzero(batch.commits)
