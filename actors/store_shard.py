@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -20,7 +21,7 @@ from actors.state_client import ShardedStateLog
 from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.operations import Request
-from quantum_db.errors import Fenced, InvalidRequest, Unavailable
+from quantum_db.errors import Fenced, InvalidRequest, QuantumDBError, Unavailable
 from quantum_db.journals.open import open_journal
 from quantum_db.model import Candidates, Entity, Search
 from quantum_db.ports import VectorStore
@@ -57,12 +58,14 @@ class StoreSettings:
         place: the folder of an embedded store, or a server that the replicas search by themselves.
         journal_url: where transactions are written down; see ``quantum_db.journals.open``.
         state_shards, group_shards: how many actors keep the states, and the groups.
+        flush_interval_s: how often what was written is flushed, against a crash of the machine.
     """
 
     place: str | QdrantServer
     journal_url: str
     state_shards: int
     group_shards: int
+    flush_interval_s: float
 
 
 class StoreShard:
@@ -85,6 +88,7 @@ class StoreShard:
             on_fenced=_give_way,
         )
         self._coordinator.start()
+        self._flushing = asyncio.get_running_loop().create_task(self._flush_every(settings.flush_interval_s))
 
     async def ready(self) -> bool:
         """Return True once all transactions that were left open are applied. Raises what ``readable`` raises."""
@@ -124,8 +128,17 @@ class StoreShard:
 
     async def close(self) -> None:
         """Flush and release the store. Transactions that are open are applied at the next start."""
+        self._flushing.cancel()
         await self._coordinator.close()
         await self._store.close()
+
+    async def _flush_every(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self._store.flush()
+            except QuantumDBError as error:
+                logger.warning("the store was not flushed: %s", error.detail)
 
 
 class _LateStateLog:

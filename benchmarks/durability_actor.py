@@ -42,7 +42,7 @@ def store_actor(folder: Path) -> Iterator[Callable[[Request], Awaitable[Mapping[
         try:
             life = {"namespace": NAMESPACE, "num_cpus": 0}
             settings = Settings(data_dir=folder, states=StateSettings(shards=1), groups=GroupSettings(shards=1))
-            places = StoreSettings(str(folder / "actor"), f"sqlite:///{folder / 'actor.sqlite'}", 1, 1)
+            places = StoreSettings(str(folder / "actor"), f"sqlite:///{folder / 'actor.sqlite'}", 1, 1, 5.0)
             groups = ray.remote(EntanglementRegistry).options(name="groups-0", **life)
             states = ray.remote(StateManager).options(name="states-0", **life)
             shard = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **life)

@@ -81,6 +81,12 @@ class VectorStore(ScrollableReader, Protocol):
     async def count(self) -> int:
         """Return the number of entities."""
 
+    async def flush(self) -> None:
+        """Let what was written survive a crash of the machine, too, when this returns; its process's death it does.
+
+        A server that others run does that by itself, as it is set up to.
+        """
+
     async def optimize(self) -> None:
         """Build what makes searches fast. Optional after a bulk load; may take minutes."""
 

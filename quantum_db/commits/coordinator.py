@@ -15,6 +15,7 @@ from quantum_db.commits.operations import Request, Transaction
 from quantum_db.commits.planning import Needs, Stored
 from quantum_db.commits.ports import CommitGroups
 from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.redo import last_changes, to_repeat
 from quantum_db.commits.steps import (
     Answer,
     Apply,
@@ -26,6 +27,7 @@ from quantum_db.commits.steps import (
     Event,
     Failed,
     Finish,
+    Flush,
     Forget,
     Found,
     Gone,
@@ -36,6 +38,7 @@ from quantum_db.commits.steps import (
     Read,
     Record,
     Recorded,
+    Redo,
     Sweep,
     Swept,
     Wake,
@@ -51,6 +54,7 @@ from quantum_db.states.batches import happened, joined
 logger = logging.getLogger(__name__)
 
 OPEN_PAUSE_S: Final = 1.0
+REDO_BATCH: Final = 1_000
 KEPT_KEYS: Final = KeyRetention()
 PAUSES: Final = RetryPolicy(first_s=0.1, longest_s=5.0)
 
@@ -244,7 +248,7 @@ class Coordinator:
             logger.warning("%s did not succeed: %s", type(command).__name__, event.error.detail)
         self._take_in(event)
 
-    async def _event(self, command: Command) -> Event:  # noqa: C901 - one line for each command
+    async def _event(self, command: Command) -> Event:
         assert self._commit is not None
         done: Sequence[bool] = ()
         match command:
@@ -259,22 +263,40 @@ class Coordinator:
             case Wake(work, after_s):
                 await asyncio.sleep(after_s)
                 return Woken(work)
-            case Apply(work, intent):
-                await self._store.apply(intent.upserts, intent.deletes)
-                await self._tell([entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)
             case Forget(work, commit):
                 await self._groups.forget(commit)
-            case Put(work, entities):
+            case _:
+                assert isinstance(command, Apply | Redo | Flush | Put | Erase), f"{command} leads to no event"
+                work, done = command.work, await self._change_store(command)
+        return Done(work, done)
+
+    async def _change_store(self, command: Apply | Redo | Flush | Put | Erase) -> Sequence[bool]:
+        there: Sequence[bool] = ()
+        match command:
+            case Apply(_, intent):
+                await self._store.apply(intent.upserts, intent.deletes)
+                await self._tell([entity.id for entity in intent.upserts], intent.deletes)
+            case Redo(_, intents):
+                await self._redo(intents)
+            case Flush():
+                await self._store.flush()
+            case Put(_, entities):
                 await self._store.upsert(entities)
                 await self._tell([entity.id for entity in entities], ())
-            case Erase(work, ids):
-                done = await self._store.delete(ids)
+            case Erase(_, ids):
+                there = await self._store.delete(ids)
                 await self._tell((), ids)  # also who did not exist: an earlier deletion may have ended here
-            case _:
-                raise AssertionError(f"{command} leads to no event")
-        return Done(work, done)
+        return there
+
+    async def _redo(self, intents: Sequence[Intent]) -> None:
+        changes = list(last_changes(intents).items())
+        for start in range(0, len(changes), REDO_BATCH):
+            last = dict(changes[start : start + REDO_BATCH])
+            upserts, deletes = to_repeat(last, await self._store.versions(list(last)))
+            if upserts or deletes:
+                await self._store.apply(upserts, deletes)
 
     async def _tell(self, written: Sequence[str], deleted: Sequence[str]) -> None:
         """Let the deleted leave their groups, and those who cache know of the others. Idempotent."""

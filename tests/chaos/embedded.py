@@ -101,8 +101,14 @@ class NoStates:
 class Embedded:
     """A database in a folder. Queries that run circuits are not asked of it."""
 
-    def __init__(self, folder: Path, journal_url: str = "", wait_s: float = 10.0) -> None:
-        self.store = QdrantEdgeStore(folder / "store")
+    def __init__(
+        self,
+        folder: Path,
+        journal_url: str = "",
+        wait_s: float = 10.0,
+        kind: type[QdrantEdgeStore] = QdrantEdgeStore,
+    ) -> None:
+        self.store = kind(folder / "store")
         self.registry = Registry(folder / "groups.sqlite")
         url = journal_url or f"sqlite:///{folder / 'commits.sqlite'}"
         self.coordinator = Coordinator(

@@ -25,7 +25,7 @@ class Planted(Keeper[StateShard]):
     async def later(self) -> None:
         """Return after five more steps."""
         number = self._number
-        while self._number < number + 5:
+        while self._number < number + 5:  # noqa: ASYNC110 - nothing tells of it
             await asyncio.sleep(0.001)
 
     async def replace(self, through: int, copied: Iterator[Json]) -> None:

@@ -12,6 +12,7 @@ from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention
 from quantum_db.commits.operations import CreateGroup, Delete, Deletes, Insert, Request, Transaction, Update, Upserts
 from quantum_db.commits.planning import Needs, Stored, needs, plan
 from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.redo import last_changes, to_repeat
 from quantum_db.commits.steps import (
     Answer,
     Apply,
@@ -23,6 +24,7 @@ from quantum_db.commits.steps import (
     Event,
     Failed,
     Finish,
+    Flush,
     Forget,
     Found,
     Note,
@@ -32,6 +34,7 @@ from quantum_db.commits.steps import (
     Read,
     Record,
     Recorded,
+    Redo,
     Sweep,
     Swept,
     Wake,
@@ -56,10 +59,16 @@ class World:
 
     Args:
         faults: how often a step fails, or is done and its answer lost; ``crashes`` likewise ends the process.
+        power: a crash is one of the machine: the store is as it was flushed last, and only transactions are asked for.
     """
 
-    def __init__(self, seed: int, *, faults: float = 0.0, crashes: float = 0.0, min_records: int = 20) -> None:
+    def __init__(
+        self, seed: int, *, faults: float = 0.0, crashes: float = 0.0, min_records: int = 20, power: bool = False
+    ) -> None:
         self.rng = np.random.default_rng(seed)
+        self.power = power
+        self.flushed: dict[str, Entity] = {}
+        self.flushes = 0
         self.faults, self.crashes, self.min_records = faults, crashes, min_records
         self.store: dict[str, Entity] = {}
         self.torn = False
@@ -88,6 +97,7 @@ class World:
             now_s=lambda: 0.0,
             block=7,
             min_records=self.min_records,
+            unflushed_commits=5,
         )
         self.queue: list[Command] = []
         self.records: list[Record] = []
@@ -123,6 +133,8 @@ class World:
             self.carry_out(command)
         except Crash:
             self.crashed += 1
+            if self.power:
+                self.store = dict(self.flushed)
             self.restart()
         return True
 
@@ -178,6 +190,10 @@ class World:
         match command:
             case Apply(_, intent):
                 self.apply(intent)
+            case Redo(_, intents):
+                self.redo(intents)
+            case Flush():
+                self.flush()
             case Finish(_, commit):
                 self.finish(commit)
             case Forget(_, commit):
@@ -220,6 +236,17 @@ class World:
         for one in intent.deletes:
             self.store.pop(one, None)
         self.torn = False
+
+    def redo(self, intents: Sequence[Intent]) -> None:
+        last = last_changes(intents)
+        upserts, deletes = to_repeat(last, [self.store[one].version if one in self.store else None for one in last])
+        self.store |= {entity.id: entity for entity in upserts}
+        for one in deletes:
+            self.store.pop(one, None)
+
+    def flush(self) -> None:
+        self.flushed = dict(self.store)
+        self.flushes += 1
 
     def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
         if commit in self.prepared:
@@ -308,7 +335,7 @@ class World:
     def request(self) -> Request:
         some = [str(one) for one in self.rng.choice(IDS, size=int(self.rng.integers(1, 4)), replace=False)]
         entities = [Entity(one, VECTOR, CONTEXTS, metadata={"n": int(self.rng.integers(1 << 30))}) for one in some]
-        kind = int(self.rng.integers(10))
+        kind = int(self.rng.integers(2 if self.power else 0, 10))
         if kind == 0:
             return Upserts(tuple(entities))
         if kind == 1:

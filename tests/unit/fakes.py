@@ -112,6 +112,9 @@ class FakeStore:
     async def count(self) -> int:
         return len(self.entities)
 
+    async def flush(self) -> None:
+        return None
+
     async def optimize(self) -> None:
         return None
 
