@@ -29,7 +29,7 @@ MAX_BUFFERED = 100_000
 
 
 class ShardedStateLog:
-    """Implements ``StateLog``: buffers batches and sends them in the background, as one for each shard and interval."""
+    """Implements ``States``: buffers batches and sends them in the background, as one for each shard and interval."""
 
     def __init__(self, shards: Sequence[ActorHandle[Any]], registry: CollectorRegistry) -> None:
         self._shards = tuple(shards)

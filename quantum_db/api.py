@@ -38,6 +38,7 @@ from quantum_db.views import (
     batch_view,
     entity_view,
     group_view,
+    instances_view,
     item_view,
     measurement_view,
     session_view,
@@ -186,6 +187,10 @@ class Api:
             group_id, shots=body.shots, timeout_s=timeout_s, tenant=scope.tenant, backend=body.backend, chsh=body.chsh
         )
         return measurement_view(found)
+
+    async def state(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Return where the state of an entity stands in its lifecycle, and the instances before it."""
+        return instances_view(await (await self._of(scope)).state(entity_id))
 
     async def session(self, session_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return what a tenant's session has measured and moved."""

@@ -30,10 +30,11 @@ from quantum_db.lifecycle import Happening
 from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Query, StageTimes
 from quantum_db.modes import MODES
 from quantum_db.near import near_name
-from quantum_db.ports import Clock, Groups, ScrollableReader, Sessions, StateLog, Templates, VectorReader
+from quantum_db.ports import Clock, Groups, ScrollableReader, Sessions, States, Templates, VectorReader
 from quantum_db.refinement import Policy, Refiner, exact_scores
 from quantum_db.session_rules import SessionRules
 from quantum_db.states.batches import happened, joined
+from quantum_db.states.history import Instances
 from quantum_db.stores.points import check_storable
 
 
@@ -51,7 +52,7 @@ class Database:
         writes: Writes,
         jobs: JobPool,
         templates: Templates,
-        states: StateLog,
+        states: States,
         groups: Groups,
         sessions: Sessions,
         clock: Clock,
@@ -163,6 +164,10 @@ class Database:
     async def group(self, group_id: str) -> EntanglementGroup:
         """Return an entanglement group. Raises NotFound."""
         return await self._groups.get(group_id)
+
+    async def state(self, entity_id: str) -> Instances:
+        """Return the instances of an entity's state; see ``States.instances``."""
+        return await self._states.instances(entity_id)
 
     async def circuit(self, key: str) -> Template:
         """Return a circuit structure that a query has used. Raises NotFound."""

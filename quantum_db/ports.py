@@ -13,6 +13,7 @@ from quantum_db.groups import GroupPage, GroupUpdate
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
 from quantum_db.sessions import Observation, SessionKey
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
 
 
 class VectorReader(Protocol):
@@ -112,6 +113,13 @@ class StateLog(Protocol):
 
     def record(self, events: EventBatch) -> None:
         """Note the events, in order."""
+
+
+class States(StateLog, Protocol):
+    """A ``StateLog`` that can be asked."""
+
+    async def instances(self, entity_id: str) -> Instances:
+        """Return the instances of an entity's state. Raises NotFound where there is none, or none is kept any more."""
 
 
 class Groups(Protocol):

@@ -29,7 +29,6 @@ from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
-from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
@@ -43,7 +42,7 @@ HANDLE_CALLS = frozenset(
         *("insert", "insert_batch", "fetch", "scroll", "update", "delete"),
         *("query", "query_under", "transact", "execute_batch"),
         *("create_group", "group", "update_group", "delete_group", "list_groups", "measure_group"),
-        *("session", "end_session"),
+        *("state", "session", "end_session"),
     }
 )
 JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
@@ -99,9 +98,6 @@ class ClusterParts:
             self.store = connect(config.qdrant_url, key, config.qdrant_collection, CALL_TIMEOUT_S)
         else:
             self.store = RemoteStore(self._parts["store"])
-
-    async def instances(self, entity_id: str) -> Instances:
-        return await self.states.instances(entity_id)
 
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:

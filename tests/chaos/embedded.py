@@ -14,7 +14,7 @@ from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import CommitPolicy, Coordinator
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.database import Database
-from quantum_db.errors import Fenced
+from quantum_db.errors import Fenced, NotFound
 from quantum_db.group_store import GroupShard
 from quantum_db.groups import GroupChange
 from quantum_db.journals.open import open_journal
@@ -22,6 +22,7 @@ from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import EntanglementGroup
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from tests.unit.fakes import FakeJobs, FakeSessions, FakeTemplates
 
@@ -92,10 +93,13 @@ class Registry:
 
 
 class NoStates:
-    """A ``StateLog`` of which nothing is asked here."""
+    """``States`` of which nothing is asked here."""
 
     def record(self, events: EventBatch) -> None:
         return None
+
+    async def instances(self, entity_id: str) -> Instances:
+        raise NotFound(f"there is no state of {entity_id!r}")
 
 
 class Embedded:

@@ -24,7 +24,9 @@ from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
 from quantum_db.ports import Clock
 from quantum_db.sessions import Observation, SessionKey, SessionTable
+from quantum_db.state_store import StateShard, events_record
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
 from quantum_db.stores.points import point_id
 
 
@@ -161,11 +163,21 @@ class FakeTemplates:
 
 
 class FakeStates:
+    """One shard, at a time that stands still."""
+
     def __init__(self) -> None:
         self.events: list[StateEvent] = []
+        self.shard = StateShard(1_000)
 
     def record(self, events: EventBatch) -> None:
         self.events += list(events)
+        self.shard.apply(1, events_record(events, 0.0))
+
+    async def instances(self, entity_id: str) -> Instances:
+        found = self.shard.instances(entity_id, 0.0)
+        if found is None:
+            raise NotFound(f"there is no state of {entity_id!r}")
+        return found
 
 
 class FakeJournal:
