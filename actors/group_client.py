@@ -104,6 +104,9 @@ class RemoteCommitGroups:
         found = await asyncio.gather(*(ask(shard.sweep.remote(first)) for shard in self._found()))
         return tuple(sorted({commit for commits in found for commit in commits}))
 
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        return await RemoteGroups(self._found()).of_member(entity_id)
+
     async def entity_deleted(self, entity_id: str) -> None:
         await RemoteGroups(self._found()).entity_deleted(entity_id)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
@@ -24,7 +25,7 @@ from quantum_db.collection_keeper import CollectionKeeper
 from quantum_db.collection_table import Collection, CollectionTable, Metric
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.operations import Request
-from quantum_db.errors import Fenced, InvalidRequest, Unavailable
+from quantum_db.errors import Fenced, InvalidRequest, QuantumDBError, Unavailable
 from quantum_db.journals.layout import ShardPlace
 from quantum_db.journals.open import open_journal
 from quantum_db.model import Candidates, Entity, Search
@@ -54,6 +55,7 @@ class StoreSettings:
         state_shards, group_shards: how many actors keep the states, and the groups.
         max_collections: of one tenant.
         max_open: embedded stores that are open at the same time.
+        flush_interval_s: how often what was written is flushed, against a crash of the machine.
     """
 
     place: StorePlace
@@ -63,6 +65,7 @@ class StoreSettings:
     group_shards: int
     max_collections: int
     max_open: int
+    flush_interval_s: float
 
 
 class StoreShard:
@@ -81,6 +84,7 @@ class StoreShard:
         self._open = Gauge("commits_open", "Transactions written down, not yet applied", registry=self._registry)
         self._coordinator = Coordinator(
             stores=self._store_of,
+            flush=self._stores.flush,
             groups=self._groups,
             states=_LateStateLog(settings.state_shards, self._registry),
             open_journal=lambda: open_journal(settings.journal_url),
@@ -88,6 +92,7 @@ class StoreShard:
             rng=np.random.default_rng(),
             on_fenced=_give_way,
         )
+        self._flushing = asyncio.get_running_loop().create_task(self._flush_every(settings.flush_interval_s))
 
     async def ready(self) -> bool:
         """Return True once all transactions that were left open are applied. Raises what ``readable`` raises."""
@@ -144,6 +149,7 @@ class StoreShard:
 
     async def close(self) -> None:
         """Flush and release the stores. Transactions that are open are applied at the next start."""
+        self._flushing.cancel()
         await self._coordinator.close()
         if self._collections is not None:
             await self._collections.close()
@@ -169,6 +175,14 @@ class StoreShard:
         if self._collections is None:
             raise Unavailable("the collections are being read from their journal", retry_after_s=1.0)
         return self._collections.store(collection)
+
+    async def _flush_every(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self._stores.flush()
+            except QuantumDBError as error:
+                logger.warning("the stores were not flushed: %s", error.detail)
 
 
 class _LateStateLog:

@@ -34,8 +34,9 @@ from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import CommitPolicy, Coordinator
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.ledger import STREAM as COMMITS
-from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, receipt_record, reserve_record
+from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, flushed_record, receipt_record, reserve_record
 from quantum_db.commits.operations import Insert, Transaction
+from quantum_db.commits.protocol import UNFLUSHED_COMMITS
 from quantum_db.errors import Fenced
 from quantum_db.groups import GroupTable
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge
@@ -109,6 +110,7 @@ def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> 
     assert len(table) == 0
     return Coordinator(
         stores=lambda _: store,
+        flush=store.flush,
         groups=GroupCommits(groups, never, never),
         states=states,
         open_journal=lambda: SqliteJournal(folder / "commits.sqlite"),
@@ -210,12 +212,20 @@ async def commits(folder: Path, rounds: int, inserted: int, on_ray: bool) -> Non
 
 
 def commit_records(count: int, rng: np.random.Generator) -> Iterator[Json]:
-    """Yield what ``count`` records say: transactions with keys, all but the last ``OPEN`` of them applied."""
+    """Yield what ``count`` records say: transactions with keys, all but the last ``OPEN`` of them applied.
+
+    Beside them, the store was flushed as often as the coordinator has it flushed.
+    """
     numbers, done = itertools.count(), (count - 1 - OPEN) // 2
     yield reserve_record(10 * count)
+    number = 1
     for commit in range(1, done + 1):
         yield intent_of(commit, entities(numbers, 1, rng), f"key-{commit}").record()
         yield receipt_record(commit)
+        number += 2
+        if commit % UNFLUSHED_COMMITS == 0:
+            yield flushed_record(number)
+            number += 1
     for commit in range(done + 1, count - done):
         yield intent_of(commit, entities(numbers, 1, rng), f"key-{commit}").record()
 

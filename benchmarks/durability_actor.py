@@ -44,7 +44,9 @@ def store_actor(folder: Path) -> Iterator[Callable[[Request], Awaitable[Mapping[
             life = {"namespace": NAMESPACE, "num_cpus": 0}
             settings = Settings(data_dir=folder, states=StateSettings(shards=1), groups=GroupSettings(shards=1))
             urls = [f"sqlite:///{folder / name}.sqlite" for name in ("actor", "collections")]
-            places = StoreSettings(EmbeddedPlace(str(folder / "actor")), *urls, 1, 1, max_collections=1, max_open=1)
+            places = StoreSettings(
+                EmbeddedPlace(str(folder / "actor")), *urls, 1, 1, max_collections=1, max_open=1, flush_interval_s=5.0
+            )
             groups = ray.remote(EntanglementRegistry).options(name="groups-0", **life)
             states = ray.remote(StateManager).options(name="states-0", **life)
             shard = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **life)

@@ -73,10 +73,10 @@ def restore(directory: Path, settings: Settings) -> None:
 
 
 def _check_embedded(shared: Mapping[str, Any]) -> None:
-    if shared["store.kind"] != "qdrant_edge" or shared["jobs.journal_url"] != "in data_dir":
+    if shared["store.kind"] != "qdrant_edge" or "elsewhere" in shared.values():
         raise InvalidSettings(
             "backup and restore are for what is in data_dir, the embedded store and the journals; a Qdrant server and "
-            "Redis (store.kind, jobs.journal_url) have snapshots of their own, and export takes the entities out"
+            "Redis (store.kind, the journal_urls) have snapshots of their own, and export takes the entities out"
         )
 
 

@@ -56,6 +56,34 @@ class ClusterHandle:
         """Write an entanglement group, as ``POST /api/v2/entanglement/groups``."""
         return self._call("create_group", body)
 
+    def group(self, group_id: str) -> dict[str, Any]:
+        """Return an entanglement group."""
+        return self._call("group", group_id)
+
+    def update_group(self, group_id: str, **body: Any) -> dict[str, Any]:
+        """Change a group that is at ``expected_version``, as ``PATCH /api/v2/entanglement/groups/{id}``."""
+        return self._call("update_group", group_id, body)
+
+    def delete_group(self, group_id: str, expected_version: int | None = None) -> dict[str, Any]:
+        """Delete a group, at the expected version if one is given."""
+        return self._call("delete_group", group_id, expected_version)
+
+    def list_groups(self, **page: Any) -> dict[str, Any]:
+        """Return a page of groups, as ``GET /api/v2/entanglement/groups``."""
+        return self._call("list_groups", page)
+
+    def state(self, entity_id: str) -> dict[str, Any]:
+        """Return the state of an entity with its history, as ``GET /api/v2/states/{id}``."""
+        return self._call("state", entity_id)
+
+    def session(self, session_id: str) -> dict[str, Any]:
+        """Return what a session has measured and moved."""
+        return self._call("session", session_id)
+
+    def end_session(self, session_id: str) -> dict[str, Any]:
+        """End a session."""
+        return self._call("end_session", session_id)
+
     def measure_correlation(self, group_id: str, **body: Any) -> dict[str, Any]:
         """Run the circuit of an entanglement group, as ``POST /api/v2/entanglement/groups/{id}/measure``."""
         return self._call("measure_group", group_id, body)

@@ -63,6 +63,9 @@ class StoreSettings(_Section):
         collection: the server's, for the collection that is always there; the names of others begin with it.
         max_collections: of one tenant.
         max_open_collections: embedded stores that are open at the same time, each with 14 MB and 8 threads.
+        journal_url: where transactions are written down; None for ``commits.sqlite`` in the data folder.
+        flush_interval_s: how often an embedded store is flushed: plain writes of so long a crash of the machine may
+            take.
     """
 
     kind: Literal["qdrant_edge", "qdrant"] = "qdrant_edge"
@@ -71,6 +74,8 @@ class StoreSettings(_Section):
     api_key_env: str = "QDRANT_API_KEY"
     max_collections: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_open_collections: Annotated[int, Field(ge=1, le=10_000)] = 32
+    journal_url: str | None = None
+    flush_interval_s: Annotated[float, Field(gt=0.0)] = 5.0
 
     @model_validator(mode="after")
     def _server_has_a_url(self) -> StoreSettings:
@@ -249,11 +254,12 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
 
 def shared_settings(settings: Settings) -> dict[str, Any]:
     """Return what a cluster must have as the one whose data it takes over."""
+    journals = {name: getattr(settings, name).journal_url for name in ("jobs", "store", "states", "groups")}
     return {
         "store.kind": settings.store.kind,
         "store.collection": settings.store.collection,
         "states.shards": settings.states.shards,
-        "jobs.journal_url": "in data_dir" if settings.jobs.journal_url is None else "elsewhere",
+        **{f"{name}.journal_url": "in data_dir" if url is None else "elsewhere" for name, url in journals.items()},
     }
 
 

@@ -85,7 +85,8 @@ def _start_actors(settings: Settings) -> list[Any]:
     for shard, kept in enumerate(state_shards(settings)):
         manager = ray.remote(StateManager).options(name=f"states-{shard}", **states_at)
         actors.append(manager.remote(shard, kept))
-    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **at_home)
+    moves = settings.store.kind == "qdrant" and settings.store.journal_url is not None
+    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **(_LIFE if moves else at_home))
     actors.append(store.remote(_store_settings(settings)))
     return actors
 
@@ -94,12 +95,13 @@ def _store_settings(settings: Settings) -> StoreSettings:
     data, store = settings.data_dir.resolve(), settings.store
     return StoreSettings(
         place=_store_place(settings),
-        journal_url=f"sqlite:///{data / 'commits.sqlite'}",
-        collections_url=f"sqlite:///{data / 'collections.sqlite'}",
+        journal_url=store.journal_url or f"sqlite:///{data / 'commits.sqlite'}",
+        collections_url=store.journal_url or f"sqlite:///{data / 'collections.sqlite'}",
         max_collections=store.max_collections,
         max_open=store.max_open_collections,
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
+        flush_interval_s=store.flush_interval_s,
     )
 
 

@@ -38,6 +38,7 @@ from quantum_db.views import (
     batch_view,
     entity_view,
     group_view,
+    instances_view,
     item_view,
     measurement_view,
     session_view,
@@ -102,11 +103,16 @@ class Api:
         key: str | None = None,
         scope: Scope = DEFAULT_SCOPE,
     ) -> Json:
-        """Replace fields of an entity (``UpdateBody``): a transaction of one update."""
-        change = Update(entity_id, parse(UpdateBody, raw).changes(), "", expected_version)
+        """Replace fields of an entity (``UpdateBody``): a transaction of one update.
+
+        With ``propagate``, ``moved`` tells which partners it moved; they have the same version.
+        """
+        body = parse(UpdateBody, raw)
+        change = Update(entity_id, body.changes(), "", expected_version, body.propagate)
         transaction = Transaction((change,), scoped_key(key, scope.tenant))
         answer = await self._in(scope, lambda one: one.database.transact(transaction))
-        return {"id": entity_id, "version": answer["commit"]}
+        (result,) = answer["results"]
+        return {name: value for name, value in result.items() if name != "op"}
 
     async def transact(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Do operations (``TransactionBody``) together or not at all.
@@ -185,6 +191,10 @@ class Api:
             chsh=body.chsh,
         )
         return measurement_view(await self._in(scope, lambda one: measure(one.measurement)))
+
+    async def state(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Return where the state of an entity stands in its lifecycle, and the instances before it."""
+        return instances_view(await self._in(scope, lambda one: one.database.state(entity_id)))
 
     async def session(self, session_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return what a tenant's session has measured and moved."""

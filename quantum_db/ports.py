@@ -15,6 +15,7 @@ from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
 from quantum_db.scope import Scope
 from quantum_db.sessions import Observation, SessionKey
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
 
 
 class VectorReader(Protocol):
@@ -83,6 +84,12 @@ class VectorStore(ScrollableReader, Protocol):
     async def count(self) -> int:
         """Return the number of entities."""
 
+    async def flush(self) -> None:
+        """Let what was written survive a crash of the machine, too, when this returns; its process's death it does.
+
+        A server that others run does that by itself, as it is set up to.
+        """
+
     async def optimize(self) -> None:
         """Build what makes searches fast. Optional after a bulk load; may take minutes."""
 
@@ -108,6 +115,13 @@ class StateLog(Protocol):
 
     def record(self, events: EventBatch) -> None:
         """Note the events, in order."""
+
+
+class States(StateLog, Protocol):
+    """A ``StateLog`` that can be asked."""
+
+    async def instances(self, entity_id: str) -> Instances:
+        """Return the instances of an entity's state. Raises NotFound where there is none, or none is kept any more."""
 
 
 class Groups(Protocol):

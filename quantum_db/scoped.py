@@ -15,10 +15,11 @@ from quantum_db.commits.ports import CommitGroups, Writes
 from quantum_db.errors import QuantumDBError
 from quantum_db.groups import GroupPage, GroupUpdate
 from quantum_db.model import Candidates, EntanglementGroup
-from quantum_db.ports import Groups, Sessions, StateLog
+from quantum_db.ports import Groups, Sessions, StateLog, States
 from quantum_db.scope import MARK, scoped, unscoped, unscoped_error
 from quantum_db.sessions import Observation, SessionKey
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
 
 
 class ScopedGroups:
@@ -100,6 +101,10 @@ class ScopedCommitGroups:
     async def sweep(self, first: int) -> tuple[int, ...]:
         return await self._groups.sweep(first)
 
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        found = await self._groups.of_member(scoped(self._key, entity_id))
+        return [_inner(self._key, group) for group in found]
+
     async def entity_deleted(self, entity_id: str) -> None:
         await self._groups.entity_deleted(scoped(self._key, entity_id))
 
@@ -111,14 +116,30 @@ class ScopedStateLog:
     """Implements ``StateLog`` for one collection."""
 
     def __init__(self, states: StateLog, key: str) -> None:
-        self._states = states
+        self._log = states
         self._key = key
 
     def record(self, events: EventBatch) -> None:
         if self._key and len(events):
             ids = np.array(_all_scoped(self._key, events.ids.tolist()), dtype=np.object_)
             events = replace(events, ids=ids)
-        self._states.record(events)
+        self._log.record(events)
+
+
+class ScopedStates(ScopedStateLog):
+    """Implements ``States`` for one collection."""
+
+    def __init__(self, states: States, key: str) -> None:
+        super().__init__(states, key)
+        self._states = states
+
+    async def instances(self, entity_id: str) -> Instances:
+        with _in_their_words(self._key):
+            found = await self._states.instances(scoped(self._key, entity_id))
+        current, *earlier = (
+            replace(one, entity_id=unscoped(self._key, one.entity_id)) for one in (found.current, *found.earlier)
+        )
+        return Instances(current, tuple(earlier))
 
 
 class ScopedSessions:

@@ -16,7 +16,6 @@ from starlette.exceptions import HTTPException
 
 from quantum_db.api import Api, JobCalls
 from quantum_db.errors import NotFound, QuantumDBError
-from quantum_db.states.history import Instances
 from quantum_db.telemetry import CONTENT_TYPE
 from serve_app.exchange import expected_version as _version
 from serve_app.exchange import json_body as _json_body
@@ -36,9 +35,6 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 class Cluster(Protocol):
     """What the HTTP layer asks of the cluster around it."""
 
-    async def instances(self, entity_id: str) -> Instances:
-        """Return the instances of an entity's state. Raises NotFound."""
-
     async def failing_parts(self) -> list[str]:
         """Return the names of the parts that are not ready."""
 
@@ -54,7 +50,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     _add_quantum(app, api, max_body_bytes)
     add_collections(app, api, max_body_bytes)
     add_groups(app, api, max_body_bytes)
-    add_states(app, api, cluster.instances)
+    add_states(app, api)
     _add_jobs(app, api.jobs, max_body_bytes)
     _add_operations(app, cluster)
     _add_errors(app)

@@ -32,8 +32,7 @@ from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
-from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStateLog, ScopedWrites
-from quantum_db.states.history import Instances
+from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStates, ScopedWrites
 from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
@@ -47,7 +46,7 @@ HANDLE_CALLS = frozenset(
         *("insert", "insert_batch", "fetch", "scroll", "update", "delete"),
         *("query", "query_under", "transact", "execute_batch"),
         *("create_group", "group", "update_group", "delete_group", "list_groups", "measure_group"),
-        *("session", "end_session"),
+        *("state", "session", "end_session"),
         *("create_collection", "collection", "list_collections", "drop_collection"),
     }
 )
@@ -106,9 +105,6 @@ class ClusterParts:
             return RemoteStore(self._parts["store"], collection)
         return self._place.open(collection)
 
-    async def instances(self, entity_id: str) -> Instances:
-        return await self.states.instances(entity_id)
-
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:
             try:
@@ -150,7 +146,7 @@ def _inside(parts: ClusterParts, policy: Policy, collection: Collection) -> Insi
         writes=ScopedWrites(parts.writes, collection.key),
         jobs=parts.jobs,
         templates=parts.templates,
-        states=ScopedStateLog(parts.states, collection.key),
+        states=ScopedStates(parts.states, collection.key),
         groups=groups,
         sessions=sessions,
         clock=SystemClock(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from quantum_db.commits.operations import Request, Transaction
 from quantum_db.commits.planning import Needs, Stored
 from quantum_db.commits.ports import CommitGroups
 from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.redo import last_changes, to_repeat
 from quantum_db.commits.steps import (
     Answer,
     Apply,
@@ -26,6 +27,7 @@ from quantum_db.commits.steps import (
     Event,
     Failed,
     Finish,
+    Flush,
     Forget,
     Found,
     Gone,
@@ -36,12 +38,13 @@ from quantum_db.commits.steps import (
     Read,
     Record,
     Recorded,
+    Redo,
     Sweep,
     Swept,
     Wake,
     Woken,
 )
-from quantum_db.errors import Fenced, QuantumDBError, Unavailable
+from quantum_db.errors import Fenced, NoSuchCollection, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.journals.group_commit import GroupCommit
 from quantum_db.lifecycle import Happening
@@ -52,6 +55,7 @@ from quantum_db.states.batches import happened, joined
 logger = logging.getLogger(__name__)
 
 OPEN_PAUSE_S: Final = 1.0
+REDO_BATCH: Final = 1_000
 KEPT_KEYS: Final = KeyRetention()
 PAUSES: Final = RetryPolicy(first_s=0.1, longest_s=5.0)
 
@@ -78,6 +82,7 @@ class Coordinator:
         self,
         *,
         stores: Callable[[str], VectorStore],
+        flush: Callable[[], Awaitable[None]],
         groups: CommitGroups,
         states: StateLog,
         open_journal: Callable[[], Journal],
@@ -90,10 +95,12 @@ class Coordinator:
 
         Args:
             stores: returns the store of a collection by its key, or raises NotFound; written by nobody else.
+            flush: brings what was written to all stores to the disk.
             open_journal: is called in a thread, until it succeeds; the journal is closed by ``close``.
             on_fenced: is told when another process has become the coordinator: nothing can be written here any more.
         """
         self._stores = stores
+        self._flush = flush
         self._groups = groups
         self._states = states
         self._open_journal = open_journal
@@ -249,12 +256,12 @@ class Coordinator:
             logger.warning("%s did not succeed: %s", type(command).__name__, event.error.detail)
         self._take_in(event)
 
-    async def _event(self, command: Command) -> Event:  # noqa: C901 - one line for each command
+    async def _event(self, command: Command) -> Event:
         assert self._commit is not None
         done: Sequence[bool] = ()
         match command:
             case Read(work, wanted, collection):
-                return Found(work, await self._read(wanted, self._stores(collection)))
+                return Found(work, await self._read(wanted, collection))
             case Record(work, record):
                 return Recorded(work, await self._commit.append([record]))
             case Prepare(work, commit, groups, collection):
@@ -264,22 +271,45 @@ class Coordinator:
             case Wake(work, after_s):
                 await asyncio.sleep(after_s)
                 return Woken(work)
-            case Apply(work, intent):
-                await self._stores(intent.collection).apply(intent.upserts, intent.deletes)
-                await self._tell(intent.collection, [entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)
             case Forget(work, commit):
                 await self._groups.forget(commit)
-            case Put(work, entities, collection):
+            case _:
+                assert isinstance(command, Apply | Redo | Flush | Put | Erase), f"{command} leads to no event"
+                work, done = command.work, await self._change_store(command)
+        return Done(work, done)
+
+    async def _change_store(self, command: Apply | Redo | Flush | Put | Erase) -> Sequence[bool]:
+        there: Sequence[bool] = ()
+        match command:
+            case Apply(_, intent):
+                await self._stores(intent.collection).apply(intent.upserts, intent.deletes)
+                await self._tell(intent.collection, [entity.id for entity in intent.upserts], intent.deletes)
+            case Redo(_, intents):
+                for collection in sorted({intent.collection for intent in intents}):
+                    await self._redo(collection, [one for one in intents if one.collection == collection])
+            case Flush():
+                await self._flush()
+            case Put(_, entities, collection):
                 await self._stores(collection).upsert(entities)
                 await self._tell(collection, [entity.id for entity in entities], ())
-            case Erase(work, ids, collection):
-                done = await self._stores(collection).delete(ids)
+            case Erase(_, ids, collection):
+                there = await self._stores(collection).delete(ids)
                 await self._tell(collection, (), ids)  # also who did not exist: an earlier deletion may have ended here
-            case _:
-                raise AssertionError(f"{command} leads to no event")
-        return Done(work, done)
+        return there
+
+    async def _redo(self, collection: str, intents: Sequence[Intent]) -> None:
+        try:
+            store = self._stores(collection)
+        except NoSuchCollection:  # it was deleted since, with all that was in it
+            return
+        changes = list(last_changes(intents).items())
+        for start in range(0, len(changes), REDO_BATCH):
+            last = dict(changes[start : start + REDO_BATCH])
+            upserts, deletes = to_repeat(last, await store.versions(list(last)))
+            if upserts or deletes:
+                await store.apply(upserts, deletes)
 
     def _groups_of(self, collection: str) -> CommitGroups:
         return ScopedCommitGroups(self._groups, collection)
@@ -292,13 +322,17 @@ class Coordinator:
         if written:
             await groups.entities_written(written)
 
-    async def _read(self, wanted: Needs, store: VectorStore) -> Stored:
+    async def _read(self, wanted: Needs, collection: str) -> Stored:
+        store, registry = self._stores(collection), self._groups_of(collection)
+        groups = {one: await registry.of_member(one) for one in wanted.groups}
+        wanted = wanted.with_partners(groups)
         entities = await store.fetch(wanted.entities) if wanted.entities else []
         versions = await store.versions(wanted.versions) if wanted.versions else []
         return Stored(
             dict(zip(wanted.entities, entities, strict=True)),
             dict(zip(wanted.versions, versions, strict=True)),
             await store.dimension(),
+            groups,
         )
 
     async def _compact(self, command: Compact) -> None:
@@ -323,6 +357,6 @@ class Coordinator:
     def _note(self, intent: Intent) -> None:
         now_s = self._clock.now_s()
         ids, times_ms = [entity.id for entity in intent.upserts], [one.coherence_time_ms for one in intent.upserts]
-        created = happened(Happening.CREATED, ids, now_s, times_ms)
-        archived = happened(Happening.ARCHIVED, intent.deletes, now_s)
+        created = happened(Happening.CREATED, ids, now_s, times_ms, intent.commit)
+        archived = happened(Happening.ARCHIVED, intent.deletes, now_s, commit=intent.commit)
         ScopedStateLog(self._states, intent.collection).record(joined([created, archived]))

@@ -38,12 +38,17 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Replace the given fields of an entity: among ``vector``, ``contexts``, ``coherence_time_ms`` and ``metadata``."""
+    """Replace the given fields of an entity: among ``vector``, ``contexts``, ``coherence_time_ms`` and ``metadata``.
+
+    Attributes:
+        propagate: move the partners, too; see ``quantum_db.propagation``.
+    """
 
     entity_id: str
     changes: Mapping[str, Any]
     path: str = ""
     expected_version: int | None = None
+    propagate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +144,8 @@ def operation_record(operation: Operation) -> Json:
         return {**record, "expected_version": operation.expected_version}
     if isinstance(operation, Update):
         record = {"op": "update", "id": operation.entity_id, "changes": changes_record(operation.changes)}
-        return {**record, "expected_version": operation.expected_version}
+        propagate = {"propagate": True} if operation.propagate else {}
+        return {**record, **propagate, "expected_version": operation.expected_version}
     if isinstance(operation, Delete):
         return {"op": "delete", "id": operation.entity_id, "expected_version": operation.expected_version}
     return {"op": "create_entanglement", "group": group_record(operation.group)}

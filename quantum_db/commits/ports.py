@@ -35,6 +35,9 @@ class CommitGroups(Protocol):
     async def sweep(self, first: int) -> tuple[int, ...]:
         """Return the commits that are not forgotten. Of those below ``first``, none is prepared from now on."""
 
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        """See ``Groups.of_member``."""
+
     async def entity_deleted(self, entity_id: str) -> None:
         """See ``Groups.entity_deleted``."""
 

@@ -24,6 +24,13 @@ claims are kept until the receipt is durable, so no later write can come in betw
 **An intent that may or may not have been written** is ended by an ``abort`` record: after it, the intent counts for
 nothing, whether or not it got into the journal.
 
+**Partners that an update moves** are known once the groups have been read. Where they are not among the claims, all
+claims are given back and taken anew, with the partners, and the reading is repeated: so nobody waits in a circle.
+
+**A crash of the machine** may take back what the store has not flushed. So intents are kept beyond their receipts until
+a flush, and are held against the store at a start (``redo``). A plain deletion of what such an intent has written is
+written down like a transaction: else a start would bring it back.
+
 **Numbers** are given out from blocks that the journal has reserved, so they never come twice.
 """
 
@@ -37,24 +44,25 @@ from typing import Any, Final
 import numpy as np
 
 from quantum_db.commits.claims import Claims
-from quantum_db.commits.ledger import CommitLedger, Intent, reserve_record
-from quantum_db.commits.operations import Claim, Request, Transaction, Upserts
-from quantum_db.commits.planning import Stored, plan
+from quantum_db.commits.ledger import CommitLedger, Intent, flushed_record, reserve_record
+from quantum_db.commits.operations import Claim, Deletes, Request, Transaction, Upserts
+from quantum_db.commits.planning import Plan, Stored, partners_in, plan
 from quantum_db.commits.steps import (
     Answer,
-    Apply,
     Asked,
     Command,
     Compact,
     Done,
     Event,
     Failed,
+    Flush,
     Found,
     Gone,
     Note,
     Prepared,
     Record,
     Recorded,
+    Redo,
     Sweep,
     Swept,
     Wake,
@@ -63,6 +71,7 @@ from quantum_db.commits.steps import (
 from quantum_db.commits.work import Phase, Work
 from quantum_db.errors import Conflict, InvalidRequest, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.scope import scoped
 
 BLOCK: Final = 10_000
 """Numbers that are reserved at once; so many may be left out at a restart."""
@@ -70,8 +79,18 @@ BLOCK: Final = 10_000
 MIN_RECORDS: Final = 2_000
 """Records after a snapshot before the next one is worth while; it also waits until they outnumber what is live."""
 
+MAX_WIDENED: Final = 5
+"""How often a request may find other partners than it has claimed, before it is told to come again."""
+
 _NUMBERS: Final = -1
 _SWEEP: Final = -2
+_REDO: Final = -3
+_FLUSH: Final = -4
+
+UNFLUSHED: Final = 8_192
+"""Changes of entities that are kept in the journal for the store, before it is flushed."""
+UNFLUSHED_COMMITS: Final = 1_000
+"""Likewise, transactions."""
 
 
 class CommitProtocol:
@@ -86,6 +105,7 @@ class CommitProtocol:
         now_s: Callable[[], float],
         block: int = BLOCK,
         min_records: int = MIN_RECORDS,
+        unflushed_commits: int = UNFLUSHED_COMMITS,
     ) -> None:
         """Start from what the journal says.
 
@@ -95,6 +115,7 @@ class CommitProtocol:
             now_s: seconds since the epoch.
             block: numbers that are reserved at once.
             min_records: of the journal before it is compacted.
+            unflushed_commits: transactions after which the store is flushed.
         """
         self.ledger = ledger
         self._retry = retry
@@ -102,6 +123,10 @@ class CommitProtocol:
         self._now_s = now_s
         self._block = block
         self._min_records = min_records
+        self._unflushed_commits = unflushed_commits
+        self._flushing: int | None = None
+        self._redo_failures = 0
+        self._after_redo: list[Command] = []
         self._next = self._first = ledger.reserved + 1
         self._claims = Claims()
         self._works: dict[int, Work] = {}
@@ -131,13 +156,31 @@ class CommitProtocol:
 
     def start(self) -> list[Command]:
         """Return what has to be done first. Call it once, before ``on``."""
-        commands: list[Command] = [Sweep(_SWEEP, self._first)]
+        opened = []
         for intent in sorted(self.ledger.open.values(), key=lambda one: one.commit):
             work = self._new_work(None)
             work.commit, work.intent, work.phase = intent.commit, intent, Phase.APPLYING
             self._recovering.add(work.id)
-            commands.append(Apply(work.id, intent))
-        return commands
+            opened.append(work.command())
+        sweep = Sweep(_SWEEP, self._first)
+        if not self.ledger.settled:
+            return [sweep, *opened]
+        self._recovering.add(_REDO)
+        self._after_redo = opened
+        return [sweep, self._redo()]
+
+    def _redo(self) -> Command:
+        return Redo(_REDO, tuple(self.ledger.settled[commit] for commit in sorted(self.ledger.settled)))
+
+    def _redone(self, event: Event) -> list[Command]:
+        if isinstance(event, Failed):
+            self._redo_failures += 1
+            return [Wake(_REDO, self._retry.pause_s(self._redo_failures, self._rng))]
+        if not isinstance(event, Done):
+            return [self._redo()]
+        notes: list[Command] = [Note(intent) for intent in self.ledger.settled.values()]
+        self._recovering.discard(_REDO)
+        return [*notes, *self._after_redo, *self._flush_if_due(), *self._let_in()]
 
     def on(self, event: Event) -> list[Command]:
         """Take in what happened; return what has to be done, in order."""
@@ -150,13 +193,17 @@ class CommitProtocol:
             assert record is not None
             self.ledger.apply(event.number, record[0].record)
         commands = self._go_on(event)
-        return [*commands, *self._compaction()] if isinstance(event, Recorded) else commands
+        return [*commands, *self._flush_if_due(), *self._compaction()] if isinstance(event, Recorded) else commands
 
     def _go_on(self, event: Found | Prepared | Recorded | Done | Failed | Swept | Woken) -> list[Command]:
         if event.work == _NUMBERS:
             return self._numbers(event)
         if event.work == _SWEEP:
             return self._swept(event)
+        if event.work == _REDO:
+            return self._redone(event)
+        if event.work == _FLUSH:
+            return self._flushed(event)
         work = self._works.get(event.work)
         if work is None:  # its caller has gone
             return []
@@ -235,13 +282,15 @@ class CommitProtocol:
         if work.key is not None:
             self._of_key[work.key] = work
         try:
-            claims: list[Claim] = list(request.claims())
+            claims = self._claimed_by(request)
         except InvalidRequest as error:
             return self._refuse(work, error)
-        if request.collection not in self._known_dimensions:
-            # Of two dimensions in an empty collection, the second must be refused in time.
-            claims.append(("dimension", request.collection))
         return self._granted(work) if self._claims.claim(work.id, claims) else []
+
+    def _claimed_by(self, request: Request) -> list[Claim]:
+        # Of two dimensions in an empty collection, the second must be refused in time.
+        known = request.collection in self._known_dimensions
+        return [*request.claims(), *([] if known else [("dimension", request.collection)])]
 
     def _granted(self, work: Work) -> list[Command]:
         if self._next > self.ledger.reserved:
@@ -249,7 +298,12 @@ class CommitProtocol:
             return [] if _NUMBERS in self._records else [self._reserve()]
         work.commit = self._next
         self._next += 1
-        return self._enter(work, Phase.READING if isinstance(work.request, Transaction) else Phase.WRITING)
+        return self._enter(work, Phase.READING if self._is_written_down(work.request) else Phase.WRITING)
+
+    def _is_written_down(self, request: Request | None) -> bool:
+        if isinstance(request, Deletes):
+            return any(self.ledger.is_unflushed(one) for one in request.ids)
+        return isinstance(request, Transaction)
 
     def _reserve(self) -> Command:
         command = Record(_NUMBERS, reserve_record(self.ledger.reserved + self._block))
@@ -263,18 +317,38 @@ class CommitProtocol:
         return [one for work in waiting for one in self._granted(work)]
 
     def _found(self, work: Work, stored: Stored) -> list[Command]:
+        if isinstance(work.request, Deletes):
+            work.existed = tuple(stored.versions[one] is not None for one in work.request.ids)
+            work.plan = Plan((), work.request.ids, (), ())
+            return self._to_recording(work)
         assert isinstance(work.request, Transaction)
         if stored.dimension is not None:
             self._known_dimensions.add(work.collection)
+        moved: set[Claim] = {("entity", scoped(work.collection, one)) for one in partners_in(stored.groups)}
+        if not moved <= self._claims.of(work.id):
+            return self._widen(work, moved)
         try:
             work.plan = plan(work.request, stored, work.commit)
         except QuantumDBError as error:
             return self._refuse(work, error)
         return self._enter(work, Phase.PREPARING) if work.plan.groups else self._to_recording(work)
 
+    def _widen(self, work: Work, more: set[Claim]) -> list[Command]:
+        """Claim all anew, with more; the number is given anew, too, for others may write in between."""
+        assert work.request is not None
+        work.widened += 1
+        if work.widened > MAX_WIDENED:
+            busy = Unavailable("the groups of what is updated keep changing; nothing was done", retry_after_s=1.0)
+            return self._refuse(work, busy)
+        work.phase = Phase.WAITING
+        freed = self._claims.release(work.id)
+        granted = self._claims.claim(work.id, [*self._claimed_by(work.request), *sorted(more)])
+        commands = [one for owner in freed for one in self._granted(self._works[owner])]
+        return [*commands, *(self._granted(work) if granted else [])]
+
     def _to_recording(self, work: Work) -> list[Command]:
         assert work.plan is not None
-        assert isinstance(work.request, Transaction)
+        assert isinstance(work.request, Transaction | Deletes)
         work.intent = Intent.of_plan(work.commit, self._now_s(), work.request, work.plan)
         return self._enter(work, Phase.RECORDING)
 
@@ -305,19 +379,23 @@ class CommitProtocol:
 
     def _finished(self, work: Work) -> list[Command]:
         assert work.intent is not None
-        answers = self._answer(work, work.intent.answer(), None)
+        answers = self._answer(work, work.answer(), None)
         return [*answers, Note(work.intent), *self._enter(work, Phase.RECEIPTING)]
 
     def _receipted(self, work: Work) -> list[Command]:
         assert work.intent is not None
-        commands = self._answer(work, work.intent.answer(), None)
+        commands = self._answer(work, work.answer(), None)
         commands += self._release(work)
         self._recovering.discard(work.id)
         commands += self._forget_or_end(work)
-        if not self._recovering:
-            held, self._held = self._held, {}
-            commands += [one for asked in held.values() for one in self._asked(asked)]
-        return commands
+        return [*commands, *self._let_in()]
+
+    def _let_in(self) -> list[Command]:
+        """Take up who came while transactions were being recovered, if they are."""
+        if self._recovering:
+            return []
+        held, self._held = self._held, {}
+        return [one for asked in held.values() for one in self._asked(asked)]
 
     def _written(self, work: Work, result: list[bool]) -> list[Command]:
         if isinstance(work.request, Upserts):
@@ -390,6 +468,23 @@ class CommitProtocol:
         return work
 
     # The journal
+
+    def _flush_if_due(self) -> list[Command]:
+        """Have the store flushed, so that the journal need not keep what has been applied."""
+        few = self.ledger.unflushed() < UNFLUSHED and len(self.ledger.settled) < self._unflushed_commits
+        if few or self._flushing is not None:
+            return []
+        self._flushing = self.ledger.number
+        return [Flush(_FLUSH)]
+
+    def _flushed(self, event: Event) -> list[Command]:
+        if isinstance(event, Done):
+            assert self._flushing is not None
+            command = Record(_FLUSH, flushed_record(self._flushing))
+            self._records[_FLUSH] = (command, self.ledger.number)
+            return [command]
+        self._flushing = None  # where it failed, the next receipt asks again
+        return []
 
     def _compaction(self) -> list[Command]:
         """Replace records by a snapshot, up to where all of them have been taken in here."""

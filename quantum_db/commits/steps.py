@@ -131,6 +131,21 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Redo:
+    """Change the store where it has lost what these transactions did (``redo``): ``Done`` or ``Failed``."""
+
+    work: int
+    intents: tuple[Intent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Make safe against a crash of the machine what the store has been told: ``Done`` or ``Failed``."""
+
+    work: int
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Make the reserved groups of a commit real, durably and idempotently: ``Done`` or ``Failed``."""
 
@@ -204,4 +219,20 @@ class Answer:
     error: QuantumDBError | None = None
 
 
-Command = Read | Prepare | Record | Apply | Finish | Forget | Sweep | Put | Erase | Note | Wake | Compact | Answer
+Command = (
+    Read
+    | Prepare
+    | Record
+    | Apply
+    | Redo
+    | Flush
+    | Finish
+    | Forget
+    | Sweep
+    | Put
+    | Erase
+    | Note
+    | Wake
+    | Compact
+    | Answer
+)

@@ -8,7 +8,7 @@ from typing import Any
 
 from quantum_db.commits.ledger import Intent, abort_record, receipt_record
 from quantum_db.commits.operations import Deletes, Request, Transaction, Upserts
-from quantum_db.commits.planning import Plan, needs
+from quantum_db.commits.planning import Needs, Plan, needs
 from quantum_db.commits.steps import Apply, Command, Erase, Finish, Forget, Prepare, Put, Read, Record
 
 
@@ -36,6 +36,8 @@ class Work:
         tickets: of the callers that wait for it.
         commit: its number, once it has one.
         failures: of the present phase's command.
+        widened: how often it has claimed more than it asked for itself.
+        existed: what was there of ``Deletes`` that are written down.
     """
 
     id: int
@@ -46,6 +48,8 @@ class Work:
     plan: Plan | None = None
     intent: Intent | None = None
     failures: int = 0
+    widened: int = 0
+    existed: tuple[bool, ...] = ()
 
     @property
     def collection(self) -> str:
@@ -59,6 +63,13 @@ class Work:
         """The caller's name for a transaction."""
         return self.request.key if isinstance(self.request, Transaction) else None
 
+    def answer(self) -> dict[str, Any]:
+        """Return what the callers of a request that is written down are told."""
+        assert self.intent is not None
+        if isinstance(self.request, Deletes):
+            return {"commit": self.commit, "existed": list(self.existed)}
+        return self.intent.answer()
+
     def command(self) -> Command:
         """Return what the phase consists of."""
         record = self._record()
@@ -66,8 +77,9 @@ class Work:
             return Record(self.id, record)
         match self.phase:
             case Phase.READING:
-                assert isinstance(self.request, Transaction)
-                command: Command = Read(self.id, needs(self.request), self.collection)
+                assert isinstance(self.request, Transaction | Deletes)
+                wanted = Needs((), self.request.ids) if isinstance(self.request, Deletes) else needs(self.request)
+                command: Command = Read(self.id, wanted, self.collection)
             case Phase.PREPARING:
                 assert self.plan is not None
                 command = Prepare(self.id, self.commit, self.plan.groups, self.collection)

@@ -120,6 +120,11 @@ class OpenStores:
         """Return the stores that are open."""
         return list(self._open.values())
 
+    async def flush(self) -> None:
+        """Bring what was written to the disk. Those that were closed are on it. Raises Unavailable."""
+        for store in self.opened():
+            await store.flush()
+
     async def trim(self) -> None:
         """Close those that have not been used for longest, until no more than ``most`` are open."""
         for key in list(self._open) if self._most is not None else ():

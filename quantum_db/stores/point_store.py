@@ -50,6 +50,10 @@ class PointStore(ABC):
     async def dimension(self) -> int | None:
         """Return the length of the stored vectors, or None before the first write."""
 
+    async def flush(self) -> None:
+        """See ``VectorStore.flush``."""
+        return  # a server does it by itself
+
     @abstractmethod
     async def count(self) -> int:
         """Return the number of entities."""

@@ -8,8 +8,8 @@ its methods run without ever suspending; concurrent coroutines are thereby serve
     folder/data/shard/       the shard
 
 A write is in the shard's log when it returns, and survives the process being killed. ``flush`` also makes it survive
-the machine, and happens every 8,192 points and at ``close``. The library takes lost files for a shard that never had
-them; the manifest tells the store what must be there.
+the machine; it happens when the owner asks for it, every 8,192 points and at ``close``. The library takes lost files
+for a shard that never had them; the manifest tells the store what must be there.
 """
 
 from __future__ import annotations
@@ -118,6 +118,14 @@ class QdrantEdgeStore(PointStore):
         with self._failing_as(CorruptData, "count entities in"):
             return int(self._shard.count(edge.CountRequest(exact=True, filter=first)))
 
+    async def flush(self) -> None:
+        """See ``VectorStore.flush``. Some milliseconds, and up to a second for thousands of points."""
+        self._check_open()
+        if self._shard is not None and self._unflushed:
+            with self._failing_as(Unavailable, "flush"):
+                self._shard.flush()
+            self._unflushed = 0
+
     async def optimize(self) -> None:
         """Build the vector index. Keeps this process (GIL and all) busy until it is done: 6 s for 25,000 points.
 
@@ -183,6 +191,7 @@ class QdrantEdgeStore(PointStore):
             with self._failing_as(Unavailable, "create"):
                 _build(self._path / "data.new", dimension)
                 (self._path / "data.new").rename(self._data)
+                _sync(self._path)
             self._open()
         return dimension
 
@@ -192,12 +201,11 @@ class QdrantEdgeStore(PointStore):
         )
         self._unflushed += len(points)
         if self._unflushed >= _POINTS_A_FLUSH:
-            with self._failing_as(Unavailable, "flush"):
-                self._open_shard().flush()
-            self._unflushed = 0
+            await self.flush()
 
     async def _erase(self, point_ids: Sequence[str]) -> None:
         self._change(edge.UpdateOperation.delete_points(list(point_ids)))
+        self._unflushed += len(point_ids)
 
     async def _highs(self, point_ids: Sequence[str]) -> dict[str, int]:
         with self._failing_as(CorruptData, "read"):
@@ -276,6 +284,7 @@ class QdrantEdgeStore(PointStore):
             shard.close()
             raise CorruptData(f"The store in {self._path} is damaged: {points} of {manifest.points} points are left")
         self._shard, self._dimension = shard, manifest.dimension
+        self._unflushed = 1  # an owner before may not have come to it
         self._note(segments=self._segments(), points=None)
 
     def _manifest(self) -> _Manifest:
@@ -353,7 +362,18 @@ def _segments_in(data: Path) -> list[str]:
 def _write_manifest(data: Path, manifest: _Manifest) -> None:
     fresh = data / "manifest.json.new"
     fresh.write_text(json.dumps(asdict(manifest)))
+    _sync(fresh)
     fresh.replace(data / "manifest.json")
+    _sync(data)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _search_filter(search: Search) -> edge.Filter | None:

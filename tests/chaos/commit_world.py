@@ -20,6 +20,7 @@ import numpy as np
 from quantum_db.commits import steps
 from quantum_db.commits.ledger import CommitLedger, KeyRetention
 from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.redo import last_changes, to_repeat
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from tests.chaos.commit_client import ENTITIES, GROUPS, REFUSALS, Client
@@ -173,6 +174,7 @@ class World:
             now_s=lambda: self.now_s + self._wall_offset_s,
             block=20,
             min_records=25,
+            unflushed_commits=10,
         )
         self._carry_out(self.protocol.start())
 
@@ -242,7 +244,7 @@ class World:
 
     # --- the store
 
-    def _use_store(self, command: Any) -> None:
+    def _use_store(self, command: Any) -> None:  # noqa: C901 - one case for each command
         fails, dies = self.faults.store_fails, 4 * self.faults.process_dies
         done: list[bool] = []
         event: steps.Event
@@ -255,6 +257,13 @@ class World:
                     if self.plant == "an old change is repeated":
                         again = intent.upserts
                         self.later(5.0, lambda: self.store.put(again, 0.0, 0.0))
+                case steps.Redo(_, intents):
+                    last = last_changes(intents)
+                    found = self.store.entities
+                    versions = [found[one].version if one in found else None for one in last]
+                    self.store.apply(*to_repeat(last, versions), fails, dies)
+                case steps.Flush():
+                    self.log["flushed"] += 1
                 case steps.Put(_, entities):
                     self.store.put(entities, fails, dies)
                 case steps.Erase(_, gone):

@@ -35,6 +35,7 @@ def test_nothing_is_lost_half_there_or_done_twice() -> None:
         "a message came twice",
         "clock jumped",
         "compacted",
+        "flushed",
         "a reader was told to wait",
         "a caller gave up",
     ):

@@ -79,10 +79,13 @@ def test_the_curl_commands_of_the_collections_page_work(cluster: LiveCluster) ->
 
 
 def test_the_curl_commands_of_the_transactions_page_work(cluster: LiveCluster) -> None:
-    (script,) = blocks(TRANSACTIONS, "bash")
+    script, followers = blocks(TRANSACTIONS, "bash")
     done, shelf, patched = answers_of(script, cluster)
     assert [result["op"] for result in done["results"]] == ["insert", "insert", "update", "create_entanglement"]
     assert shelf["version"] == done["commit"] < patched["version"]
+    _, sun, moon = answers_of(followers, cluster)
+    assert (sun["id"], sun["moved"], sun["version"]) == ("sun", ["moon"], moon["version"])
+    np.testing.assert_allclose(moon["vector"], [0.71, 0.71], atol=0.005)
 
 
 def test_the_commands_of_the_transfer_page_work(cluster: LiveCluster, client: httpx.Client, tmp_path: Path) -> None:

@@ -79,6 +79,27 @@ def test_a_group_that_contradicts_another_refuses_the_whole_transaction(client: 
     assert client.post(PATH, json=body("group", 1)).status_code == 201, "what was refused holds nothing up"
 
 
+def test_partners_follow_an_update_in_the_same_commit(client: httpx.Client) -> None:
+    vectors = [{"id": f"follow-{n}", "vector": [1.0, 0.0], "metadata": {"n": n}} for n in range(4)]
+    client.post("/api/v2/vectors/batch", json={"vectors": vectors, "transaction": True}).raise_for_status()
+    for n, strength in enumerate((0.5, 1.0, 0.0)):
+        group = {"group_id": f"follow-{n}", "entity_ids": ["follow-0", f"follow-{n + 1}"]}
+        client.post("/api/v2/entanglement/groups", json={**group, "correlation_strength": strength}).raise_for_status()
+    change, key = {"vector": [0.0, 1.0], "propagate": True}, {"idempotency-key": "follow"}
+    answer = client.patch("/api/v2/vectors/follow-0", json=change, headers=key)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["moved"] == ["follow-1", "follow-2"]
+    again = client.patch("/api/v2/vectors/follow-0", json=change, headers=key)
+    assert again.json() == answer.json()
+    found = [client.get(f"/api/v2/vectors/follow-{n}").json() for n in range(4)]
+    assert [one["version"] == answer.json()["version"] for one in found] == [True, True, True, False]
+    for one, expected in zip(found, ([0.0, 1.0], [0.5**0.5, 0.5**0.5], [0.0, 1.0], [1.0, 0.0]), strict=True):
+        assert one["vector"] == pytest.approx(expected, abs=1e-6)
+    assert [one["metadata"]["n"] for one in found] == list(range(4))
+    stale = {"id": "follow-1", "metadata": {}, "expected_version": answer.json()["version"] - 1}
+    assert client.post(PATH, json={"operations": [{"update": stale}]}).status_code == 409, "a partner has a new version"
+
+
 def test_a_batch_tells_what_became_of_each_item(client: httpx.Client) -> None:
     vectors = [{"id": "batch-0", "vector": [1.0, 0.0]}, {"id": "batch-1", "vector": [1.0, 0.0, 0.0]}]
     mixed = client.post("/api/v2/vectors/batch", json={"vectors": vectors})

@@ -29,7 +29,9 @@ from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
 from quantum_db.ports import Clock, Sessions
 from quantum_db.scope import DEFAULT_COLLECTION, Scope
 from quantum_db.sessions import Observation, SessionKey, SessionTable
+from quantum_db.state_store import StateShard, events_record
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
 from quantum_db.stores.points import point_id
 
 
@@ -117,6 +119,9 @@ class FakeStore:
     async def count(self) -> int:
         return len(self.entities)
 
+    async def flush(self) -> None:
+        return None
+
     async def optimize(self) -> None:
         return None
 
@@ -163,11 +168,21 @@ class FakeTemplates:
 
 
 class FakeStates:
+    """One shard, at a time that stands still."""
+
     def __init__(self) -> None:
         self.events: list[StateEvent] = []
+        self.shard = StateShard(1_000)
 
     def record(self, events: EventBatch) -> None:
         self.events += list(events)
+        self.shard.apply(1, events_record(events, 0.0))
+
+    async def instances(self, entity_id: str) -> Instances:
+        found = self.shard.instances(entity_id, 0.0)
+        if found is None:
+            raise NotFound(f"there is no state of {entity_id!r}")
+        return found
 
 
 class FakeJournal:
@@ -220,6 +235,9 @@ class FakeCommits(GroupCommits):
         for group in groups:
             self.groups.created(group)
         self.groups.pending.apply(self.groups.pending.number + 1, record)
+
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        return await self.groups.of_member(entity_id)
 
     async def entity_deleted(self, entity_id: str) -> None:
         await self.groups.entity_deleted(entity_id)
@@ -350,6 +368,7 @@ def coordinator(store: FakeStore, groups: FakeGroups, states: FakeStates, journa
 
     return Coordinator(
         stores=lambda _: store,
+        flush=store.flush,
         groups=groups.commits,
         states=states,
         open_journal=lambda: journal,

@@ -12,10 +12,8 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from quantum_db.errors import NotFound, Overloaded
-from quantum_db.lifecycle import Phase, State
+from quantum_db.errors import Overloaded
 from quantum_db.refinement import Policy
-from quantum_db.states.history import Instances
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
 from tests.unit.fakes import FakeJobs
@@ -29,12 +27,6 @@ class FakeCluster:
     def __init__(self) -> None:
         self.failing: list[str] = []
         self.registry = CollectorRegistry()
-
-    async def instances(self, entity_id: str) -> Instances:
-        if entity_id != "doc_123":
-            raise NotFound(f"there is no state of {entity_id!r}")
-        earlier = State(entity_id, 1, Phase.ARCHIVED, 0.5, 1_000.0)
-        return Instances(State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3), (earlier,))
 
     async def failing_parts(self) -> list[str]:
         return self.failing
@@ -274,11 +266,16 @@ async def test_health_and_readiness(http: Http) -> None:
 
 
 async def test_states_are_shown(http: Http) -> None:
+    for _ in range(2):
+        await http.client.post("/api/v2/vectors", json=ENTITY)
     body = (await http.client.get("/api/v2/states/doc_123")).json()
-    assert (body["phase"], body["generation"], body["measurements"]) == ("measured", 2, 3)
+    assert (body["phase"], body["generation"], body["measurements"]) == ("created", 2, 0)
+    version = (await http.client.get("/api/v2/vectors/doc_123")).json()["version"]
+    assert body["commit"] == version
     assert [(one["phase"], one["generation"], one["expires_at_s"]) for one in body["history"]] == [
         ("archived", 1, None)
     ]
+    assert await http.bench.api.state("doc_123") == body
     problem(await http.client.get("/api/v2/states/other"), 404, "not-found")
 
 
