@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -20,10 +21,12 @@ from actors.state_client import ShardedStateLog
 from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.operations import Request
+from quantum_db.commits.showing import FollowedSnapshots, ShownCommits
+from quantum_db.commits.visibility import Told
 from quantum_db.errors import Fenced, InvalidRequest, Unavailable
 from quantum_db.journals.open import open_journal
 from quantum_db.model import Candidates, Entity, Search
-from quantum_db.ports import VectorStore
+from quantum_db.ports import Snapshots, VectorStore
 from quantum_db.states.events import EventBatch
 from quantum_db.stores.qdrant import connect
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
@@ -44,9 +47,10 @@ class QdrantServer:
     collection: str
     key_env: str
 
-    def connect(self) -> VectorStore:
-        """Return the store; nothing is sent before the first call."""
-        return connect(self.url, os.environ.get(self.key_env), self.collection, CALL_TIMEOUT_S)
+    def connect(self, snapshots: Snapshots | None) -> VectorStore:
+        """Return the store for a reader, or (None) for the writer; nothing is sent before the first call."""
+        key = os.environ.get(self.key_env)
+        return connect(self.url, key, self.collection, CALL_TIMEOUT_S, snapshots)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +74,8 @@ class StoreShard:
 
     def __init__(self, settings: StoreSettings) -> None:
         place = settings.place
-        self._store: VectorStore = QdrantEdgeStore(Path(place)) if isinstance(place, str) else place.connect()
+        embedded = isinstance(place, str)
+        self._store: VectorStore = QdrantEdgeStore(Path(place)) if isinstance(place, str) else place.connect(None)
         self._registry = CollectorRegistry()
         self._times = Histogram("store_seconds", "Time of store calls", ["call"], registry=self._registry)
         self._entities = Gauge("store_entities", "Entities in the store", registry=self._registry)
@@ -83,6 +88,7 @@ class StoreShard:
             clock=SystemClock(),
             rng=np.random.default_rng(),
             on_fenced=_give_way,
+            shown=None if embedded else ShownCommits(SystemClock()),
         )
         self._coordinator.start()
 
@@ -102,6 +108,10 @@ class StoreShard:
         """See ``Writes.do``."""
         with self._times.labels(type(request).__name__.lower()).time():
             return await self._coordinator.do(request)
+
+    async def follow(self, reader: str, commit: int | None, hold_s: float) -> Told:
+        """Tell a reader of the server which commit is visible; see ``Coordinator.follow``."""
+        return await self._coordinator.follow(reader, commit, hold_s)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
@@ -182,6 +192,17 @@ class RemoteWrites:
 
     async def do(self, request: Request) -> Mapping[str, Any]:
         return cast(Mapping[str, Any], await ask(self._actor.do.remote(request)))
+
+
+def followed(actor: ActorHandle[Any]) -> Snapshots:
+    """Return the commits at which a replica looks at a Qdrant server, as a ``StoreShard`` tells them from now on."""
+
+    async def ask_shard(reader: str, commit: int | None, hold_s: float) -> Told:
+        return cast(Told, await ask(actor.follow.remote(reader, commit, hold_s)))
+
+    snapshots = FollowedSnapshots(uuid4().hex, ask_shard, SystemClock())
+    snapshots.start()
+    return snapshots
 
 
 def _give_way(error: Fenced) -> None:

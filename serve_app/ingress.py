@@ -15,9 +15,9 @@ from ray import serve
 from actors.circuit_cache import SharedTemplates, cache_gauge, report
 from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
-from actors.shell import CALL_TIMEOUT_S, ask, named
+from actors.shell import ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
-from actors.store_shard import RemoteStore, RemoteWrites
+from actors.store_shard import QdrantServer, RemoteStore, RemoteWrites, followed
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
@@ -30,7 +30,6 @@ from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.states.history import Instances
-from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
 from serve_app.loopback import bind_to_loopback
@@ -95,8 +94,8 @@ class ClusterParts:
         self.writes = RemoteWrites(self._parts["store"])
         self.store: ScrollableReader
         if config.qdrant_url:
-            key = os.environ.get(config.qdrant_key_env)
-            self.store = connect(config.qdrant_url, key, config.qdrant_collection, CALL_TIMEOUT_S)
+            server = QdrantServer(config.qdrant_url, config.qdrant_collection, config.qdrant_key_env)
+            self.store = server.connect(followed(self._parts["store"]))
         else:
             self.store = RemoteStore(self._parts["store"])
 

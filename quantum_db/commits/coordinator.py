@@ -15,6 +15,7 @@ from quantum_db.commits.operations import Request, Transaction
 from quantum_db.commits.planning import Needs, Stored
 from quantum_db.commits.ports import CommitGroups
 from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.showing import ShownCommits
 from quantum_db.commits.steps import (
     Answer,
     Apply,
@@ -36,11 +37,13 @@ from quantum_db.commits.steps import (
     Read,
     Record,
     Recorded,
+    Show,
     Sweep,
     Swept,
     Wake,
     Woken,
 )
+from quantum_db.commits.visibility import Told
 from quantum_db.errors import Fenced, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.journals.group_commit import GroupCommit
@@ -51,6 +54,7 @@ from quantum_db.states.batches import happened, joined
 logger = logging.getLogger(__name__)
 
 OPEN_PAUSE_S: Final = 1.0
+DROP_PAUSE_S: Final = 5.0
 KEPT_KEYS: Final = KeyRetention()
 PAUSES: Final = RetryPolicy(first_s=0.1, longest_s=5.0)
 
@@ -83,6 +87,7 @@ class Coordinator:
         clock: Clock,
         rng: np.random.Generator,
         on_fenced: Callable[[Fenced], None],
+        shown: ShownCommits | None = None,
         policy: CommitPolicy | None = None,
     ) -> None:
         """Begin with the first call, or with ``start``.
@@ -91,6 +96,7 @@ class Coordinator:
             store: written by nobody else.
             open_journal: is called in a thread, until it succeeds; the journal is closed by ``close``.
             on_fenced: is told when another process has become the coordinator: nothing can be written here any more.
+            shown: to those who search the store by themselves; None where all look through this process.
         """
         self._store = store
         self._groups = groups
@@ -99,6 +105,7 @@ class Coordinator:
         self._clock = clock
         self._rng = rng
         self._on_fenced = on_fenced
+        self._shown = shown
         self._policy = policy or CommitPolicy()
         self._journal: Journal | None = None
         self._commit: GroupCommit | None = None
@@ -140,9 +147,9 @@ class Coordinator:
 
     async def do(self, request: Request) -> Mapping[str, Any]:
         """See ``Writes.do``. A caller that is cancelled leaves what is written down to be done."""
-        if isinstance(request, Transaction):
-            self._store.check_transactions()
         await self.readable()
+        if isinstance(request, Transaction):
+            self._check_not_held_up()
         assert self._protocol is not None
         self._tickets += 1
         ticket = self._tickets
@@ -160,6 +167,12 @@ class Coordinator:
         finally:
             if self._waiting.pop(ticket, None) is not None:
                 self._take_in(Gone(ticket))
+
+    async def follow(self, reader: str, commit: int | None, hold_s: float) -> Told:
+        """Tell a reader of the store which commit is visible; see ``ShownCommits.follow``. Raises as ``readable``."""
+        assert self._shown is not None, "the store has no readers of its own"
+        await self.readable()
+        return await self._shown.follow(reader, commit, hold_s)
 
     async def close(self) -> None:
         """Leave open what is under way, and release the journal. Idempotent."""
@@ -190,7 +203,9 @@ class Coordinator:
         self._commit = GroupCommit(self._journal, STREAM, epoch=self._epoch)
         self._protocol = CommitProtocol(ledger, retry=self._policy.retry, rng=self._rng, now_s=self._clock.now_s)
         self._carry_out(self._protocol.start())
-        self._note_recovery()
+        self._note_progress()
+        if self._shown is not None:
+            self._spawn(self._keep_dropping(self._shown))
 
     def _load(self) -> CommitLedger:
         if self._journal is None:
@@ -201,16 +216,41 @@ class Coordinator:
             ledger.apply(number, record)
         return ledger
 
-    def _note_recovery(self) -> None:
-        if self._protocol is not None and self._protocol.recovered:
+    def _note_progress(self) -> None:
+        assert self._protocol is not None
+        if self._shown is not None:
+            self._shown.raise_to(self._protocol.visible)
+        if self._protocol.recovered:
             self._recovered.set()
+
+    def _check_not_held_up(self) -> None:
+        """Refuse transactions while none can be shown, so that those that wait for it have a bound."""
+        if self._shown is not None and self._shown.held_up_s() > self._policy.wait_s:
+            raise Unavailable(
+                "an earlier transaction cannot be applied at present, and all later ones wait for it; nothing was done",
+                retry_after_s=5.0,
+            )
+
+    async def _keep_dropping(self, shown: ShownCommits) -> None:
+        """Drop versions that nobody looks at any more, again and again."""
+        through = 0
+        while True:
+            await asyncio.sleep(DROP_PAUSE_S)
+            through = shown.droppable() or through
+            if not through:
+                continue
+            try:
+                await self._store.sweep(through)
+                through = 0
+            except QuantumDBError as error:
+                logger.warning("old versions up to commit %d were not dropped yet: %s", through, error.detail)
 
     # Commands and events
 
     def _take_in(self, event: Event) -> None:
         assert self._protocol is not None
         self._carry_out(self._protocol.on(event))
-        self._note_recovery()
+        self._note_progress()
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -244,7 +284,7 @@ class Coordinator:
             logger.warning("%s did not succeed: %s", type(command).__name__, event.error.detail)
         self._take_in(event)
 
-    async def _event(self, command: Command) -> Event:  # noqa: C901 - one line for each command
+    async def _event(self, command: Command) -> Event:  # noqa: C901, PLR0912 - one line for each command
         assert self._commit is not None
         done: Sequence[bool] = ()
         match command:
@@ -260,7 +300,10 @@ class Coordinator:
                 await asyncio.sleep(after_s)
                 return Woken(work)
             case Apply(work, intent):
-                await self._store.apply(intent.upserts, intent.deletes)
+                await self._store.apply(intent.commit, intent.upserts, intent.deletes)
+            case Show(work, intent):
+                if self._shown is not None:
+                    await self._shown.show(intent.commit)
                 await self._tell([entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)

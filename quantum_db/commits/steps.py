@@ -129,6 +129,17 @@ class Apply:
 
 
 @dataclass(frozen=True, slots=True)
+class Show:
+    """Wait until all who look from now on see what was applied, then tell who caches: ``Done`` or ``Failed``.
+
+    The commit becomes ``visible`` in the end. Idempotent.
+    """
+
+    work: int
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Make the reserved groups of a commit real, durably and idempotently: ``Done`` or ``Failed``."""
 
@@ -200,4 +211,6 @@ class Answer:
     error: QuantumDBError | None = None
 
 
-Command = Read | Prepare | Record | Apply | Finish | Forget | Sweep | Put | Erase | Note | Wake | Compact | Answer
+Command = (
+    Read | Prepare | Record | Apply | Show | Finish | Forget | Sweep | Put | Erase | Note | Wake | Compact | Answer
+)

@@ -66,11 +66,11 @@ class FakeStore:
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         return [self.entities.pop(entity_id, None) is not None for entity_id in ids]
 
-    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
         await self.upsert(upserts)
         await self.delete(deletes)
 
-    def check_transactions(self) -> None:
+    async def sweep(self, through: int) -> None:
         return None
 
     async def versions(self, ids: Sequence[str]) -> list[int | None]:
