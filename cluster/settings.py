@@ -57,17 +57,25 @@ class RaySettings(_Section):
 
 
 class StoreSettings(_Section):
-    """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``."""
+    """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``.
+
+    Attributes:
+        journal_url: where transactions on a server are written down; None for ``commits.sqlite`` in the data folder.
+            It belongs to the collection as the data does.
+    """
 
     kind: Literal["qdrant_edge", "qdrant"] = "qdrant_edge"
     url: str | None = None
     collection: str = "default"
     api_key_env: str = "QDRANT_API_KEY"
+    journal_url: str | None = None
 
     @model_validator(mode="after")
     def _server_has_a_url(self) -> StoreSettings:
         if self.kind == "qdrant" and not self.url:
             raise ValueError("url is needed for kind qdrant, like http://127.0.0.1:6333")
+        if self.kind == "qdrant_edge" and self.journal_url is not None:
+            raise ValueError("journal_url is for kind qdrant; what is embedded keeps its journal beside it")
         return self
 
 

@@ -84,7 +84,8 @@ def _start_actors(settings: Settings) -> list[Any]:
     for shard, kept in enumerate(state_shards(settings)):
         manager = ray.remote(StateManager).options(name=f"states-{shard}", **states_at)
         actors.append(manager.remote(shard, kept))
-    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **at_home)
+    store_at = at_home if settings.store.journal_url is None else _LIFE
+    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **store_at)
     actors.append(store.remote(_store_settings(settings)))
     return actors
 
@@ -94,7 +95,7 @@ def _store_settings(settings: Settings) -> StoreSettings:
     embedded = store.kind == "qdrant_edge"
     return StoreSettings(
         place=str(data / "store") if embedded else QdrantServer(store.url or "", store.collection, store.api_key_env),
-        journal_url=f"sqlite:///{data / 'commits.sqlite'}",
+        journal_url=store.journal_url or f"sqlite:///{data / 'commits.sqlite'}",
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
     )

@@ -86,6 +86,9 @@ class VectorStore(ScrollableReader, Protocol):
             InvalidRequest: a dimension is wrong; nothing was written.
         """
 
+    async def newest_commit(self) -> int:
+        """Return the highest commit that has left a mark for readers, 0 if none has."""
+
     async def sweep(self, through: int) -> None:
         """Drop what nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
 

@@ -44,7 +44,7 @@ from quantum_db.commits.steps import (
     Woken,
 )
 from quantum_db.commits.visibility import Told
-from quantum_db.errors import Fenced, QuantumDBError, Unavailable
+from quantum_db.errors import CorruptData, Fenced, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.journals.group_commit import GroupCommit
 from quantum_db.lifecycle import Happening
@@ -116,6 +116,7 @@ class Coordinator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._recovered = asyncio.Event()
+        self._applying_since_s: dict[int, float] = {}
 
     def start(self) -> None:
         """Begin to read the journal. Idempotent."""
@@ -192,9 +193,10 @@ class Coordinator:
         while True:
             try:
                 ledger = await asyncio.to_thread(self._load)
+                await self._check_journal_of_store(ledger)
                 break
             except Unavailable as error:
-                logger.warning("the coordinator waits for its journal: %s", error.detail)
+                logger.warning("the coordinator waits for its journal and its store: %s", error.detail)
                 await asyncio.sleep(OPEN_PAUSE_S)
             except QuantumDBError:
                 logger.exception("the coordinator cannot start")
@@ -216,6 +218,15 @@ class Coordinator:
             ledger.apply(number, record)
         return ledger
 
+    async def _check_journal_of_store(self, ledger: CommitLedger) -> None:
+        """Refuse a journal that does not know what is stored: nobody would see that, and numbers would come twice."""
+        newest = await self._store.newest_commit()
+        if newest > ledger.reserved:
+            raise CorruptData(
+                f"the store holds what commit {newest} wrote, and its journal knows of none above {ledger.reserved}: "
+                "start with the journal that belongs to this store"
+            )
+
     def _note_progress(self) -> None:
         assert self._protocol is not None
         if self._shown is not None:
@@ -225,7 +236,12 @@ class Coordinator:
 
     def _check_not_held_up(self) -> None:
         """Refuse transactions while none can be shown, so that those that wait for it have a bound."""
-        if self._shown is not None and self._shown.held_up_s() > self._policy.wait_s:
+        first_s = next(iter(self._applying_since_s.values()), None)
+        if (
+            self._shown is not None
+            and first_s is not None
+            and self._clock.monotonic_s() - first_s > self._policy.wait_s
+        ):
             raise Unavailable(
                 "an earlier transaction cannot be applied at present, and all later ones wait for it; nothing was done",
                 retry_after_s=5.0,
@@ -300,10 +316,12 @@ class Coordinator:
                 await asyncio.sleep(after_s)
                 return Woken(work)
             case Apply(work, intent):
+                self._applying_since_s.setdefault(intent.commit, self._clock.monotonic_s())
                 await self._store.apply(intent.commit, intent.upserts, intent.deletes)
             case Show(work, intent):
                 if self._shown is not None:
                     await self._shown.show(intent.commit)
+                self._applying_since_s.pop(intent.commit, None)
                 await self._tell([entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)

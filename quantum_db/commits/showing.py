@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
-from quantum_db.commits.visibility import LEASE_S, LOOK_S, ReaderLease, Told, Visibility
+from quantum_db.commits.visibility import KEEP_S, LEASE_S, LOOK_S, ReaderLease, Told, Visibility
 from quantum_db.errors import Unavailable
 from quantum_db.ports import Clock
 
@@ -30,11 +30,11 @@ Ask = Callable[[str, int | None, float], Awaitable[Told]]
 class ShownCommits:
     """The coordinator's side."""
 
-    def __init__(self, clock: Clock, lease_s: float = LEASE_S) -> None:
+    def __init__(self, clock: Clock, *, lease_s: float = LEASE_S, keep_s: float = KEEP_S) -> None:
         """Start with nothing visible."""
         self._clock = clock
-        self._visibility = Visibility(clock.monotonic_s(), lease_s=lease_s)
-        self._waiting: list[tuple[int, int, float, asyncio.Future[None]]] = []  # a heap: commit, count, since, waiter
+        self._visibility = Visibility(clock.monotonic_s(), lease_s=lease_s, keep_s=keep_s)
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []  # a heap: commit, count, waiter
         self._count = itertools.count()
         self._raised = asyncio.Event()
         self._timer: asyncio.TimerHandle | None = None
@@ -48,13 +48,9 @@ class ShownCommits:
     async def show(self, commit: int) -> None:
         """Return when every look from now on is at this commit or a later one. It has to become visible in the end."""
         waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (commit, next(self._count), self._clock.monotonic_s(), waiter))
+        heapq.heappush(self._waiting, (commit, next(self._count), waiter))
         self._settle()
         await waiter
-
-    def held_up_s(self) -> float:
-        """Return for how many seconds the first commit has waited to be shown; 0 where none waits."""
-        return self._clock.monotonic_s() - self._waiting[0][2] if self._waiting else 0.0
 
     async def follow(self, reader: str, commit: int | None, hold_s: float) -> Told:
         """Answer a reader that looks at ``commit``, or at nothing: at once if there is news, or after ``hold_s``."""
@@ -72,8 +68,8 @@ class ShownCommits:
         """Let go of those whose commits are shown, and look again when the next lease runs out."""
         now_s = self._clock.monotonic_s()
         shown = self._visibility.shown(now_s)
-        while self._waiting and (self._waiting[0][0] <= shown or self._waiting[0][3].done()):
-            waiter = heapq.heappop(self._waiting)[3]
+        while self._waiting and (self._waiting[0][0] <= shown or self._waiting[0][2].done()):
+            waiter = heapq.heappop(self._waiting)[2]
             if not waiter.done():  # its caller has gone
                 waiter.set_result(None)
         if self._timer is not None:

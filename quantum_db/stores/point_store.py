@@ -94,6 +94,10 @@ class PointStore(ABC):
         """Return for each search its nearest points at commit ``at``, best first, so many as are asked for."""
 
     @abstractmethod
+    async def newest_commit(self) -> int:
+        """Return the highest commit that has left a mark for readers, 0 if none has."""
+
+    @abstractmethod
     async def sweep(self, through: int) -> None:
         """Drop what nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
 

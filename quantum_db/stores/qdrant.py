@@ -166,6 +166,12 @@ class QdrantStore(PointStore):
                 "end older versions", self._client.set_payload(self._collection, {DIED: commit}, ended, wait=True)
             )
 
+    async def newest_commit(self) -> int:
+        """Return the highest commit that an entity was born or died with, 0 if there is none."""
+        if await self.dimension() is None:
+            return 0
+        return max(await self._highest(BORN), await self._highest(DIED))
+
     async def sweep(self, through: int) -> None:
         """Drop the versions that nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
         if await self.dimension() is not None:
@@ -233,6 +239,12 @@ class QdrantStore(PointStore):
         except (json.JSONDecodeError, AssertionError) as error:
             # The client lets the JSON decoder's own error through, and asserts that an answer has a result.
             raise Unavailable(f"{self._name} does not answer with a result (to {doing}): {error}") from error
+
+    async def _highest(self, mark: str) -> int:
+        order = models.OrderBy(key=mark, direction=models.Direction.DESC)
+        call = self._client.scroll(self._collection, order_by=order, limit=1, with_payload=[mark])
+        records, _ = await self._answer("look for the newest commit", call)
+        return max((int((record.payload or {}).get(mark, 0)) for record in records), default=0)
 
     async def _put_versions(self, commit: int, entities: Sequence[Entity]) -> None:
         stored = await self.dimension()

@@ -120,6 +120,10 @@ class QdrantEdgeStore(PointStore):
         with self._failing_as(CorruptData, "count entities in"):
             return int(self._shard.count(edge.CountRequest(exact=True, filter=first)))
 
+    async def newest_commit(self) -> int:
+        """Return 0: one process reads, and needs no marks."""
+        return 0
+
     async def sweep(self, through: int) -> None:
         """Nothing is to be dropped: one process reads, and no older versions are kept for it."""
 

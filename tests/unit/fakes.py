@@ -70,6 +70,9 @@ class FakeStore:
         await self.upsert(upserts)
         await self.delete(deletes)
 
+    async def newest_commit(self) -> int:
+        return 0
+
     async def sweep(self, through: int) -> None:
         return None
 

@@ -43,6 +43,9 @@ class Shelf(PointStore):
     async def _firsts(self, entity_ids: Sequence[str], at: int) -> list[Found]:
         return list((await self._read([point_id(i, 0) for i in entity_ids])).values())
 
+    async def newest_commit(self) -> int:
+        raise NotImplementedError
+
     async def sweep(self, through: int) -> None:
         raise NotImplementedError
 
