@@ -46,6 +46,7 @@ from quantum_db.jobs.ledger import Ledger, OpenSubmission, Retention, counts_to_
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Entity
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
 DIMENSION = 128
@@ -109,8 +110,7 @@ def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> 
 
     assert len(table) == 0
     return Coordinator(
-        stores=lambda _: store,
-        flush=store.flush,
+        stores=OneStore(store),
         groups=GroupCommits(groups, never, never),
         states=states,
         open_journal=lambda: SqliteJournal(folder / "commits.sqlite"),
