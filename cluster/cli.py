@@ -24,6 +24,8 @@ from quantum_db.transfer.qdrant_source import QdrantSource
 STATE_SUFFIX: Final = ".import-state"
 QDRANT_KEY_ENV: Final = "QDRANT_API_KEY"
 
+FIRST_KEY: Final = "the administrator's key, shown this once; keep it (export QUANTUM_DB_KEY=...):"
+
 TEND_S = 0.5
 """Between two looks at what the cluster stands on."""
 
@@ -34,6 +36,8 @@ def serve(config: Path) -> int:
     print(f"starting with {config}, data in {settings.data_dir} ...", flush=True)
     try:
         with running(settings) as cluster:
+            if cluster.made_key:
+                print(f"{FIRST_KEY} {cluster.admin_key}", flush=True)
             print(f"the cluster answers at {cluster.url} (try {cluster.url}/docs); Ctrl-C stops it", flush=True)
             while True:
                 tend(settings)

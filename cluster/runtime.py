@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cluster.settings import Settings, shared_settings
+from cluster.settings import ADMIN_KEY_ENV, Settings, shared_settings
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,18 @@ _LOCAL_RAY = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A cluster that answers: where, and how another Ray job joins it."""
+    """A cluster that answers.
+
+    Attributes:
+        ray_address: by which another Ray job joins it.
+        admin_key: the administrator's key, if this start was given or has made one.
+        made_key: whether it was made: nobody else knows it.
+    """
 
     url: str
     ray_address: str
+    admin_key: str | None = field(repr=False)
+    made_key: bool
 
 
 @contextmanager
@@ -167,8 +175,9 @@ def _start(settings: Settings, scratch: Path) -> Running:
     )
     signal.signal(signal.SIGTERM, _exit)  # Ray has put a handler of its own there, which aborts
     serve.start(http_options=HTTPOptions(host=settings.http.host, port=port), logging_config={"log_level": "WARNING"})
-    deploy(settings, APP_NAME, START_TIMEOUT_S)
-    found = Running(f"http://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address)
+    key = deploy(settings, APP_NAME, START_TIMEOUT_S)
+    made = key is not None and ADMIN_KEY_ENV not in os.environ
+    found = Running(f"http://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address, key, made)
     content: dict[str, Any] = {"url": found.url, "ray_address": found.ray_address, "pid": os.getpid()}
     content["settings"] = shared_settings(settings)
     (settings.data_dir / RUNTIME_FILE).write_text(json.dumps(content), encoding="utf-8")

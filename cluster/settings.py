@@ -25,6 +25,11 @@ from quantum_db.requests import invalid_request
 
 PREFIX = "QUANTUM_DB_"
 SEPARATOR = "__"
+ADMIN_KEY_ENV = "QUANTUM_DB_ADMIN_KEY"
+KEY_ENV = "QUANTUM_DB_KEY"
+_SECRETS = frozenset({ADMIN_KEY_ENV, KEY_ENV})
+"""Variables that hold secrets. They are no settings, so that none is ever in a file or an error."""
+
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -172,6 +177,16 @@ class GroupSettings(_Section):
     journal_url: str | None = None
 
 
+class AccessSettings(_Section):
+    """Who may call.
+
+    Attributes:
+        journal_url: where the API keys are kept, hashed; None for ``access.sqlite`` in the data folder.
+    """
+
+    journal_url: str | None = None
+
+
 class CircuitSettings(_Section):
     """The circuit caches."""
 
@@ -198,6 +213,7 @@ class Settings(BaseSettings):
     sessions: SessionSettings = SessionSettings()
     groups: GroupSettings = GroupSettings()
     circuits: CircuitSettings = CircuitSettings()
+    access: AccessSettings = AccessSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -264,6 +280,8 @@ def _check_environment(environment: Mapping[str, str]) -> None:
     known = set(_names(Settings, PREFIX))
     for name in environment:
         upper = name.upper()
+        if upper in _SECRETS:
+            continue
         if upper.startswith(PREFIX) and not any(upper == n or upper.startswith(n + SEPARATOR) for n in known):
             raise InvalidSettings(f"the environment variable {name} is not a known setting{near_name(upper, known)}")
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from quantum_db.access.bodies import KeyBody, RotateKeyBody
 from quantum_db.backend_ports import JobPool
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
@@ -275,4 +276,6 @@ BODIES: Mapping[str, type[Body]] = {
     "execute_batch": RunBatchBody,
     "submit_job": JobBody,
     "set_breaker": BreakerBody,
+    "create_key": KeyBody,
+    "rotate_key": RotateKeyBody,
 }

@@ -8,10 +8,9 @@ from typing import Any
 import orjson
 from fastapi import Request, Response
 
+from quantum_db.access.principal import Principal
 from quantum_db.errors import BodyTooLarge, InvalidRequest
-from quantum_db.scope import DEFAULT_COLLECTION, DEFAULT_TENANT, Scope
-
-TENANT_HEADER = "x-tenant"
+from quantum_db.scope import DEFAULT_COLLECTION, Scope
 
 
 async def json_body(request: Request, max_bytes: int) -> object:
@@ -32,17 +31,15 @@ async def json_body(request: Request, max_bytes: int) -> object:
         raise InvalidRequest(f"the body is not valid JSON: {error}") from None
 
 
-def tenant_of(request: Request) -> str:
-    """Return who asks. Whoever reaches the server may name any tenant: there are no keys yet to tell who it is."""
-    name = request.headers.get(TENANT_HEADER, DEFAULT_TENANT)
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", name):
-        raise InvalidRequest.at(TENANT_HEADER, "must be 1 to 64 letters, digits, dots, dashes or underscores")
-    return name
+def principal_of(request: Request) -> Principal:
+    """Return who asks, as the gate found."""
+    found: Principal = request.state.principal
+    return found
 
 
 def scope_of(request: Request) -> Scope:
     """Return the collection that a request is about (``?collection=``), of the tenant who asks."""
-    return Scope(tenant_of(request), request.query_params.get("collection", DEFAULT_COLLECTION))
+    return Scope(principal_of(request).tenant, request.query_params.get("collection", DEFAULT_COLLECTION))
 
 
 def expected_version(request: Request) -> int | None:

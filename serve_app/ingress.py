@@ -6,18 +6,21 @@ import asyncio
 import os
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from ray import serve
 
+from actors.access_client import ACCESS_NAME, RemoteAccess
 from actors.circuit_cache import SharedTemplates, cache_gauge, report
 from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import CALL_TIMEOUT_S, ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
 from actors.store_shard import RemoteStore, RemoteWrites
+from quantum_db.access.following import KeyFollower
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
@@ -32,7 +35,8 @@ from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
-from serve_app.http import build_app
+from serve_app.auth import KeyGate
+from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
 from serve_app.query_metrics import QueryMetrics
 
@@ -78,7 +82,9 @@ class ClusterParts:
         self.registry = CollectorRegistry()
         shards = [f"states-{shard}" for shard in range(config.state_shards)]
         group_shards = [f"groups-{shard}" for shard in range(config.group_shards)]
-        self._parts = {name: named(name) for name in ("store", "circuits", POOL_NAME, *group_shards, *shards)}
+        self._parts = {
+            name: named(name) for name in ("store", "circuits", ACCESS_NAME, POOL_NAME, *group_shards, *shards)
+        }
         self._hub = named("metrics")
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
@@ -90,6 +96,8 @@ class ClusterParts:
         self.invalidations = Invalidations()
         self._follower = ChangeFollower([self._parts[name] for name in group_shards], self.invalidations, self.registry)
         self.sessions = RemoteSessions([self._parts[name] for name in shards])
+        self.access = RemoteAccess(self._parts[ACCESS_NAME])
+        self.keys = KeyFollower(self.access, source, SystemClock())
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
         self.writes = RemoteWrites(self._parts["store"])
@@ -161,12 +169,15 @@ class Ingress:
     def __init__(self, config: IngressConfig) -> None:
         bind_to_loopback()
         self._config = config
-        self._parts = ClusterParts(config, f"ingress-{os.getpid()}")
+        self._parts = ClusterParts(config, f"ingress-{uuid4().hex[:12]}")
         self._api = _api(self._parts, config.policy)
-        self._push = asyncio.get_running_loop().create_task(self._push_metrics())
+        loop = asyncio.get_running_loop()
+        self._push = loop.create_task(self._push_metrics())
+        self._follow = loop.create_task(self._parts.keys.run())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes)
+        doors = Doors(KeyGate(self._parts.keys), self._parts.access)
+        return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes, doors)
 
     async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Call a method of ``Api`` by its name (one of ``HANDLE_CALLS``), for a tenant's collection.
