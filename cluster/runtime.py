@@ -21,7 +21,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cluster.settings import ADMIN_KEY_ENV, Settings, shared_settings
+from cluster.settings import ADMIN_KEY_ENV, RaySettings, Settings, shared_settings
+from quantum_db.errors import InvalidSettings
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +126,8 @@ def _wait_for_the_end(started: set[psutil.Process]) -> None:
 
 def _set_environment(settings: Settings, scratch: Path) -> None:
     """Set what Ray reads at import, in this process and in all that it starts. What the user has set stays."""
+    for name, value in _protection(settings.ray).items():
+        os.environ[name] = value
     use_local_ray()
     wanted = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -149,6 +152,23 @@ def _set_environment(settings: Settings, scratch: Path) -> None:
     for name, value in wanted.items():
         os.environ.setdefault(name, value)
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+
+
+def _protection(ray: RaySettings) -> dict[str, str]:
+    """Return the environment by which Ray's processes know each other. Raises InvalidSettings."""
+    found = {}
+    if ray.auth_mode == "token":
+        if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+            raise InvalidSettings("ray.auth_mode is token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, on every node")
+        found["RAY_AUTH_MODE"] = "token"
+    if ray.tls is not None:
+        found |= {
+            "RAY_USE_TLS": "1",
+            "RAY_TLS_SERVER_CERT": str(ray.tls.certificate.resolve()),
+            "RAY_TLS_SERVER_KEY": str(ray.tls.private_key.resolve()),
+            "RAY_TLS_CA_CERT": str(ray.tls.authority.resolve()),
+        }
+    return found
 
 
 def _start(settings: Settings, scratch: Path) -> Running:

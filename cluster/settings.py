@@ -11,6 +11,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from cluster.access_settings import AccessSettings, LimitSettings, TlsSettings, is_loopback
+from quantum_db.access.tokens import JWT_SECRET_ENV
 from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
 from quantum_db.errors import InvalidRequest, InvalidSettings
@@ -27,7 +29,7 @@ PREFIX = "QUANTUM_DB_"
 SEPARATOR = "__"
 ADMIN_KEY_ENV = "QUANTUM_DB_ADMIN_KEY"
 KEY_ENV = "QUANTUM_DB_KEY"
-_SECRETS = frozenset({ADMIN_KEY_ENV, KEY_ENV})
+_SECRETS = frozenset({ADMIN_KEY_ENV, KEY_ENV, JWT_SECRET_ENV})
 """Variables that hold secrets. They are no settings, so that none is ever in a file or an error."""
 
 Port = Annotated[int, Field(ge=0, le=65_535)]
@@ -38,11 +40,37 @@ class _Section(BaseModel):
 
 
 class HttpSettings(_Section):
-    """Where HTTP is served. Port 0 means a free one."""
+    """Where HTTP is served.
+
+    Attributes:
+        port: 0 means a free one.
+        tls: with it HTTPS is served instead.
+        behind_tls_proxy: states that only a proxy that ends TLS reaches the host; it tells the callers' addresses by
+            ``X-Forwarded-For``.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
+    tls: TlsSettings | None = None
+    behind_tls_proxy: bool = False
+
+    @model_validator(mode="after")
+    def _keys_do_not_travel_in_the_open(self) -> HttpSettings:
+        if not (is_loopback(self.host) or self.tls is not None or self.behind_tls_proxy):
+            raise ValueError(
+                f"host {self.host!r} is reached from outside, where keys must not travel in the open: set tls, or "
+                "behind_tls_proxy: true if a proxy that ends TLS stands in front"
+            )
+        return self
+
+
+class RayTlsSettings(_Section):
+    """Ray's own TLS: each node shows a certificate of one authority. Files in PEM."""
+
+    certificate: Path
+    private_key: Path
+    authority: Path
 
 
 class RaySettings(_Section):
@@ -50,12 +78,16 @@ class RaySettings(_Section):
 
     Attributes:
         replicas: of the ingress.
+        auth_mode: ``token`` lets only processes join that have the same ``RAY_AUTH_TOKEN``.
+        tls: of the connections between Ray's own processes.
         redis_url: where Ray's head keeps its state, so that a crash of its control process loses nothing; None keeps
             it in memory.
     """
 
     num_cpus: Annotated[int, Field(ge=1)] | None = None
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    auth_mode: Literal["disabled", "token"] = "disabled"
+    tls: RayTlsSettings | None = None
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
     max_queued_requests: Annotated[int, Field(ge=-1)] = 1024
     redis_url: Annotated[str, Field(pattern=r"^rediss?://([^@/]*@)?[^@:/]+:\d+$")] | None = None
@@ -177,16 +209,6 @@ class GroupSettings(_Section):
     journal_url: str | None = None
 
 
-class AccessSettings(_Section):
-    """Who may call.
-
-    Attributes:
-        journal_url: where the API keys are kept, hashed; None for ``access.sqlite`` in the data folder.
-    """
-
-    journal_url: str | None = None
-
-
 class CircuitSettings(_Section):
     """The circuit caches."""
 
@@ -214,6 +236,7 @@ class Settings(BaseSettings):
     groups: GroupSettings = GroupSettings()
     circuits: CircuitSettings = CircuitSettings()
     access: AccessSettings = AccessSettings()
+    limits: LimitSettings = LimitSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -12,7 +12,7 @@ from ray import serve
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.access_client import ACCESS_NAME
-from actors.access_keeper import AccessKeeper
+from actors.access_keeper import AccessKeeper, KeeperSettings
 from actors.circuit_cache import CircuitCache
 from actors.entanglement_registry import EntanglementRegistry
 from actors.job_pool import JobPool, PoolSettings
@@ -28,7 +28,7 @@ from quantum_db.errors import Unavailable
 from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.ledger import DAY_S, Retention
 from quantum_db.refinement import Policy
-from serve_app.ingress import IngressConfig, deployment
+from serve_app.ingress import AccessConfig, IngressConfig, TokenConfig, deployment, verifier_of
 
 logger = logging.getLogger(__name__)
 
@@ -108,7 +108,8 @@ def _start_actors(settings: Settings) -> list[Any]:
     ]
     keys_url = settings.access.journal_url or f"sqlite:///{data / 'access.sqlite'}"
     keeper = ray.remote(AccessKeeper).options(name=ACCESS_NAME, max_concurrency=10_000, **at_home)
-    actors.append(keeper.remote(keys_url))
+    audit = data / "audit.jsonl"
+    actors.append(keeper.remote(KeeperSettings(keys_url, audit, settings.limits.blocking.policy())))
     for shard, place in enumerate(group_shards(settings)):
         registry = ray.remote(EntanglementRegistry).options(name=f"groups-{shard}", **groups_at)
         actors.append(registry.remote(shard, place))
@@ -158,7 +159,25 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         circuit_capacity=settings.circuits.capacity,
+        access=_access_config(settings),
         qdrant_url=settings.store.url if settings.store.kind == "qdrant" else None,
         qdrant_collection=settings.store.collection,
         qdrant_key_env=settings.store.api_key_env,
+    )
+
+
+def _access_config(settings: Settings) -> AccessConfig:
+    jwt, limits = settings.access.jwt, settings.limits
+    tokens = None
+    if jwt is not None:
+        paths = [None if path is None else path.resolve() for path in (jwt.public_key, jwt.jwks_file)]
+        tokens = TokenConfig(jwt.policy(), *paths)
+        verifier_of(tokens)  # what is wrong with its keys is told here, not by a replica that does not start
+    return AccessConfig(
+        limits=limits.table(),
+        blocking=limits.blocking.policy(),
+        tokens=tokens,
+        replicas=settings.ray.replicas,
+        redis_url=limits.redis_url,
+        audited_reads=settings.access.audited_reads,
     )

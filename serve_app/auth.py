@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import random
 import re
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
+from prometheus_client import CollectorRegistry, Counter
+
+from quantum_db.access.audit import AuditEvent
 from quantum_db.access.bodies import TENANT
 from quantum_db.access.keys import Key, Token, parsed
-from quantum_db.access.policy import OPEN, check_allowed
+from quantum_db.access.limits import Limiter
+from quantum_db.access.policy import OPEN, RULES, check_allowed
 from quantum_db.access.principal import Principal, Role
-from quantum_db.errors import Forbidden, InvalidRequest, Unauthenticated
+from quantum_db.access.reports import Reports
+from quantum_db.access.tokens import TokenVerifier
+from quantum_db.errors import Forbidden, InvalidRequest, QuantumDBError, TooManyRequests, Unauthenticated
+from quantum_db.ports import Clock
 from quantum_db.scope import DEFAULT_TENANT
 from serve_app.gate import TENANT_HEADER, Call
 
@@ -56,11 +64,31 @@ def of_tenant(principal: Principal, headers: Mapping[str, str]) -> Principal:
     return replace(principal, tenant=name)
 
 
-class KeyGate:
-    """Implements ``Gate`` with API keys."""
+@dataclass(frozen=True, slots=True)
+class GateParts:
+    """What the gate goes by.
 
-    def __init__(self, keys: Keys) -> None:
-        self._keys = keys
+    Attributes:
+        tokens: None where no identity provider is trusted.
+        audited_reads: the share of successful reads that are written into the audit log, 0 to 1.
+    """
+
+    keys: Keys
+    tokens: TokenVerifier | None
+    limiter: Limiter
+    reports: Reports
+    clock: Clock
+    rng: random.Random
+    audited_reads: float = 0.0
+
+
+class KeyGate:
+    """Implements ``Gate`` with API keys and tokens."""
+
+    def __init__(self, parts: GateParts, registry: CollectorRegistry) -> None:
+        """Join the parts. ``registry`` is that of this process's metrics."""
+        self._parts = parts
+        self._refused = Counter("access_refused", "Calls that were not let in", ["status"], registry=registry)
 
     @asynccontextmanager
     async def admitted(self, call: Call) -> AsyncIterator[Principal]:
@@ -68,13 +96,54 @@ class KeyGate:
         if call.action in OPEN:
             yield _ANYBODY
             return
-        principal = of_tenant(self._known(call), call.headers)
-        check_allowed(principal, call.action)
-        yield principal
+        principal: Principal | None = None
+        inside = False
+        try:
+            principal = of_tenant(self._known(call), call.headers)
+            rule = check_allowed(principal, call.action)
+            if rule.writes:
+                self._parts.reports.check_room()
+            async with self._parts.limiter.admitted(principal, rule.cost) as sizes:
+                inside = True
+                yield replace(principal, sizes=sizes)
+        except QuantumDBError as error:
+            self._ended(call, principal, error.status, inside)
+            raise
+        except BaseException:  # also of a caller who has left: what he asked for may have been done
+            self._ended(call, principal, QuantumDBError.status, inside)
+            raise
+        self._ended(call, principal, 200, inside)
 
     def _known(self, call: Call) -> Principal:
-        token = parsed(credential_of(call.headers))
-        key = None if token is None else self._keys.owner(token)
-        if key is None:
-            raise Unauthenticated("the credential is not good: it is unknown, expired or revoked")
-        return key.principal()
+        shown = credential_of(call.headers)
+        found: Principal | None = None
+        if (token := parsed(shown)) is not None:
+            key = self._parts.keys.owner(token)
+            found = None if key is None else key.principal()
+        elif self._parts.tokens is not None:
+            found = self._parts.tokens.principal(shown)
+        if found is not None:
+            return found
+        reports = self._parts.reports
+        blocked_s = reports.blocked_for_s(call.peer)
+        reports.failed(call.peer)
+        if blocked_s:
+            raise TooManyRequests("too many bad credentials came from this address", retry_after_s=blocked_s)
+        raise Unauthenticated("the credential is not good: it is unknown, expired or revoked")
+
+    def _ended(self, call: Call, principal: Principal | None, status: int, inside: bool) -> None:
+        if not inside:
+            self._refused.labels(status).inc()
+        if principal is None and status == TooManyRequests.status:
+            return  # the block is in the log, and its address fills it no further
+        rule = RULES.get(call.action)
+        always = not inside or rule is None or rule.writes
+        if not always and self._parts.rng.random() >= self._parts.audited_reads:
+            return
+        outcome = "denied" if not inside else "ok" if status < 400 else "failed"
+        who, tenant = ("", "") if principal is None else (principal.subject, principal.tenant)
+        now_s = self._parts.clock.now_s()
+        about = call.about() if inside else ""
+        self._parts.reports.note(
+            AuditEvent(now_s, who, tenant, call.action, about, outcome, status, call.request_id, call.peer)
+        )

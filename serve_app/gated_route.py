@@ -26,11 +26,11 @@ def behind(gate: Gate) -> type[APIRoute]:
 
             async def gated(request: Request) -> Response:
                 def about() -> str:
-                    return str(getattr(request.state, "about", "")) or "/".join(map(str, request.path_params.values()))
+                    return "/".join(map(str, request.path_params.values())) or str(getattr(request.state, "about", ""))
 
                 call = Call(action, request.headers, peer_of(request), request.state.request_id, about)
                 async with gate.admitted(call) as principal:
-                    request.state.principal = principal
+                    request.state.principal, request.state.action = principal, action
                     return await handle(request)
 
             return gated

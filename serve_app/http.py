@@ -16,7 +16,7 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 
-from quantum_db.access.ports import KeyDesk
+from quantum_db.access.ports import KeyDesk, WatchDesk
 from quantum_db.api import Api, JobCalls
 from quantum_db.errors import NotFound, QuantumDBError, Unauthenticated
 from quantum_db.states.history import Instances
@@ -28,7 +28,7 @@ from serve_app.exchange import scope_of as _scope
 from serve_app.gate import Gate
 from serve_app.gated_route import behind
 from serve_app.openapi import complete, documented
-from serve_app.routes_access import add_keys
+from serve_app.routes_access import add_keys, add_watch
 from serve_app.routes_groups import add_groups
 from serve_app.routes_states import add_states
 
@@ -53,10 +53,11 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Who is let in, and the keys."""
+    """Who is let in, and the desks for keys and for what is watched."""
 
     gate: Gate
     keys: KeyDesk
+    watch: WatchDesk
 
 
 def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_bytes: int, doors: Doors) -> FastAPI:
@@ -70,6 +71,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     add_states(app, api, cluster.instances)
     _add_jobs(app, api.jobs, max_body_bytes)
     add_keys(app, doors.keys, max_body_bytes)
+    add_watch(app, doors.watch)
     _add_operations(app, cluster)
     _add_errors(app)
     _add_request_log(app, registry)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -20,7 +22,11 @@ from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import CALL_TIMEOUT_S, ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
 from actors.store_shard import RemoteStore, RemoteWrites
+from quantum_db.access.blocking import BlockPolicy
 from quantum_db.access.following import KeyFollower
+from quantum_db.access.limits import Limiter, LimitTable
+from quantum_db.access.reports import Reports
+from quantum_db.access.tokens import JWT_SECRET_ENV, SYMMETRIC, TokenPolicy, TokenVerifier, load_keys
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
@@ -35,7 +41,7 @@ from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
-from serve_app.auth import KeyGate
+from serve_app.auth import GateParts, KeyGate
 from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
 from serve_app.query_metrics import QueryMetrics
@@ -57,6 +63,27 @@ UNSCOPED_CALLS = frozenset({"backends", "set_breaker"})
 
 
 @dataclass(frozen=True, slots=True)
+class TokenConfig:
+    """Whose tokens are trusted. The keys are read here, in each replica: a secret only from the environment."""
+
+    policy: TokenPolicy
+    public_key: Path | None = None
+    jwks_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """Who is let in, and for how much; see ``serve_app.auth.GateParts``."""
+
+    limits: LimitTable = field(default_factory=LimitTable)
+    blocking: BlockPolicy = field(default_factory=BlockPolicy)
+    tokens: TokenConfig | None = None
+    replicas: int = 1
+    redis_url: str | None = field(default=None, repr=False)
+    audited_reads: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
@@ -70,6 +97,7 @@ class IngressConfig:
     state_shards: int
     group_shards: int
     circuit_capacity: int
+    access: AccessConfig
     qdrant_url: str | None = None
     qdrant_collection: str = "default"
     qdrant_key_env: str = "QDRANT_API_KEY"
@@ -98,6 +126,7 @@ class ClusterParts:
         self.sessions = RemoteSessions([self._parts[name] for name in shards])
         self.access = RemoteAccess(self._parts[ACCESS_NAME])
         self.keys = KeyFollower(self.access, source, SystemClock())
+        self.reports = Reports(self.access, source, config.access.blocking, SystemClock())
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
         self.writes = RemoteWrites(self._parts["store"])
@@ -163,6 +192,19 @@ def _api(parts: ClusterParts, policy: Policy) -> Api:
     return Api(database, measurement, batches, jobs, parts.sessions, parts.query_metrics.note)
 
 
+def verifier_of(config: TokenConfig) -> TokenVerifier:
+    """Return what checks tokens. Raises InvalidSettings when the keys cannot be used."""
+    secret = os.environ.get(JWT_SECRET_ENV) if config.policy.algorithms == SYMMETRIC else None
+    return TokenVerifier(config.policy, load_keys(config.public_key, config.jwks_file, secret))
+
+
+def _gate_parts(config: AccessConfig, parts: ClusterParts) -> GateParts:
+    clock = SystemClock()
+    tokens = None if config.tokens is None else verifier_of(config.tokens)
+    limiter = Limiter(config.limits, clock, replicas=config.replicas, redis_url=config.redis_url)
+    return GateParts(parts.keys, tokens, limiter, parts.reports, clock, random.Random(), config.audited_reads)
+
+
 class Ingress:
     """One replica. Its methods take and return the same JSON as the routes."""
 
@@ -174,9 +216,15 @@ class Ingress:
         loop = asyncio.get_running_loop()
         self._push = loop.create_task(self._push_metrics())
         self._follow = loop.create_task(self._parts.keys.run())
+        self._report = loop.create_task(self._parts.reports.run())
+
+    async def __del__(self) -> None:
+        """Hand over what the audit log has not been told, before the replica ends; Ray Serve awaits it."""
+        await self._parts.reports.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        doors = Doors(KeyGate(self._parts.keys), self._parts.access)
+        gate = KeyGate(_gate_parts(self._config.access, self._parts), self._parts.registry)
+        doors = Doors(gate, self._parts.access, self._parts.access)
         return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes, doors)
 
     async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:

@@ -1,11 +1,11 @@
-"""The routes of API keys."""
+"""The routes of API keys, blocked addresses and the audit log."""
 
 from __future__ import annotations
 
 from fastapi import FastAPI, Request, Response
 
 from quantum_db.access.bodies import KeyBody, RotateKeyBody
-from quantum_db.access.ports import KeyDesk
+from quantum_db.access.ports import KeyDesk, WatchDesk
 from quantum_db.requests import parse
 from serve_app.exchange import json_body, json_response, principal_of
 from serve_app.openapi import documented
@@ -19,7 +19,7 @@ def add_keys(app: FastAPI, keys: KeyDesk, max_body_bytes: int) -> None:
         """Make a key. The answer is the only time that it is shown whole; no other replica refuses it any more."""
         body = parse(KeyBody, await json_body(request, max_body_bytes))
         made = await keys.create(principal_of(request), body)
-        request.state.about = made["id"]
+        request.state.about = made["id"]  # its name says less
         return json_response(made, 201, {"Location": f"/api/v2/keys/{made['id']}", "Cache-Control": "no-store"})
 
     @app.get("/api/v2/keys", **documented())
@@ -38,3 +38,22 @@ def add_keys(app: FastAPI, keys: KeyDesk, max_body_bytes: int) -> None:
         body = parse(RotateKeyBody, await json_body(request, max_body_bytes))
         made = await keys.rotate(principal_of(request), key_id, body.grace_s)
         return json_response(made, headers={"Cache-Control": "no-store"})
+
+
+def add_watch(app: FastAPI, watch: WatchDesk) -> None:
+    """Add the routes."""
+
+    @app.get("/api/v2/blocks", **documented())
+    async def list_blocks() -> Response:
+        """List the addresses from which too many bad credentials came."""
+        return json_response(await watch.blocks())
+
+    @app.delete("/api/v2/blocks/{address:path}", **documented())
+    async def lift_block(address: str) -> Response:
+        """Lift a block."""
+        return json_response(await watch.lift(address))
+
+    @app.get("/api/v2/audit/head", **documented())
+    async def audit_head() -> Response:
+        """Return the number and the hash of the audit log's last line: keep it where the cluster cannot write."""
+        return json_response(await watch.head())

@@ -13,6 +13,7 @@ from quantum_db.access.principal import Principal, Role
 from quantum_db.errors import InvalidRequest, Unavailable
 from quantum_db.scope import DEFAULT_TENANT
 from serve_app.gate import TENANT_HEADER, Call
+from serve_app.http import Doors
 
 TENANT: Final = r"[A-Za-z0-9_.-]{1,64}"
 
@@ -28,8 +29,8 @@ class OpenGate:
         yield Principal("anybody", name, Role.ADMIN, cluster=True)
 
 
-class NoKeys:
-    """A ``KeyDesk`` of tests that are not about keys."""
+class NoDesk:
+    """A ``KeyDesk`` and ``WatchDesk`` of tests that are about neither."""
 
     async def create(self, principal: Principal, body: KeyBody) -> Json:
         raise Unavailable("there are no keys here")
@@ -42,3 +43,15 @@ class NoKeys:
 
     async def revoke(self, principal: Principal, key_id: str) -> Json:
         raise Unavailable("there are no keys here")
+
+    async def blocks(self) -> Json:
+        raise Unavailable("nobody watches here")
+
+    async def lift(self, address: str) -> Json:
+        raise Unavailable("nobody watches here")
+
+    async def head(self) -> Json:
+        raise Unavailable("nobody watches here")
+
+
+OPEN_DOORS: Final = Doors(OpenGate(), NoDesk(), NoDesk())

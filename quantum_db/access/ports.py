@@ -30,6 +30,19 @@ class KeySource(Protocol):
         """
 
 
+class WatchDesk(Protocol):
+    """Blocked addresses and the audit log, for operators. All methods raise Unavailable when they are not to be had."""
+
+    async def blocks(self) -> Json:
+        """Return the blocked addresses."""
+
+    async def lift(self, address: str) -> Json:
+        """Lift a block; all replicas know within about a second. Raises NotFound."""
+
+    async def head(self) -> Json:
+        """Return the head of the audit log."""
+
+
 class KeyDesk(Protocol):
     """Keys, for their administrators. All methods raise Unavailable when the keeper does not answer."""
 

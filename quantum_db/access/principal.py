@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
+from quantum_db.access.sizes import UNLIMITED, SizeLimits
+
 
 class Role(IntEnum):
     """What a caller may do. Each role may do all that the ones below it may."""
@@ -35,6 +37,7 @@ class Principal:
         role: what the caller may do.
         cluster: whether it may act for every tenant, and do what concerns all of them.
         actions: what it may do of all that its role may; None for all.
+        sizes: how large its requests may be; see ``sizes.check_sizes``.
     """
 
     subject: str
@@ -42,6 +45,7 @@ class Principal:
     role: Role
     cluster: bool = False
     actions: frozenset[str] | None = None
+    sizes: SizeLimits = UNLIMITED
 
     def covers(self, tenant: str, role: Role, cluster: bool, actions: frozenset[str] | None) -> bool:
         """Tell whether whoever has these rights can do nothing that this caller cannot."""

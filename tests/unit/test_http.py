@@ -17,8 +17,8 @@ from quantum_db.lifecycle import Phase, State
 from quantum_db.refinement import Policy
 from quantum_db.states.history import Instances
 from quantum_db.telemetry import exposition, snapshot
-from serve_app.http import Doors, build_app
-from tests.open_gate import NoKeys, OpenGate
+from serve_app.http import build_app
+from tests.open_gate import OPEN_DOORS
 from tests.unit.fakes import FakeJobs
 from tests.unit.test_database import Bench, query
 from tests.unit.test_requests import ENTITY, GROUP, QUERY
@@ -47,7 +47,7 @@ class FakeCluster:
 class Http:
     def __init__(self, jobs: FakeJobs | None = None) -> None:
         self.bench, self.cluster = Bench(jobs=jobs), FakeCluster()
-        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY, Doors(OpenGate(), NoKeys()))
+        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY, OPEN_DOORS)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 

@@ -47,7 +47,7 @@ def test_the_environment_stands_above_the_file(tmp_path: Path, monkeypatch: pyte
     ("text", "message"),
     [
         ("htpp: {port: 1}", "htpp: is not a known field; did you mean 'http'?"),
-        ("http: {prot: 1}", "http.prot: is not a known field; did you mean 'port'?"),
+        ("http: {prot: 1}", "http.prot: is not a known field; did you mean 'port'"),
         ("http: {port: many}", "http.port: must be a valid integer"),
         ("http: {port: 70000}", "http.port: must be less than or equal to 65535, not 70000"),
         ("store: {kind: qdrant}", "url is needed for kind qdrant"),
