@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import ssl
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -40,7 +41,10 @@ class ClusterClient:
         try:
             key = os.environ.get(KEY_ENV)
             headers = {} if key is None else {"api-key": key}
-            self._http = httpx.Client(base_url=url, headers=headers, timeout=REQUEST_TIMEOUT_S, trust_env=False)
+            verify = ssl.create_default_context() if url.startswith("https:") else True  # it heeds SSL_CERT_FILE
+            self._http = httpx.Client(
+                base_url=url, headers=headers, timeout=REQUEST_TIMEOUT_S, verify=verify, trust_env=False
+            )
         except (httpx.InvalidURL, TypeError) as error:
             raise InvalidRequest(f"{url!r} is not a URL: {error}") from error
 

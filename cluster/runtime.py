@@ -9,6 +9,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,7 +22,8 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cluster.settings import ADMIN_KEY_ENV, RaySettings, Settings, shared_settings
+from cluster.haproxy_on_loopback import BEHIND_PROXY_ENV, CERTIFICATE_ENV, PRIVATE_KEY_ENV
+from cluster.settings import ADMIN_KEY_ENV, HttpSettings, RaySettings, Settings, shared_settings
 from quantum_db.errors import InvalidSettings
 
 logger = logging.getLogger(__name__)
@@ -126,8 +128,7 @@ def _wait_for_the_end(started: set[psutil.Process]) -> None:
 
 def _set_environment(settings: Settings, scratch: Path) -> None:
     """Set what Ray reads at import, in this process and in all that it starts. What the user has set stays."""
-    for name, value in _protection(settings.ray).items():
-        os.environ[name] = value
+    os.environ.update(_protection(settings.ray) | _tls(settings.http))
     use_local_ray()
     wanted = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -171,6 +172,24 @@ def _protection(ray: RaySettings) -> dict[str, str]:
     return found
 
 
+def _tls(http: HttpSettings) -> dict[str, str]:
+    """Return the environment of ``haproxy_on_loopback``. Raises InvalidSettings where a file cannot be read."""
+    found = {BEHIND_PROXY_ENV: "1"} if http.behind_tls_proxy else {}
+    if http.tls is not None:
+        paths = {CERTIFICATE_ENV: http.tls.certificate.resolve(), PRIVATE_KEY_ENV: http.tls.private_key.resolve()}
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(paths[CERTIFICATE_ENV], paths[PRIVATE_KEY_ENV], _no_password)
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            raise InvalidSettings(f"http.tls: certificate and private key cannot be used: {error}") from error
+        found |= {name: str(path) for name, path in paths.items()}
+    return found
+
+
+def _no_password() -> str:
+    raise ValueError("the private key has a password, which nobody could type in")
+
+
 def _start(settings: Settings, scratch: Path) -> Running:
     import ray
     from ray import serve
@@ -197,7 +216,8 @@ def _start(settings: Settings, scratch: Path) -> Running:
     serve.start(http_options=HTTPOptions(host=settings.http.host, port=port), logging_config={"log_level": "WARNING"})
     key = deploy(settings, APP_NAME, START_TIMEOUT_S)
     made = key is not None and ADMIN_KEY_ENV not in os.environ
-    found = Running(f"http://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address, key, made)
+    scheme = "http" if settings.http.tls is None else "https"
+    found = Running(f"{scheme}://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address, key, made)
     content: dict[str, Any] = {"url": found.url, "ray_address": found.ray_address, "pid": os.getpid()}
     content["settings"] = shared_settings(settings)
     (settings.data_dir / RUNTIME_FILE).write_text(json.dumps(content), encoding="utf-8")

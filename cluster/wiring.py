@@ -23,6 +23,7 @@ from actors.state_manager import StateManager
 from actors.store_shard import QdrantServer, StoreSettings, StoreShard
 from cluster.settings import ADMIN_KEY_ENV, Settings
 from cluster.shards import group_shards, state_shards
+from quantum_db.access.audit import AUDIT_FILE
 from quantum_db.access.keys import given_token, new_token
 from quantum_db.errors import Unavailable
 from quantum_db.jobs.assembly import PoolPolicy
@@ -108,7 +109,7 @@ def _start_actors(settings: Settings) -> list[Any]:
     ]
     keys_url = settings.access.journal_url or f"sqlite:///{data / 'access.sqlite'}"
     keeper = ray.remote(AccessKeeper).options(name=ACCESS_NAME, max_concurrency=10_000, **at_home)
-    audit = data / "audit.jsonl"
+    audit = data / AUDIT_FILE
     actors.append(keeper.remote(KeeperSettings(keys_url, audit, settings.limits.blocking.policy())))
     for shard, place in enumerate(group_shards(settings)):
         registry = ray.remote(EntanglementRegistry).options(name=f"groups-{shard}", **groups_at)

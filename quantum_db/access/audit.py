@@ -22,6 +22,7 @@ from quantum_db.errors import CorruptData, InvalidRequest, Unavailable
 
 logger = logging.getLogger(__name__)
 
+AUDIT_FILE: Final = "audit.jsonl"
 NO_HASH: Final = "0" * 64
 HEAD_SUFFIX: Final = ".head"
 MAX_TEXT: Final = 256
