@@ -19,11 +19,16 @@ from cluster.exporting import export
 from cluster.importing import Target, file_source, import_rows
 from cluster.runtime import running, tend
 from cluster.settings import Settings, load
-from quantum_db.errors import DeadlineExceeded, InvalidRequest, Overloaded, QuantumDBError, Unavailable
+from quantum_db.access.audit import AUDIT_FILE, Broken, Head, verify
+from quantum_db.encryption import data_keys
+from quantum_db.errors import CorruptData, DeadlineExceeded, InvalidRequest, Overloaded, QuantumDBError, Unavailable
 from quantum_db.transfer.qdrant_source import QdrantSource
+from quantum_db.transfer.sealed_files import SUFFIX, open_file
 
 STATE_SUFFIX: Final = ".import-state"
 QDRANT_KEY_ENV: Final = "QDRANT_API_KEY"
+
+FIRST_KEY: Final = "the administrator's key, shown this once; keep it (export QUANTUM_DB_KEY=...):"
 
 TEND_S = 0.5
 """Between two looks at what the cluster stands on."""
@@ -35,6 +40,8 @@ def serve(config: Path) -> int:
     print(f"starting with {config}, data in {settings.data_dir} ...", flush=True)
     try:
         with running(settings) as cluster:
+            if cluster.made_key:
+                print(f"{FIRST_KEY} {cluster.admin_key}", flush=True)
             print(f"the cluster answers at {cluster.url} (try {cluster.url}/docs); Ctrl-C stops it", flush=True)
             while True:
                 tend(settings)
@@ -66,6 +73,28 @@ def import_from(arguments: argparse.Namespace, settings: Settings) -> None:
         source.close()
 
 
+def decrypt(path: Path) -> None:
+    """Write the content of an encrypted export beside it.
+
+    Raises:
+        InvalidRequest: the name does not end in ``.sealed``, or the plain file is there.
+        InvalidSettings, CorruptData, Unavailable: as ``open_file``.
+    """
+    plain = path.with_name(path.name.removesuffix(SUFFIX))
+    if plain == path or plain.exists():
+        raise InvalidRequest(f"{path}: the name must end in {SUFFIX}, and without it be that of no file")
+    open_file(path, plain, data_keys(os.environ))
+    print(f"{plain} holds what {path} does, in the open")
+
+
+def verify_audit(path: Path, head: str | None) -> None:
+    """Check an audit log, with a head that was kept elsewhere. Raises CorruptData for a broken one."""
+    found = verify(path, None if head is None else Head.parsed(head))
+    if isinstance(found, Broken):
+        raise CorruptData(f"{path}, line {found.line}: {found.why}")
+    print(f"{found.count:,} lines are as they were written; the head is {found}")
+
+
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands."""
     top = argparse.ArgumentParser(
@@ -95,7 +124,13 @@ def parser() -> argparse.ArgumentParser:
     restoring = commands.add_parser("restore", help="make an empty data_dir from a backup, while no cluster runs")
     for command in (backing_up, restoring):
         command.add_argument("directory", type=Path)
-    for command in (exporting, importing, backing_up, restoring):
+    decrypting = commands.add_parser("decrypt", help="decrypt an export, with the keys in QUANTUM_DB_DATA_KEYS")
+    decrypting.add_argument("file", type=Path, help="whose name ends in .sealed; the plain one is written beside it")
+    auditing = commands.add_parser("audit", help="check the audit log")
+    auditing.add_argument("what", choices=("verify",), help="from its first line to its last")
+    auditing.add_argument("--log", type=Path, help="else the one in data_dir")
+    auditing.add_argument("--head", help="one that was kept elsewhere, as /api/v2/audit/head told it")
+    for command in (exporting, importing, backing_up, restoring, auditing):
         command.add_argument("--config", type=Path, help="the YAML file that the cluster is served with")
     return top
 
@@ -106,6 +141,9 @@ def run(arguments: argparse.Namespace) -> int:
         return demo.main()
     if arguments.command == "serve":
         return serve(arguments.config)
+    if arguments.command == "decrypt":
+        decrypt(arguments.file)
+        return 0
     settings = load(arguments.config)
     match arguments.command:
         case "export":
@@ -116,6 +154,8 @@ def run(arguments: argparse.Namespace) -> int:
             backups.back_up(arguments.directory, settings.data_dir)
         case "restore":
             backups.restore(arguments.directory, settings)
+        case "audit":
+            verify_audit(arguments.log or settings.data_dir / AUDIT_FILE, arguments.head)
     return 0
 
 

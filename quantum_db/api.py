@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeVar
 
+from quantum_db.access.bodies import KeyBody, RotateKeyBody
 from quantum_db.backend_ports import JobPool
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
@@ -315,4 +316,6 @@ BODIES: Mapping[str, type[Body]] = {
     "submit_job": JobBody,
     "set_breaker": BreakerBody,
     "create_collection": CollectionBody,
+    "create_key": KeyBody,
+    "rotate_key": RotateKeyBody,
 }

@@ -85,6 +85,24 @@ class TooMany(QuantumDBError):
     slug, status, title = "too-many", 409, "A limit is reached"
 
 
+class Unauthenticated(QuantumDBError):
+    """There is no credential, or it is not good (any more); which of the two and why is told to nobody."""
+
+    slug, status, title = "unauthenticated", 401, "A good credential is needed"
+
+
+class Forbidden(QuantumDBError):
+    """The credential is good, but not for this; nothing was done."""
+
+    slug, status, title = "forbidden", 403, "The credential is not good for this"
+
+
+class TooManyRequests(QuantumDBError):
+    """The caller is above a limit; nothing was done. The same request may succeed after ``retry_after_s``."""
+
+    slug, status, title = "too-many-requests", 429, "Too many requests"
+
+
 class BodyTooLarge(QuantumDBError):
     """The request body is above the limit."""
 

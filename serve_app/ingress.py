@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from ray import serve
 
+from actors.access_client import ACCESS_NAME, RemoteAccess
 from actors.circuit_cache import SharedTemplates, cache_gauge, report
 from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
 from actors.store_shard import RemoteCollections, RemoteStore, RemoteWrites, followed
+from quantum_db.access.blocking import BlockPolicy
+from quantum_db.access.following import KeyFollower
+from quantum_db.access.limits import Limiter, LimitTable
+from quantum_db.access.reports import Reports
+from quantum_db.access.tokens import JWT_SECRET_ENV, SYMMETRIC, TokenPolicy, TokenVerifier, load_keys
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
@@ -35,7 +44,8 @@ from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStates, ScopedWrites
 from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
-from serve_app.http import build_app
+from serve_app.auth import GateParts, KeyGate
+from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
 from serve_app.query_metrics import QueryMetrics
 
@@ -57,6 +67,27 @@ UNSCOPED_CALLS = frozenset({"backends", "set_breaker"})
 
 
 @dataclass(frozen=True, slots=True)
+class TokenConfig:
+    """Whose tokens are trusted. The keys are read here, in each replica: a secret only from the environment."""
+
+    policy: TokenPolicy
+    public_key: Path | None = None
+    jwks_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """Who is let in, and for how much; see ``serve_app.auth.GateParts``."""
+
+    limits: LimitTable = field(default_factory=LimitTable)
+    blocking: BlockPolicy = field(default_factory=BlockPolicy)
+    tokens: TokenConfig | None = None
+    replicas: int = 1
+    redis_url: str | None = field(default=None, repr=False)
+    audited_reads: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
@@ -71,6 +102,7 @@ class IngressConfig:
     group_shards: int
     circuit_capacity: int
     place: StorePlace
+    access: AccessConfig
 
 
 class ClusterParts:
@@ -80,7 +112,9 @@ class ClusterParts:
         self.registry = CollectorRegistry()
         shards = [f"states-{shard}" for shard in range(config.state_shards)]
         group_shards = [f"groups-{shard}" for shard in range(config.group_shards)]
-        self._parts = {name: named(name) for name in ("store", "circuits", POOL_NAME, *group_shards, *shards)}
+        self._parts = {
+            name: named(name) for name in ("store", "circuits", ACCESS_NAME, POOL_NAME, *group_shards, *shards)
+        }
         self._hub = named("metrics")
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
@@ -92,6 +126,9 @@ class ClusterParts:
         self.invalidations = Invalidations()
         self._follower = ChangeFollower([self._parts[name] for name in group_shards], self.invalidations, self.registry)
         self.sessions = RemoteSessions([self._parts[name] for name in shards])
+        self.access = RemoteAccess(self._parts[ACCESS_NAME])
+        self.keys = KeyFollower(self.access, source, SystemClock())
+        self.reports = Reports(self.access, source, config.access.blocking, SystemClock())
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
         self.writes = RemoteWrites(self._parts["store"])
@@ -166,18 +203,40 @@ def _api(parts: ClusterParts, policy: Policy) -> Api:
     return Api(directory, batches, jobs, parts.query_metrics.note)
 
 
+def verifier_of(config: TokenConfig) -> TokenVerifier:
+    """Return what checks tokens. Raises InvalidSettings when the keys cannot be used."""
+    secret = os.environ.get(JWT_SECRET_ENV) if config.policy.algorithms == SYMMETRIC else None
+    return TokenVerifier(config.policy, load_keys(config.public_key, config.jwks_file, secret))
+
+
+def _gate_parts(config: AccessConfig, parts: ClusterParts) -> GateParts:
+    clock = SystemClock()
+    tokens = None if config.tokens is None else verifier_of(config.tokens)
+    limiter = Limiter(config.limits, clock, replicas=config.replicas, redis_url=config.redis_url)
+    return GateParts(parts.keys, tokens, limiter, parts.reports, clock, random.Random(), config.audited_reads)
+
+
 class Ingress:
     """One replica. Its methods take and return the same JSON as the routes."""
 
     def __init__(self, config: IngressConfig) -> None:
         bind_to_loopback()
         self._config = config
-        self._parts = ClusterParts(config, f"ingress-{os.getpid()}")
+        self._parts = ClusterParts(config, f"ingress-{uuid4().hex[:12]}")
         self._api = _api(self._parts, config.policy)
-        self._push = asyncio.get_running_loop().create_task(self._push_metrics())
+        loop = asyncio.get_running_loop()
+        self._push = loop.create_task(self._push_metrics())
+        self._follow = loop.create_task(self._parts.keys.run())
+        self._report = loop.create_task(self._parts.reports.run())
+
+    async def __del__(self) -> None:
+        """Hand over what the audit log has not been told, before the replica ends; Ray Serve awaits it."""
+        await self._parts.reports.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes)
+        gate = KeyGate(_gate_parts(self._config.access, self._parts), self._parts.registry)
+        doors = Doors(gate, self._parts.access, self._parts.access)
+        return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes, doors)
 
     async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Call a method of ``Api`` by its name (one of ``HANDLE_CALLS``), for a tenant's collection.

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cluster.emulator import running_emulator
-from tests.ray.conftest import ROOT, LiveCluster, alive, descendants, live_cluster, write_config
+from tests.ray.conftest import ADMIN_KEY, ROOT, LiveCluster, admitted, alive, descendants, live_cluster, write_config
 from tests.redis_server import running_redis
 from tests.unit.test_requests import ENTITY, GROUP, QUERY
 
@@ -224,7 +224,8 @@ def test_many_clients_at_once_all_get_their_own_answer(cluster: LiveCluster, cli
             "shots": 100_000,
             "refine": "always",
         }
-        hits = httpx.post(f"{cluster.url}/api/v2/query", json=body, timeout=60.0).json()["hits"]
+        headers = {"api-key": ADMIN_KEY}
+        hits = httpx.post(f"{cluster.url}/api/v2/query", json=body, headers=headers, timeout=60.0).json()["hits"]
         return bool(hits[0]["id"] == f"many-{i % 24}")
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -315,7 +316,7 @@ def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: 
     data_dir, path = tmp_path / "data", tmp_path / "config.yaml"
     with running_emulator() as emulator, running_redis() as redis:
         config = write_config(path, data_dir, emulator.url, emulator.token_env)
-        with live_cluster(config, data_dir) as first, httpx.Client(base_url=first.url, timeout=60.0) as client:
+        with live_cluster(config, data_dir) as first, admitted(first.url) as client:
             insert(client, *ring("kept"))
             group = {"group_id": "g", "entity_ids": ["kept-0", "kept-1"], "correlation_strength": 0.5}
             client.post("/api/v2/entanglement/groups", json=group).raise_for_status()
@@ -325,7 +326,7 @@ def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: 
         assert not alive(below)
         assert redis.key_count() == 0
         config = write_config(path, data_dir, emulator.url, emulator.token_env, redis.url)
-        with live_cluster(config, data_dir) as second, httpx.Client(base_url=second.url, timeout=60.0) as client:
+        with live_cluster(config, data_dir) as second, admitted(second.url) as client:
             assert redis.key_count() > 0, "Ray's head keeps its state there"
             kept = client.get("/api/v2/vectors/kept-3").json()
             assert kept["metadata"] == {"place": 3, "kind": "kept"}

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.ray.conftest import LiveCluster, actors_below
+from tests.ray.conftest import LiveCluster, actors_below, admitted
 
 
 def body(entity_id: str, *vector: float) -> dict[str, Any]:
@@ -18,7 +18,9 @@ def body(entity_id: str, *vector: float) -> dict[str, Any]:
 
 
 def as_tenant(cluster: LiveCluster, tenant: str) -> httpx.Client:
-    return httpx.Client(base_url=cluster.url, timeout=60.0, headers={"x-tenant": tenant})
+    client = admitted(cluster.url)
+    client.headers["x-tenant"] = tenant
+    return client
 
 
 def ok(response: httpx.Response) -> Any:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.ray.conftest import LiveCluster, actors_below, live_cluster
+from tests.ray.conftest import LiveCluster, actors_below, admitted, live_cluster
 from tests.ray.test_cluster import insert, ring
 
 WAIT_S = 60.0
@@ -196,7 +196,7 @@ def test_the_number_of_shards_changes_between_starts(tmp_path: Path) -> None:
     groups = [{"group_id": f"n{i}", "entity_ids": ["n-0", f"n-{i}"], "correlation_strength": 0.5} for i in (1, 2, 3)]
     with (
         live_cluster(configured(1), data_dir) as first,
-        httpx.Client(base_url=first.url, timeout=60.0) as client,
+        admitted(first.url) as client,
     ):
         insert(client, *({**body, "coherence_time_ms": 3_600_000.0} for body in ring("n", 12)))
         for group in groups:
@@ -205,7 +205,7 @@ def test_the_number_of_shards_changes_between_starts(tmp_path: Path) -> None:
         before = [state(client, f"n-{i}") for i in range(12)]
     with (
         live_cluster(configured(3), data_dir) as second,
-        httpx.Client(base_url=second.url, timeout=60.0) as client,
+        admitted(second.url) as client,
     ):
         assert [state(client, f"n-{i}") for i in range(12)] == before
         found = client.get(PARTNERS, params={"member": "n-0"}).json()["groups"]

@@ -13,7 +13,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.ray.conftest import ROOT, LiveCluster, actors_below
+from tests.ray.conftest import ROOT, LiveCluster, actors_below, admitted
 
 PATH = "/api/v2/transactions"
 
@@ -192,7 +192,7 @@ class Stream:
             thread.start()
 
     def send(self, first: int) -> None:
-        with httpx.Client(base_url=self.url, timeout=60.0) as client:
+        with admitted(self.url) as client:
             for n in range(first, 10_000, 2):
                 if self.stopped.is_set():
                     return

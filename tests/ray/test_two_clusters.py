@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from tests.api.emulator_server import TOKEN, emulator_process
-from tests.ray.conftest import LiveCluster, alive, descendants, live_cluster, write_config
+from tests.ray.conftest import LiveCluster, admitted, alive, descendants, live_cluster, write_config
 from tests.ray.test_cluster import insert, ring
 from tests.ray.test_jobs import BELL, ended
 from tests.redis_server import DURABLE, RedisServer, running_redis
@@ -61,7 +61,7 @@ def test_a_second_cluster_finds_jobs_results_budgets_and_data(redis: RedisServer
         def accepted() -> list[int]:
             return list(emulator.ledger()["times_accepted"].values())
 
-        with live_cluster(config, data_dir) as first, httpx.Client(base_url=first.url, timeout=60.0) as client:
+        with live_cluster(config, data_dir) as first, admitted(first.url) as client:
             insert(client, *ring("moved"))
             one = submit(client, 100)
             job = ended(client, one, "small")
@@ -74,7 +74,7 @@ def test_a_second_cluster_finds_jobs_results_budgets_and_data(redis: RedisServer
             assert not alive(kill_all(first))
         assert not (data_dir / "jobs.sqlite").exists(), "jobs are kept in Redis alone"
         began_s = time.monotonic()
-        with live_cluster(config, data_dir) as second, httpx.Client(base_url=second.url, timeout=60.0) as client:
+        with live_cluster(config, data_dir) as second, admitted(second.url) as client:
             print(f"the second cluster was ready after {time.monotonic() - began_s:.1f} s")
             assert client.get(one, headers=SMALL).json() == job
             taken_up = ended(client, other, "small")

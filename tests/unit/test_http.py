@@ -16,6 +16,7 @@ from quantum_db.errors import Overloaded
 from quantum_db.refinement import Policy
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
+from tests.open_gate import OPEN_DOORS
 from tests.unit.fakes import FakeJobs
 from tests.unit.test_database import Bench, query
 from tests.unit.test_requests import ENTITY, GROUP, QUERY
@@ -38,7 +39,7 @@ class FakeCluster:
 class Http:
     def __init__(self, jobs: FakeJobs | None = None, policy: Policy | None = None) -> None:
         self.bench, self.cluster = Bench(policy, jobs), FakeCluster()
-        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY)
+        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY, OPEN_DOORS)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
