@@ -282,7 +282,7 @@ print(json.dumps([changed["moved"], groups, sessions, made]))
     assert result.returncode == 0, result.stderr
     told, more = (json.loads(line) for line in result.stdout.splitlines()[-2:])
     assert told == [{"who": "another job"}, "handle-0", ["NotFound", "UnknownContext"], 1]
-    groups = [2, ["from-ray", "handle-1", "ray-partner"], ["ray-group"], True]
+    groups = [2, ["ray-partner", "from-ray", "handle-1"], ["ray-group"], True]
     assert more == [["ray-partner"], groups, ["by-handle", True], True]
     assert client.get("/api/v2/vectors/from-ray").json()["metadata"] == {"who": "another job"}
 
