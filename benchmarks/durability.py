@@ -109,7 +109,8 @@ def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> 
 
     assert len(table) == 0
     return Coordinator(
-        store=store,
+        stores=lambda _: store,
+        flush=store.flush,
         groups=GroupCommits(groups, never, never),
         states=states,
         open_journal=lambda: SqliteJournal(folder / "commits.sqlite"),

@@ -13,6 +13,7 @@ from typing import Any, Final
 from cluster.connect import back_up_store, running_cluster
 from cluster.settings import Settings, shared_settings
 from quantum_db.errors import InvalidRequest, InvalidSettings, Unavailable
+from quantum_db.stores.places import STORE
 from quantum_db.transfer import backup
 
 PRODUCT: Final = "quantum-query-cluster"
@@ -37,7 +38,7 @@ def back_up(directory: Path, data_dir: Path) -> None:
         partial.mkdir(parents=True)
         try:
             pause_s = back_up_store(data_dir, partial, backup.journals_in(data_dir))
-            if not (partial / backup.STORE).is_dir():
+            if not (partial / STORE).is_dir():
                 raise Unavailable(f"the store's process runs on another machine, where {partial} is another folder")
             now = datetime.now(UTC).isoformat(timespec="seconds")
             manifest = backup.seal(partial, created_at=now, product=_product(), settings=shared)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -121,6 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
 def main() -> int:
     """Parse the arguments and run; return the exit code."""
     arguments = parser().parse_args()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell without job control has it ignored
     try:
         return run(arguments)
     except (Unavailable, Overloaded, DeadlineExceeded) as error:

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import psutil
 
 from cluster.settings import Settings, shared_settings
+from quantum_db.errors import Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ APP_NAME = "quantum-db"
 RUNTIME_FILE = "cluster.json"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
+FREE_PORTS = range(20_000, 30_000)
 
 
 _LOCAL_RAY = {
@@ -97,10 +99,16 @@ def use_local_ray() -> None:
 
 
 def free_port() -> int:
-    """Return a TCP port that was free on loopback a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that was free on loopback a moment ago.
+
+    It lies below the ports that the system gives to connections, one of which could take it before a server does.
+    """
+    for _ in range(1_000):
+        with socket.socket() as probe, suppress(OSError):
+            port = FREE_PORTS.start + secrets.randbelow(len(FREE_PORTS))
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Unavailable(f"no port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free")
 
 
 def _exit(number: int, frame: FrameType | None) -> None:  # noqa: ARG001

@@ -60,6 +60,9 @@ class StoreSettings(_Section):
     """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``.
 
     Attributes:
+        collection: the server's, for the collection that is always there; the names of others begin with it.
+        max_collections: of one tenant.
+        max_open_collections: embedded stores that are open at the same time, each with 14 MB and 8 threads.
         journal_url: where transactions are written down; None for ``commits.sqlite`` in the data folder.
         flush_interval_s: how often an embedded store is flushed: plain writes of so long a crash of the machine may
             take.
@@ -69,6 +72,8 @@ class StoreSettings(_Section):
     url: str | None = None
     collection: str = "default"
     api_key_env: str = "QDRANT_API_KEY"
+    max_collections: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_open_collections: Annotated[int, Field(ge=1, le=10_000)] = 32
     journal_url: str | None = None
     flush_interval_s: Annotated[float, Field(gt=0.0)] = 5.0
 

@@ -14,15 +14,16 @@ from actors.entanglement_registry import EntanglementRegistry
 from actors.job_pool import JobPool, PoolSettings
 from actors.metrics_hub import MetricsHub
 from actors.pool_client import POOL_NAME
-from actors.shell import NAMESPACE, named
+from actors.shell import CALL_TIMEOUT_S, NAMESPACE, named
 from actors.state_manager import StateManager
-from actors.store_shard import QdrantServer, StoreSettings, StoreShard
+from actors.store_shard import StoreSettings, StoreShard
 from cluster.settings import Settings
 from cluster.shards import group_shards, state_shards
 from quantum_db.errors import Unavailable
 from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.ledger import DAY_S, Retention
 from quantum_db.refinement import Policy
+from quantum_db.stores.places import EmbeddedPlace, QdrantServer, StorePlace
 from serve_app.ingress import IngressConfig, deployment
 
 logger = logging.getLogger(__name__)
@@ -92,14 +93,23 @@ def _start_actors(settings: Settings) -> list[Any]:
 
 def _store_settings(settings: Settings) -> StoreSettings:
     data, store = settings.data_dir.resolve(), settings.store
-    embedded = store.kind == "qdrant_edge"
     return StoreSettings(
-        place=str(data / "store") if embedded else QdrantServer(store.url or "", store.collection, store.api_key_env),
+        place=_store_place(settings),
         journal_url=store.journal_url or f"sqlite:///{data / 'commits.sqlite'}",
+        collections_url=store.journal_url or f"sqlite:///{data / 'collections.sqlite'}",
+        max_collections=store.max_collections,
+        max_open=store.max_open_collections,
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         flush_interval_s=store.flush_interval_s,
     )
+
+
+def _store_place(settings: Settings) -> StorePlace:
+    store = settings.store
+    if store.kind == "qdrant_edge":
+        return EmbeddedPlace(str(settings.data_dir.resolve()))
+    return QdrantServer(store.url or "", store.collection, store.api_key_env, CALL_TIMEOUT_S)
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:
@@ -129,7 +139,5 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         circuit_capacity=settings.circuits.capacity,
-        qdrant_url=settings.store.url if settings.store.kind == "qdrant" else None,
-        qdrant_collection=settings.store.collection,
-        qdrant_key_env=settings.store.api_key_env,
+        place=_store_place(settings),
     )

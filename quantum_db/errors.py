@@ -73,6 +73,18 @@ class NotFound(QuantumDBError):
     slug, status, title = "not-found", 404, "Not found"
 
 
+class NoSuchCollection(NotFound):
+    """The tenant has no collection of this name."""
+
+    slug, status, title = "no-such-collection", 404, "There is no such collection"
+
+
+class TooMany(QuantumDBError):
+    """A limit on how many things are kept is reached; nothing was written."""
+
+    slug, status, title = "too-many", 409, "A limit is reached"
+
+
 class BodyTooLarge(QuantumDBError):
     """The request body is above the limit."""
 

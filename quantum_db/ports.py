@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantum_db.circuits.template import Template
+from quantum_db.collection_table import Collection, Metric
 from quantum_db.groups import GroupPage, GroupUpdate
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
+from quantum_db.scope import Scope
 from quantum_db.sessions import Observation, SessionKey
 from quantum_db.states.events import EventBatch
 from quantum_db.states.history import Instances
@@ -182,6 +184,31 @@ class Sessions(Protocol):
 
     async def end(self, key: SessionKey) -> None:
         """Forget a session. Idempotent."""
+
+
+class Collections(Protocol):
+    """The collections of all tenants, durable when a write returns. All methods raise ``Unavailable``."""
+
+    async def resolve(self, scope: Scope) -> Collection:
+        """Return a collection; a tenant's default one is created by the first call. Raises NoSuchCollection."""
+
+    async def create(self, scope: Scope, dimension: int | None, metric: Metric) -> Collection:
+        """Create a collection. Idempotent.
+
+        Raises:
+            InvalidRequest: the name is none.
+            Conflict: the name stands for a collection with another dimension.
+            TooMany: the tenant has as many as it may.
+        """
+
+    async def drop(self, scope: Scope) -> Collection:
+        """Drop a collection with all that is in it. Raises NoSuchCollection, and Conflict for a default one."""
+
+    async def describe(self, scope: Scope) -> tuple[Collection, int | None, int]:
+        """Return a collection, the dimension of its vectors (None before the first), and how many entities it has."""
+
+    async def page(self, tenant: str, after: str, limit: int) -> tuple[list[Collection], str | None]:
+        """Return a tenant's collections whose names come after ``after``, and the cursor of the next page."""
 
 
 class Journal(Protocol):

@@ -22,6 +22,7 @@ from serve_app.exchange import json_body as _json_body
 from serve_app.exchange import json_response as _json
 from serve_app.exchange import scope_of as _scope
 from serve_app.openapi import complete, documented
+from serve_app.routes_collections import add_collections
 from serve_app.routes_groups import add_groups
 from serve_app.routes_states import add_states
 
@@ -47,6 +48,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     _add_vectors(app, api, max_body_bytes)
     _add_listing(app, api)
     _add_quantum(app, api, max_body_bytes)
+    add_collections(app, api, max_body_bytes)
     add_groups(app, api, max_body_bytes)
     add_states(app, api)
     _add_jobs(app, api.jobs, max_body_bytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,21 +16,24 @@ from ray import serve
 from actors.circuit_cache import SharedTemplates, cache_gauge, report
 from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
-from actors.shell import CALL_TIMEOUT_S, ask, named
+from actors.shell import ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
-from actors.store_shard import RemoteStore, RemoteWrites
+from actors.store_shard import RemoteCollections, RemoteStore, RemoteWrites
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
+from quantum_db.collection_table import Collection
 from quantum_db.database import Database
+from quantum_db.directory import Directory, Inside
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.invalidation import Invalidations
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
-from quantum_db.stores.qdrant import connect
+from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStates, ScopedWrites
+from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
 from serve_app.loopback import bind_to_loopback
@@ -43,6 +47,7 @@ HANDLE_CALLS = frozenset(
         *("query", "query_under", "transact", "execute_batch"),
         *("create_group", "group", "update_group", "delete_group", "list_groups", "measure_group"),
         *("state", "session", "end_session"),
+        *("create_collection", "collection", "list_collections", "drop_collection"),
     }
 )
 JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
@@ -56,8 +61,8 @@ class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
     Attributes:
-        qdrant_url: the Qdrant server that is searched from here, or None for the embedded store behind the actor
-            ``store``, through which all writes go in either case.
+        place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
+            through which all writes go in either case.
     """
 
     policy: Policy
@@ -65,9 +70,7 @@ class IngressConfig:
     state_shards: int
     group_shards: int
     circuit_capacity: int
-    qdrant_url: str | None = None
-    qdrant_collection: str = "default"
-    qdrant_key_env: str = "QDRANT_API_KEY"
+    place: StorePlace
 
 
 class ClusterParts:
@@ -92,12 +95,15 @@ class ClusterParts:
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
         self.writes = RemoteWrites(self._parts["store"])
-        self.store: ScrollableReader
-        if config.qdrant_url:
-            key = os.environ.get(config.qdrant_key_env)
-            self.store = connect(config.qdrant_url, key, config.qdrant_collection, CALL_TIMEOUT_S)
-        else:
-            self.store = RemoteStore(self._parts["store"])
+        self.collections = RemoteCollections(self._parts["store"])
+        self._place = config.place
+        self.store = self.reader("")
+
+    def reader(self, collection: str) -> ScrollableReader:
+        """Return what searches a collection's store, by the collection's key."""
+        if isinstance(self._place, EmbeddedPlace):
+            return RemoteStore(self._parts["store"], collection)
+        return self._place.open(collection)
 
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:
@@ -132,23 +138,30 @@ class ClusterParts:
         await ask(self._hub.put.remote(self._source, snapshot(self.registry, self._source)), PART_TIMEOUT_S)
 
 
-def _api(parts: ClusterParts, policy: Policy) -> Api:
+def _inside(parts: ClusterParts, policy: Policy, collection: Collection) -> Inside:
+    groups = ScopedGroups(parts.groups, collection.key)
+    sessions = ScopedSessions(parts.sessions, collection.key)
     database = Database(
-        store=parts.store,
-        writes=parts.writes,
+        store=parts.reader(collection.key),
+        writes=ScopedWrites(parts.writes, collection.key),
         jobs=parts.jobs,
         templates=parts.templates,
-        states=parts.states,
-        groups=parts.groups,
-        sessions=parts.sessions,
+        states=ScopedStates(parts.states, collection.key),
+        groups=groups,
+        sessions=sessions,
         clock=SystemClock(),
         rng=np.random.default_rng(),
         policy=policy,
     )
-    measurement = GroupMeasurement(jobs=parts.jobs, groups=parts.groups, default_backend=policy.backend)
+    measurement = GroupMeasurement(jobs=parts.jobs, groups=groups, default_backend=policy.backend)
+    return Inside(collection, database, measurement, sessions)
+
+
+def _api(parts: ClusterParts, policy: Policy) -> Api:
+    directory = Directory(parts.collections, partial(_inside, parts, policy), SystemClock())
     jobs = JobCalls(parts.desk, parts.jobs, policy.backend)
     batches = BatchRunner(parts.jobs, policy.backend)
-    return Api(database, measurement, batches, jobs, parts.sessions, parts.query_metrics.note)
+    return Api(directory, batches, jobs, parts.query_metrics.note)
 
 
 class Ingress:

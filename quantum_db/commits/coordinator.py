@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -44,11 +44,12 @@ from quantum_db.commits.steps import (
     Wake,
     Woken,
 )
-from quantum_db.errors import Fenced, QuantumDBError, Unavailable
+from quantum_db.errors import Fenced, NoSuchCollection, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.journals.group_commit import GroupCommit
 from quantum_db.lifecycle import Happening
 from quantum_db.ports import Clock, Journal, StateLog, VectorStore
+from quantum_db.scoped import ScopedCommitGroups, ScopedStateLog
 from quantum_db.states.batches import happened, joined
 
 logger = logging.getLogger(__name__)
@@ -80,7 +81,8 @@ class Coordinator:
     def __init__(
         self,
         *,
-        store: VectorStore,
+        stores: Callable[[str], VectorStore],
+        flush: Callable[[], Awaitable[None]],
         groups: CommitGroups,
         states: StateLog,
         open_journal: Callable[[], Journal],
@@ -92,11 +94,13 @@ class Coordinator:
         """Begin with the first call, or with ``start``.
 
         Args:
-            store: written by nobody else.
+            stores: returns the store of a collection by its key, or raises NotFound; written by nobody else.
+            flush: brings what was written to all stores to the disk.
             open_journal: is called in a thread, until it succeeds; the journal is closed by ``close``.
             on_fenced: is told when another process has become the coordinator: nothing can be written here any more.
         """
-        self._store = store
+        self._stores = stores
+        self._flush = flush
         self._groups = groups
         self._states = states
         self._open_journal = open_journal
@@ -124,6 +128,10 @@ class Coordinator:
         """Transactions that are written down and not yet applied as a whole."""
         return 0 if self._protocol is None else self._protocol.open_commits
 
+    def is_busy(self, collection: str) -> bool:
+        """Return whether any write of a collection is under way. Call it once ``readable`` has returned."""
+        return self._protocol is None or self._protocol.is_busy(collection)
+
     async def readable(self) -> None:
         """Return when all that was left open is applied, so that readers see no part of it.
 
@@ -145,7 +153,7 @@ class Coordinator:
     async def do(self, request: Request) -> Mapping[str, Any]:
         """See ``Writes.do``. A caller that is cancelled leaves what is written down to be done."""
         if isinstance(request, Transaction):
-            self._store.check_transactions()
+            self._stores(request.collection).check_transactions()
         await self.readable()
         assert self._protocol is not None
         self._tickets += 1
@@ -252,12 +260,12 @@ class Coordinator:
         assert self._commit is not None
         done: Sequence[bool] = ()
         match command:
-            case Read(work, wanted):
-                return Found(work, await self._read(wanted))
+            case Read(work, wanted, collection):
+                return Found(work, await self._read(wanted, collection))
             case Record(work, record):
                 return Recorded(work, await self._commit.append([record]))
-            case Prepare(work, commit, groups):
-                return Prepared(work, await self._groups.prepare(commit, groups))
+            case Prepare(work, commit, groups, collection):
+                return Prepared(work, await self._groups_of(collection).prepare(commit, groups))
             case Sweep(work, first):
                 return Swept(work, await self._groups.sweep(first))
             case Wake(work, after_s):
@@ -276,44 +284,54 @@ class Coordinator:
         there: Sequence[bool] = ()
         match command:
             case Apply(_, intent):
-                await self._store.apply(intent.upserts, intent.deletes)
-                await self._tell([entity.id for entity in intent.upserts], intent.deletes)
+                await self._stores(intent.collection).apply(intent.upserts, intent.deletes)
+                await self._tell(intent.collection, [entity.id for entity in intent.upserts], intent.deletes)
             case Redo(_, intents):
-                await self._redo(intents)
+                for collection in sorted({intent.collection for intent in intents}):
+                    await self._redo(collection, [one for one in intents if one.collection == collection])
             case Flush():
-                await self._store.flush()
-            case Put(_, entities):
-                await self._store.upsert(entities)
-                await self._tell([entity.id for entity in entities], ())
-            case Erase(_, ids):
-                there = await self._store.delete(ids)
-                await self._tell((), ids)  # also who did not exist: an earlier deletion may have ended here
+                await self._flush()
+            case Put(_, entities, collection):
+                await self._stores(collection).upsert(entities)
+                await self._tell(collection, [entity.id for entity in entities], ())
+            case Erase(_, ids, collection):
+                there = await self._stores(collection).delete(ids)
+                await self._tell(collection, (), ids)  # also who did not exist: an earlier deletion may have ended here
         return there
 
-    async def _redo(self, intents: Sequence[Intent]) -> None:
+    async def _redo(self, collection: str, intents: Sequence[Intent]) -> None:
+        try:
+            store = self._stores(collection)
+        except NoSuchCollection:  # it was deleted since, with all that was in it
+            return
         changes = list(last_changes(intents).items())
         for start in range(0, len(changes), REDO_BATCH):
             last = dict(changes[start : start + REDO_BATCH])
-            upserts, deletes = to_repeat(last, await self._store.versions(list(last)))
+            upserts, deletes = to_repeat(last, await store.versions(list(last)))
             if upserts or deletes:
-                await self._store.apply(upserts, deletes)
+                await store.apply(upserts, deletes)
 
-    async def _tell(self, written: Sequence[str], deleted: Sequence[str]) -> None:
+    def _groups_of(self, collection: str) -> CommitGroups:
+        return ScopedCommitGroups(self._groups, collection)
+
+    async def _tell(self, collection: str, written: Sequence[str], deleted: Sequence[str]) -> None:
         """Let the deleted leave their groups, and those who cache know of the others. Idempotent."""
+        groups = self._groups_of(collection)
         for entity_id in deleted:
-            await self._groups.entity_deleted(entity_id)
+            await groups.entity_deleted(entity_id)
         if written:
-            await self._groups.entities_written(written)
+            await groups.entities_written(written)
 
-    async def _read(self, wanted: Needs) -> Stored:
-        groups = {one: await self._groups.of_member(one) for one in wanted.groups}
+    async def _read(self, wanted: Needs, collection: str) -> Stored:
+        store, registry = self._stores(collection), self._groups_of(collection)
+        groups = {one: await registry.of_member(one) for one in wanted.groups}
         wanted = wanted.with_partners(groups)
-        entities = await self._store.fetch(wanted.entities) if wanted.entities else []
-        versions = await self._store.versions(wanted.versions) if wanted.versions else []
+        entities = await store.fetch(wanted.entities) if wanted.entities else []
+        versions = await store.versions(wanted.versions) if wanted.versions else []
         return Stored(
             dict(zip(wanted.entities, entities, strict=True)),
             dict(zip(wanted.versions, versions, strict=True)),
-            await self._store.dimension(),
+            await store.dimension(),
             groups,
         )
 
@@ -341,4 +359,4 @@ class Coordinator:
         ids, times_ms = [entity.id for entity in intent.upserts], [one.coherence_time_ms for one in intent.upserts]
         created = happened(Happening.CREATED, ids, now_s, times_ms, intent.commit)
         archived = happened(Happening.ARCHIVED, intent.deletes, now_s, commit=intent.commit)
-        self._states.record(joined([created, archived]))
+        ScopedStateLog(self._states, intent.collection).record(joined([created, archived]))

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from quantum_db.commits.operations import Deletes, Transaction
 from quantum_db.commits.planning import Plan
 from quantum_db.commits.records import entity_of, entity_record, group_of, group_record
 from quantum_db.errors import CorruptData
@@ -32,6 +33,7 @@ class Intent:
         at_s: when it was planned, in seconds since the epoch.
         key, digest: the caller's name for it and what tells it from another one, if it has a name.
         groups: with their versions.
+        collection: the key of the collection that it changes.
     """
 
     commit: int
@@ -42,16 +44,18 @@ class Intent:
     deletes: tuple[str, ...]
     groups: tuple[EntanglementGroup, ...]
     results: tuple[Json, ...]
+    collection: str = ""
 
     @classmethod
-    def of_plan(cls, commit: int, at_s: float, key: str | None, digest: str, plan: Plan) -> Intent:
-        """Return the intent of a plan whose groups have their versions."""
+    def of_plan(cls, commit: int, at_s: float, request: Transaction | Deletes, plan: Plan) -> Intent:
+        """Return the intent of a request's plan whose groups have their versions."""
         versions = iter(plan.groups)
         results = tuple(
             {**one, "version": next(versions).version} if one["op"] == "create_entanglement" else one
             for one in plan.results
         )
-        return cls(commit, at_s, key, digest, plan.upserts, plan.deletes, plan.groups, results)
+        key, digest = (request.key, request.digest) if isinstance(request, Transaction) else (None, "")
+        return cls(commit, at_s, key, digest, plan.upserts, plan.deletes, plan.groups, results, request.collection)
 
     def answer(self) -> Json:
         """Return what the caller is told."""
@@ -69,6 +73,7 @@ class Intent:
             "deletes": list(self.deletes),
             "groups": [group_record(group) for group in self.groups],
             "results": list(self.results),
+            "collection": self.collection,
         }
 
     @classmethod
@@ -83,6 +88,7 @@ class Intent:
             deletes=tuple(record["deletes"]),
             groups=tuple(group_of(one) for one in record["groups"]),
             results=tuple(record["results"]),
+            collection=str(record.get("collection", "")),
         )
 
 

@@ -69,8 +69,9 @@ from quantum_db.commits.steps import (
     Woken,
 )
 from quantum_db.commits.work import Phase, Work
-from quantum_db.errors import Conflict, QuantumDBError, Unavailable
+from quantum_db.errors import Conflict, InvalidRequest, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.scope import scoped
 
 BLOCK: Final = 10_000
 """Numbers that are reserved at once; so many may be left out at a restart."""
@@ -81,7 +82,6 @@ MIN_RECORDS: Final = 2_000
 MAX_WIDENED: Final = 5
 """How often a request may find other partners than it has claimed, before it is told to come again."""
 
-_EMPTY_STORE: Final[Claim] = ("dimension", "")
 _NUMBERS: Final = -1
 _SWEEP: Final = -2
 _REDO: Final = -3
@@ -94,7 +94,7 @@ UNFLUSHED_COMMITS: Final = 1_000
 
 
 class CommitProtocol:
-    """All writes of one collection. Feed it with ``on``; carry out what it returns, in order."""
+    """All writes of all collections. Feed it with ``on``; carry out what it returns, in order."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class CommitProtocol:
         self._unnumbered: deque[Work] = deque()
         self._recovering: set[int] = set()
         self._held: dict[int, Asked] = {}
-        self._known_dimension = False
+        self._known_dimensions: set[str] = set()
         self._sweep_failures = 0
 
     @property
@@ -149,6 +149,10 @@ class CommitProtocol:
     def open_commits(self) -> int:
         """Transactions that are written down and not yet applied as a whole."""
         return len(self.ledger.open)
+
+    def is_busy(self, collection: str) -> bool:
+        """Return whether any write of a collection is under way, from before a restart too."""
+        return any(work.collection == collection for work in self._works.values())
 
     def start(self) -> list[Command]:
         """Return what has to be done first. Call it once, before ``on``."""
@@ -226,7 +230,8 @@ class CommitProtocol:
                 commands = self._enter(work, Phase.APPLYING)
             case Phase.APPLYING, Done():
                 assert work.intent is not None
-                self._known_dimension |= bool(work.intent.upserts)
+                if work.intent.upserts:
+                    self._known_dimensions.add(work.collection)
                 commands = self._enter(work, Phase.FINISHING) if work.intent.groups else self._finished(work)
             case Phase.FINISHING, Done():
                 commands = self._finished(work)
@@ -276,11 +281,16 @@ class CommitProtocol:
         self._of_ticket[asked.ticket] = work
         if work.key is not None:
             self._of_key[work.key] = work
-        return self._granted(work) if self._claims.claim(work.id, self._claimed_by(request)) else []
+        try:
+            claims = self._claimed_by(request)
+        except InvalidRequest as error:
+            return self._refuse(work, error)
+        return self._granted(work) if self._claims.claim(work.id, claims) else []
 
     def _claimed_by(self, request: Request) -> list[Claim]:
-        # Of two dimensions in an empty store, the second must be refused in time.
-        return [*request.claims(), *([] if self._known_dimension else [_EMPTY_STORE])]
+        # Of two dimensions in an empty collection, the second must be refused in time.
+        known = request.collection in self._known_dimensions
+        return [*request.claims(), *([] if known else [("dimension", request.collection)])]
 
     def _granted(self, work: Work) -> list[Command]:
         if self._next > self.ledger.reserved:
@@ -312,8 +322,9 @@ class CommitProtocol:
             work.plan = Plan((), work.request.ids, (), ())
             return self._to_recording(work)
         assert isinstance(work.request, Transaction)
-        self._known_dimension |= stored.dimension is not None
-        moved: set[Claim] = {("entity", one) for one in partners_in(stored.groups)}
+        if stored.dimension is not None:
+            self._known_dimensions.add(work.collection)
+        moved: set[Claim] = {("entity", scoped(work.collection, one)) for one in partners_in(stored.groups)}
         if not moved <= self._claims.of(work.id):
             return self._widen(work, moved)
         try:
@@ -337,8 +348,8 @@ class CommitProtocol:
 
     def _to_recording(self, work: Work) -> list[Command]:
         assert work.plan is not None
-        key, digest = (work.request.key, work.request.digest) if isinstance(work.request, Transaction) else (None, "")
-        work.intent = Intent.of_plan(work.commit, self._now_s(), key, digest, work.plan)
+        assert isinstance(work.request, Transaction | Deletes)
+        work.intent = Intent.of_plan(work.commit, self._now_s(), work.request, work.plan)
         return self._enter(work, Phase.RECORDING)
 
     # Steps and what becomes of them
@@ -387,7 +398,8 @@ class CommitProtocol:
         return [one for asked in held.values() for one in self._asked(asked)]
 
     def _written(self, work: Work, result: list[bool]) -> list[Command]:
-        self._known_dimension |= isinstance(work.request, Upserts)
+        if isinstance(work.request, Upserts):
+            self._known_dimensions.add(work.collection)
         answer = {"commit": work.commit, "existed": result}
         return [*self._answer(work, answer, None), *self._leave(work)]
 

@@ -101,6 +101,7 @@ class Read:
 
     work: int
     needs: Needs
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Prepare:
     work: int
     commit: int
     groups: tuple[EntanglementGroup, ...]
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +175,7 @@ class Put:
 
     work: int
     entities: tuple[Entity, ...]
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,6 +184,7 @@ class Erase:
 
     work: int
     ids: tuple[str, ...]
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,13 @@ class Work:
     existed: tuple[bool, ...] = ()
 
     @property
+    def collection(self) -> str:
+        """The key of the collection that it is about."""
+        if self.request is not None:
+            return self.request.collection
+        return "" if self.intent is None else self.intent.collection
+
+    @property
     def key(self) -> str | None:
         """The caller's name for a transaction."""
         return self.request.key if isinstance(self.request, Transaction) else None
@@ -72,10 +79,10 @@ class Work:
             case Phase.READING:
                 assert isinstance(self.request, Transaction | Deletes)
                 wanted = Needs((), self.request.ids) if isinstance(self.request, Deletes) else needs(self.request)
-                command: Command = Read(self.id, wanted)
+                command: Command = Read(self.id, wanted, self.collection)
             case Phase.PREPARING:
                 assert self.plan is not None
-                command = Prepare(self.id, self.commit, self.plan.groups)
+                command = Prepare(self.id, self.commit, self.plan.groups, self.collection)
             case Phase.APPLYING:
                 assert self.intent is not None
                 command = Apply(self.id, self.intent)
@@ -101,6 +108,7 @@ class Work:
     def _plain_write(self) -> Command:
         assert self.phase is Phase.WRITING, f"nothing is to be done while {self.phase.value}"
         if isinstance(self.request, Upserts):
-            return Put(self.id, tuple(replace(one, version=self.commit) for one in self.request.entities))
+            entities = tuple(replace(one, version=self.commit) for one in self.request.entities)
+            return Put(self.id, entities, self.collection)
         assert isinstance(self.request, Deletes)
-        return Erase(self.id, self.request.ids)
+        return Erase(self.id, self.request.ids, self.collection)

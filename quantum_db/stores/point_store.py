@@ -7,7 +7,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 
-from quantum_db.errors import CorruptData, Unavailable
+from quantum_db.errors import CorruptData, InvalidRequest, Unavailable
 from quantum_db.model import Candidates, Entity, Search
 from quantum_db.stores.points import (
     Found,
@@ -55,6 +55,22 @@ class PointStore(ABC):
         return  # a server does it by itself
 
     @abstractmethod
+    async def count(self) -> int:
+        """Return the number of entities."""
+
+    @abstractmethod
+    async def context_names(self) -> list[str]:
+        """Return the names of all contexts that some entity has, sorted."""
+
+    @abstractmethod
+    async def optimize(self) -> None:
+        """Build what makes searches fast."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Flush and release. Idempotent."""
+
+    @abstractmethod
     async def _create(self, dimension: int) -> int:
         """Make the store ready for its first write; return its dimension. Idempotent."""
 
@@ -92,6 +108,19 @@ class PointStore(ABC):
     @abstractmethod
     async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
         """Return for each search its nearest points, best first, so many as are asked for."""
+
+    async def prepare(self, dimension: int) -> None:
+        """Fix the dimension before the first write. Idempotent.
+
+        Raises:
+            InvalidRequest: the store has another one.
+            Unavailable: the store does not answer.
+        """
+        async with self._writing:
+            stored = await self.dimension()
+            found = await self._create(dimension) if stored is None else stored
+            if found != dimension:
+                raise InvalidRequest.at("dimension", f"is {dimension}; the vectors of this collection have {found}")
 
     async def upsert(self, entities: Sequence[Entity]) -> None:
         """Write the entities, replacing those with the same id as a whole. Idempotent.
@@ -204,6 +233,10 @@ class PointStore(ABC):
         ]
         whole = await self._whole(spread)
         return [candidates(search, points, whole) for search, points in zip(searches, best, strict=True)]
+
+    def is_whole(self) -> bool:
+        """Return whether nothing is written in part; see ``apply``."""
+        return not self._torn
 
     def check_whole(self) -> None:
         """Raise Unavailable where changes that belong together were written in part; see ``apply``."""

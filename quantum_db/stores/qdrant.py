@@ -132,6 +132,12 @@ class QdrantStore(PointStore):
             self._closed = True
             await self._client.close()
 
+    async def destroy(self) -> None:
+        """Delete the collection on the server, with all that is in it. Idempotent."""
+        if await self._answer("look for the collection", self._client.collection_exists(self._collection)):
+            await self._answer("delete the collection", self._client.delete_collection(self._collection))
+        self._dimension = None
+
     async def _is_optimizing(self) -> bool:
         info = await self._answer("describe the collection", self._client.get_collection(self._collection))
         return info.status == models.CollectionStatus.YELLOW

@@ -2,6 +2,7 @@
 
     DIR/manifest.json       format, version, time, settings, and the size and SHA-256 of every file
     DIR/store/data/...      the embedded store, as it is on disk while it is closed
+    DIR/collections/*/data/ those of further collections
     DIR/*.sqlite            the journals
 
 Why the copies fit together: the store is copied while its process does nothing else, and the journals are copied by
@@ -19,7 +20,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
@@ -27,11 +28,12 @@ from typing import Any, Final
 
 from quantum_db.errors import Conflict, CorruptData, InvalidRequest, Unavailable
 from quantum_db.journals.sqlite_file import connect, told
+from quantum_db.stores.places import STORE
 
 BACKUP_FORMAT: Final = "quantum-db-backup"
 BACKUP_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
-STORE: Final = "store"
+DATA: Final = "data"
 
 _CHUNK_BYTES: Final = 1024 * 1024
 
@@ -58,13 +60,14 @@ def journals_in(data_dir: Path) -> list[Path]:
     return sorted(data_dir.glob("*.sqlite"))
 
 
-def copy_all(store: Path | None, journals: Sequence[Path], folder: Path) -> None:
-    """Copy a store at rest and the journals into an existing folder, so that they fit together.
+def copy_all(data_dir: Path, stores: Iterable[Path], journals: Sequence[Path], folder: Path) -> None:
+    """Copy the stores at rest and the journals into an existing folder, so that they fit together.
 
     Call it in the store's process while nothing else is served. Files are not flushed to disk yet; see ``seal``.
 
     Args:
-        store: the folder with the closed shard; None for a store without one.
+        data_dir: of the cluster.
+        stores: the folders of the stores in it, all of whose shards are closed.
         journals: SQLite files that others have open.
         folder: of the backup.
 
@@ -74,8 +77,9 @@ def copy_all(store: Path | None, journals: Sequence[Path], folder: Path) -> None
     """
     try:
         (folder / STORE).mkdir()
-        if store is not None:
-            shutil.copytree(store, folder / STORE / store.name)
+        for store in stores:
+            if (store / DATA).is_dir():  # else nothing was ever written
+                shutil.copytree(store / DATA, folder / store.relative_to(data_dir) / DATA)
         with ExitStack() as locks:
             for journal in journals:
                 locks.enter_context(_locked(journal))

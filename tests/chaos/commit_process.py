@@ -182,7 +182,8 @@ class Server:
         self._registry = Registry(folder / "groups.sqlite")
         coordinator.CommitProtocol = functools.partial(CommitProtocol, block=60, min_records=20, unflushed_commits=10)  # type: ignore
         self._coordinator = coordinator.Coordinator(
-            store=self._store,
+            stores=lambda _: self._store,
+            flush=self._store.flush,
             groups=KillingGroups(self._registry.commits, self._killer),
             states=NoStates(),
             open_journal=lambda: KillingJournal(open_journal(life.journal_url), self._killer, life.plant),

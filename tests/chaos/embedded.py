@@ -24,7 +24,7 @@ from quantum_db.model import EntanglementGroup
 from quantum_db.states.events import EventBatch
 from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
-from tests.unit.fakes import FakeJobs, FakeSessions, FakeTemplates
+from tests.unit.fakes import FakeJobs, FakeSessions, FakeTemplates, directory_of
 
 
 class _Commits(GroupCommits):
@@ -116,7 +116,8 @@ class Embedded:
         self.registry = Registry(folder / "groups.sqlite")
         url = journal_url or f"sqlite:///{folder / 'commits.sqlite'}"
         self.coordinator = Coordinator(
-            store=self.store,
+            stores=lambda _: self.store,
+            flush=self.store.flush,
             groups=self.registry.commits,
             states=NoStates(),
             open_journal=lambda: open_journal(url),
@@ -139,7 +140,8 @@ class Embedded:
         )
         measurement = GroupMeasurement(jobs=jobs, groups=self.registry, default_backend="simulator")
         calls = JobCalls(None, jobs, "simulator")  # type: ignore[arg-type] # nothing is asked of it
-        self.api = Api(database, measurement, BatchRunner(jobs, "simulator"), calls, sessions, lambda _: None)
+        directory = directory_of(database, measurement, sessions)
+        self.api = Api(directory, BatchRunner(jobs, "simulator"), calls, lambda _: None)
 
     async def close(self) -> None:
         await self.coordinator.close()

@@ -17,6 +17,7 @@ from quantum_db.errors import Conflict, CorruptData, InvalidRequest, QuantumDBEr
 from quantum_db.journals import sqlite_file
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.model import Entity
+from quantum_db.stores.places import STORE
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.transfer import backup
 from tests.contract.vector_stores import D, axis
@@ -28,8 +29,8 @@ def entities(start: int, count: int) -> list[Entity]:
 
 def sealed(store: QdrantEdgeStore, data_dir: Path, folder: Path) -> Path:
     folder.mkdir()
-    with store.at_rest() as data:
-        backup.copy_all(data, backup.journals_in(data_dir), folder)
+    with store.at_rest():
+        backup.copy_all(data_dir, [data_dir / STORE], backup.journals_in(data_dir), folder)
     backup.seal(folder, created_at="2026-01-02T03:04:05+00:00", product="test 1", settings={"states.shards": 1})
     return folder
 

@@ -33,6 +33,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT
 README = ROOT / "README.md"
 JOBS = ROOT / "docs" / "jobs.md"
 TRANSACTIONS = ROOT / "docs" / "transactions.md"
+COLLECTIONS = ROOT / "docs" / "collections.md"
 TRANSFER = ROOT / "docs" / "transfer.md"
 
 
@@ -67,6 +68,14 @@ def test_the_curl_commands_of_the_jobs_page_work(cluster: LiveCluster) -> None:
     assert taken["name"] == "bell pair"
     assert (estimate["circuits"], estimate["shots"], estimate["cost_usd"]) == (2, 1000, 0.0)
     assert all(job["status"] == "completed" for job in listed["jobs"])
+
+
+def test_the_curl_commands_of_the_collections_page_work(cluster: LiveCluster) -> None:
+    (script,) = blocks(COLLECTIONS, "bash")
+    made, written, answer, found, deleted = answers_of(script, cluster)
+    assert (made["dimension"], written["dimension"], found["entities"]) == (3, 3, 1)
+    assert answer["hits"][0]["id"] == "doc_1"
+    assert deleted["deleted"]
 
 
 def test_the_curl_commands_of_the_transactions_page_work(cluster: LiveCluster) -> None:
@@ -177,6 +186,7 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             JOBS: {"bash", "python"},
             TRANSACTIONS: {"bash", "python"},
             TRANSFER: {"bash", "json"},
+            COLLECTIONS: {"bash"},
         }
         assert kinds <= tested.get(page, set()), page
 

@@ -168,7 +168,10 @@ def test_a_session_moves_weights_for_itself_and_outlives_its_actor(cluster: Live
     assert top == "ses-0"
     assert weight(session_id="mine") == pytest.approx(0.5 * 0.25 + 0.5)
     assert weight() == weight(session_id="other") == pytest.approx(0.25)
-    other = client.post("/api/v2/query", json={**body, "session_id": "mine"}, headers={"x-tenant": "else"}).json()
+    theirs = {"x-tenant": "else"}
+    for one in ring("ses", 6):
+        client.post("/api/v2/vectors", json=one, headers=theirs).raise_for_status()
+    other = client.post("/api/v2/query", json={**body, "session_id": "mine"}, headers=theirs).json()
     assert next(hit for hit in other["hits"] if hit["id"] == "ses-1")["context_probability"] == pytest.approx(0.25)
     before = client.get("/api/v2/sessions/mine").json()
     assert client.get("/api/v2/sessions/mine", headers={"x-tenant": "else"}).status_code == 404

@@ -36,8 +36,8 @@ class FakeCluster:
 
 
 class Http:
-    def __init__(self, jobs: FakeJobs | None = None) -> None:
-        self.bench, self.cluster = Bench(jobs=jobs), FakeCluster()
+    def __init__(self, jobs: FakeJobs | None = None, policy: Policy | None = None) -> None:
+        self.bench, self.cluster = Bench(policy, jobs), FakeCluster()
         app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
@@ -221,9 +221,8 @@ async def test_overload_tells_when_to_come_back() -> None:
     def full(request: object) -> None:
         raise Overloaded("5 quantum jobs wait for simulator", retry_after_s=1.0)
 
-    http = Http(FakeJobs(before=full))
+    http = Http(FakeJobs(before=full), Policy(on_backend_failure="fail"))
     await http.bench.filled()
-    http.bench.api._database._refiner._policy = Policy(on_backend_failure="fail")
     async with http.client:
         response = await http.client.post("/api/v2/query", json=query())
     problem(response, 503, "overloaded")

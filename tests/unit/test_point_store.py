@@ -24,6 +24,18 @@ class Shelf(PointStore):
     async def dimension(self) -> int | None:
         return 2 if self.points else None
 
+    async def count(self) -> int:
+        raise NotImplementedError
+
+    async def context_names(self) -> list[str]:
+        raise NotImplementedError
+
+    async def optimize(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        return
+
     async def _create(self, dimension: int) -> int:
         return dimension
 
