@@ -37,7 +37,7 @@ from quantum_db.commits.ledger import STREAM as COMMITS
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, flushed_record, receipt_record, reserve_record
 from quantum_db.commits.operations import Insert, Transaction
 from quantum_db.commits.pending_groups import PendingGroups
-from quantum_db.commits.protocol import UNFLUSHED_COMMITS
+from quantum_db.commits.upkeep import UNFLUSHED_COMMITS
 from quantum_db.errors import Fenced
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge
 from quantum_db.jobs.job_journal import JobJournal

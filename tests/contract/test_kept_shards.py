@@ -142,7 +142,8 @@ async def test_transactions_are_done_once_over_restarts(place: Place) -> None:
             raise AssertionError(error)
 
         return Coordinator(
-            store=store,
+            stores=lambda _: store,
+            flush=store.flush,
             groups=groups.commits,
             states=states,
             open_journal=lambda: open_journal(place.url),
