@@ -11,6 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -25,14 +26,17 @@ from quantum_db.collection_keeper import CollectionKeeper
 from quantum_db.collection_table import Collection, CollectionTable, Metric
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.operations import Request
+from quantum_db.commits.showing import FollowedSnapshots, ShownCommits
+from quantum_db.commits.visibility import Told
 from quantum_db.errors import Fenced, InvalidRequest, QuantumDBError, Unavailable
+from quantum_db.journals.keeper import Keeper
 from quantum_db.journals.layout import ShardPlace
 from quantum_db.journals.open import open_journal
 from quantum_db.model import Candidates, Entity, Search
+from quantum_db.ports import Snapshots
 from quantum_db.scope import Scope
 from quantum_db.states.events import EventBatch
 from quantum_db.stores.places import EmbeddedPlace, OpenStores, StorePlace
-from quantum_db.stores.point_store import PointStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.telemetry import Snapshot, snapshot
 from quantum_db.transfer.backup import copy_all
@@ -76,22 +80,12 @@ class StoreShard:
         self._stores = OpenStores(settings.place, settings.max_open)
         self._groups = RemoteCommitGroups(settings.group_shards)
         self._kept = KeptShard("collections", ShardPlace(settings.collections_url, "collections"), CollectionTable)
-        self._collections: CollectionKeeper | None = None
+        self._opened: tuple[CollectionKeeper, Coordinator] | None = None
         self._registry = CollectorRegistry()
         self._times = Histogram("store_seconds", "Time of store calls", ["call"], registry=self._registry)
         self._entities = Gauge("store_entities", "Entities in the stores that are open", registry=self._registry)
         self._number = Gauge("collections", "Collections of all tenants", registry=self._registry)
         self._open = Gauge("commits_open", "Transactions written down, not yet applied", registry=self._registry)
-        self._coordinator = Coordinator(
-            stores=self._store_of,
-            flush=self._stores.flush,
-            groups=self._groups,
-            states=_LateStateLog(settings.state_shards, self._registry),
-            open_journal=lambda: open_journal(settings.journal_url),
-            clock=SystemClock(),
-            rng=np.random.default_rng(),
-            on_fenced=_give_way,
-        )
         self._flushing = asyncio.get_running_loop().create_task(self._flush_every(settings.flush_interval_s))
 
     async def ready(self) -> bool:
@@ -103,31 +97,41 @@ class StoreShard:
     async def call(self, collection: str, method: str, *arguments: Any) -> Any:
         """Call a method that changes nothing of the ``VectorStore`` port, one of ``READS``, for a collection's key."""
         assert method in READS, f"{method} is not among {sorted(READS)}"
-        (await self._readable()).table.check_live(collection)
+        collections, _ = await self._readable()
+        collections.table.check_live(collection)
         with self._times.labels(method).time():
-            answer = await getattr(self._store_of(collection), method)(*arguments)
+            answer = await getattr(collections.of(collection), method)(*arguments)
         await self._stores.trim()
         return answer
 
     async def do(self, request: Request) -> Mapping[str, Any]:
         """See ``Writes.do``."""
-        (await self._readable()).table.check_live(request.collection)
+        collections, coordinator = await self._readable()
+        collections.table.check_live(request.collection)
         with self._times.labels(type(request).__name__.lower()).time():
-            answer = await self._coordinator.do(request)
+            answer = await coordinator.do(request)
         await self._stores.trim()
         return answer
 
     async def collections(self, method: str, *arguments: Any) -> Any:
         """Call a method of the ``Collections`` port: one of ``COLLECTION_CALLS``."""
         assert method in COLLECTION_CALLS, f"{method} is not among {sorted(COLLECTION_CALLS)}"
-        return await getattr(await self._readable(), method)(*arguments)
+        collections, _ = await self._readable()
+        return await getattr(collections, method)(*arguments)
+
+    async def follow(self, reader: str, commit: int | None, hold_s: float) -> Told:
+        """Tell a reader of the server which commit is visible; see ``Coordinator.follow``."""
+        _, coordinator = await self._readable()
+        return await coordinator.follow(reader, commit, hold_s)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
         counts = [await store.count() for store in self._stores.opened() if store.is_whole()]
         self._entities.set(sum(counts))
-        self._number.set(self._collections.table.size() if self._collections else 0)
-        self._open.set(self._coordinator.open_commits)
+        if self._opened is not None:
+            collections, coordinator = self._opened
+            self._number.set(collections.table.size())
+            self._open.set(coordinator.open_commits)
         return snapshot(self._registry, "store")
 
     async def backup(self, folder: str, journals: Sequence[str]) -> float:
@@ -150,31 +154,46 @@ class StoreShard:
     async def close(self) -> None:
         """Flush and release the stores. Transactions that are open are applied at the next start."""
         self._flushing.cancel()
-        await self._coordinator.close()
-        if self._collections is not None:
-            await self._collections.close()
+        if self._opened is not None:
+            collections, coordinator = self._opened
+            await coordinator.close()
+            await collections.close()
         await self._kept.close()
         await self._stores.close()
 
-    async def _readable(self) -> CollectionKeeper:
-        """Return the collections once all that was left open is applied; raises what ``readable`` raises."""
+    async def _readable(self) -> tuple[CollectionKeeper, Coordinator]:
+        """Return both once all that was left open is applied. Raises what ``Coordinator.readable`` raises."""
         keeper = await self._kept.opened()
-        if self._collections is None:
-            self._collections = CollectionKeeper(
-                keeper,
-                self._stores,
-                most=self._settings.max_collections,
-                clock=SystemClock(),
-                is_busy=self._coordinator.is_busy,
-                forget_groups=self._groups.forget_all,
-            )
-        await self._coordinator.readable()
-        return self._collections
+        if self._opened is None:
+            self._opened = self._open_all(keeper)
+        _, coordinator = self._opened
+        await coordinator.readable()
+        return self._opened
 
-    def _store_of(self, collection: str) -> PointStore:
-        if self._collections is None:
-            raise Unavailable("the collections are being read from their journal", retry_after_s=1.0)
-        return self._collections.store(collection)
+    def _is_busy(self, collection: str) -> bool:
+        return self._opened is None or self._opened[1].is_busy(collection)
+
+    def _open_all(self, keeper: Keeper[CollectionTable]) -> tuple[CollectionKeeper, Coordinator]:
+        url = self._settings.journal_url
+        collections = CollectionKeeper(
+            keeper,
+            self._stores,
+            most=self._settings.max_collections,
+            clock=SystemClock(),
+            is_busy=self._is_busy,
+            forget_groups=self._groups.forget_all,
+        )
+        coordinator = Coordinator(
+            stores=collections,
+            groups=self._groups,
+            states=_LateStateLog(self._settings.state_shards, self._registry),
+            open_journal=lambda: open_journal(url),
+            clock=SystemClock(),
+            rng=np.random.default_rng(),
+            on_fenced=_give_way,
+            shown=None if self._stores.embedded else ShownCommits(SystemClock()),
+        )
+        return collections, coordinator
 
     async def _flush_every(self, interval_s: float) -> None:
         while True:
@@ -266,6 +285,17 @@ class RemoteWrites:
 
     async def do(self, request: Request) -> Mapping[str, Any]:
         return cast(Mapping[str, Any], await ask(self._actor.do.remote(request)))
+
+
+def followed(actor: ActorHandle[Any]) -> Snapshots:
+    """Return the commits at which a replica looks at a Qdrant server, as a ``StoreShard`` tells them from now on."""
+
+    async def ask_shard(reader: str, commit: int | None, hold_s: float) -> Told:
+        return cast(Told, await ask(actor.follow.remote(reader, commit, hold_s)))
+
+    snapshots = FollowedSnapshots(uuid4().hex, ask_shard, SystemClock())
+    snapshots.start()
+    return snapshots
 
 
 def _give_way(error: Fenced) -> None:

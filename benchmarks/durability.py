@@ -46,6 +46,7 @@ from quantum_db.jobs.ledger import Ledger, OpenSubmission, Retention, counts_to_
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import EntanglementGroup, Entity
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
 DIMENSION = 128
@@ -127,8 +128,7 @@ class Registry(GroupCommits):
 
 def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> Coordinator:
     return Coordinator(
-        stores=lambda _: store,
-        flush=store.flush,
+        stores=OneStore(store),
         groups=Registry(folder / "groups.sqlite"),
         states=states,
         open_journal=lambda: SqliteJournal(folder / "commits.sqlite"),

@@ -63,7 +63,8 @@ class StoreSettings(_Section):
         collection: the server's, for the collection that is always there; the names of others begin with it.
         max_collections: of one tenant.
         max_open_collections: embedded stores that are open at the same time, each with 14 MB and 8 threads.
-        journal_url: where transactions are written down; None for ``commits.sqlite`` in the data folder.
+        journal_url: where transactions are written down; None for ``commits.sqlite`` in the data folder. It belongs to
+            the collections as the data does.
         flush_interval_s: how often an embedded store is flushed: plain writes of so long a crash of the machine may
             take.
     """
@@ -81,6 +82,8 @@ class StoreSettings(_Section):
     def _server_has_a_url(self) -> StoreSettings:
         if self.kind == "qdrant" and not self.url:
             raise ValueError("url is needed for kind qdrant, like http://127.0.0.1:6333")
+        if self.kind == "qdrant_edge" and self.journal_url is not None:
+            raise ValueError("journal_url is for kind qdrant; what is embedded keeps its journal beside it")
         return self
 
 

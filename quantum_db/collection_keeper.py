@@ -29,7 +29,7 @@ PAUSE_S: Final = 0.2
 
 
 class CollectionKeeper:
-    """The collections, durable when a method returns."""
+    """The collections, durable when a method returns. Implements ``commits.ports.Stores``."""
 
     def __init__(
         self,
@@ -64,11 +64,25 @@ class CollectionKeeper:
         """What there is."""
         return self._keeper.kept
 
-    def store(self, key: str) -> PointStore:
+    def of(self, key: str) -> PointStore:
         """Return the store of a collection, also of one that is going. Raises NoSuchCollection."""
         if not self.table.is_known(key):
             self.table.check_live(key)
         return self._stores.of(key)
+
+    async def flush(self) -> None:
+        """See ``Stores.flush``."""
+        await self._stores.flush()
+
+    async def newest_commit(self) -> int:
+        """See ``Stores.newest_commit``."""
+        if self._stores.embedded:  # which keeps no marks
+            return 0
+        return max([await self.of(key).newest_commit() for key in self.table.known_keys()])
+
+    async def sweep(self, through: int) -> None:
+        """See ``Stores.sweep``."""
+        await self._stores.sweep(through)
 
     async def resolve(self, scope: Scope) -> Collection:
         """Return a collection; a tenant's default one is created by the first call. Raises NoSuchCollection."""
@@ -115,7 +129,7 @@ class CollectionKeeper:
     async def describe(self, scope: Scope) -> tuple[Collection, int | None, int]:
         """Return a collection, the dimension of its vectors, and the number of its entities."""
         collection = await self.resolve(scope)
-        store = self.store(collection.key)
+        store = self.of(collection.key)
         return collection, await store.dimension(), await store.count()
 
     async def page(self, tenant: str, after: str, limit: int) -> tuple[list[Collection], str | None]:

@@ -87,6 +87,10 @@ class CollectionTable:
         """Return whether the data under a key may be there: of a collection that is live or going."""
         return key in self._keys or key in self.going
 
+    def known_keys(self) -> list[str]:
+        """Return the keys of all that are live or going."""
+        return [*self._keys, *self.going]
+
     def page(self, tenant: str, after: str, limit: int) -> tuple[list[Collection], str | None]:
         """Return the first ``limit`` collections of a tenant whose names come after ``after``, and the next cursor."""
         names = self._names.get(tenant, [])

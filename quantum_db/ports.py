@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import numpy as np
@@ -32,6 +33,18 @@ class VectorReader(Protocol):
 
     async def context_names(self) -> list[str]:
         """Return the names of all contexts that some entity has. Slow: for error messages."""
+
+
+class Snapshots(Protocol):
+    """At which commit the readers of a store look that several processes search."""
+
+    def taken(self) -> AbstractAsyncContextManager[int]:
+        """Return a context in which a reader looks at one commit: what transactions up to it wrote, and none later.
+
+        Raises:
+            Unavailable: on entering, that it is not known in time which commit that is; on leaving, that the look has
+                taken so long that older versions may have been dropped meanwhile.
+        """
 
 
 class ScrollableReader(VectorReader, Protocol):
@@ -64,19 +77,23 @@ class VectorStore(ScrollableReader, Protocol):
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         """Delete the entities; return for each id whether it was there. Idempotent in effect."""
 
-    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
         """Write some entities and delete others: no search or fetch sees a part of it. Idempotent.
 
-        All ids of one call are distinct; unknown ones are deleted already. When it fails midway, reads raise
-        Unavailable until a call with the same ids has succeeded. Of a store that was killed midway, the owner calls
-        again before it lets readers in.
+        All ids of one call are distinct; unknown ones are deleted already. Where one process reads the store, all is
+        seen at once; where others do, by those who look at ``commit`` or a later one. When it fails midway, the
+        former's reads raise Unavailable until a call with the same ids has succeeded. Of a store that was killed
+        midway, the owner calls again before it lets readers in.
 
         Raises:
-            InvalidRequest: a dimension is wrong, or what ``check_transactions`` says; nothing was written.
+            InvalidRequest: a dimension is wrong; nothing was written.
         """
 
-    def check_transactions(self) -> None:
-        """Raise InvalidRequest when the store has no way to show several changes together."""
+    async def newest_commit(self) -> int:
+        """Return the highest commit that has left a mark for readers, 0 if none has."""
+
+    async def sweep(self, through: int) -> None:
+        """Drop what nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
 
     async def versions(self, ids: Sequence[str]) -> list[int | None]:
         """Return the versions of the entities in the order of ``ids``, None for each unknown one. Reads no vectors."""

@@ -18,7 +18,7 @@ from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
-from actors.store_shard import RemoteCollections, RemoteStore, RemoteWrites
+from actors.store_shard import RemoteCollections, RemoteStore, RemoteWrites, followed
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
@@ -97,13 +97,15 @@ class ClusterParts:
         self.writes = RemoteWrites(self._parts["store"])
         self.collections = RemoteCollections(self._parts["store"])
         self._place = config.place
+        embedded = isinstance(config.place, EmbeddedPlace)
+        self._snapshots = None if embedded else followed(self._parts["store"])
         self.store = self.reader("")
 
     def reader(self, collection: str) -> ScrollableReader:
         """Return what searches a collection's store, by the collection's key."""
         if isinstance(self._place, EmbeddedPlace):
             return RemoteStore(self._parts["store"], collection)
-        return self._place.open(collection)
+        return self._place.open(collection, self._snapshots)
 
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,9 +13,10 @@ import numpy as np
 from quantum_db.commits.ledger import STREAM, CommitLedger, Intent, KeyRetention
 from quantum_db.commits.operations import Request, Transaction
 from quantum_db.commits.planning import Needs, Stored
-from quantum_db.commits.ports import CommitGroups
+from quantum_db.commits.ports import CommitGroups, Stores
 from quantum_db.commits.protocol import CommitProtocol
 from quantum_db.commits.redo import last_changes, to_repeat
+from quantum_db.commits.showing import ShownCommits
 from quantum_db.commits.steps import (
     Answer,
     Apply,
@@ -39,16 +40,18 @@ from quantum_db.commits.steps import (
     Record,
     Recorded,
     Redo,
+    Show,
     Sweep,
     Swept,
     Wake,
     Woken,
 )
-from quantum_db.errors import Fenced, NoSuchCollection, QuantumDBError, Unavailable
+from quantum_db.commits.visibility import Told
+from quantum_db.errors import CorruptData, Fenced, NoSuchCollection, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.journals.group_commit import GroupCommit
 from quantum_db.lifecycle import Happening
-from quantum_db.ports import Clock, Journal, StateLog, VectorStore
+from quantum_db.ports import Clock, Journal, StateLog
 from quantum_db.scoped import ScopedCommitGroups, ScopedStateLog
 from quantum_db.states.batches import happened, joined
 
@@ -56,6 +59,7 @@ logger = logging.getLogger(__name__)
 
 OPEN_PAUSE_S: Final = 1.0
 REDO_BATCH: Final = 1_000
+DROP_PAUSE_S: Final = 5.0
 KEPT_KEYS: Final = KeyRetention()
 PAUSES: Final = RetryPolicy(first_s=0.1, longest_s=5.0)
 
@@ -81,32 +85,32 @@ class Coordinator:
     def __init__(
         self,
         *,
-        stores: Callable[[str], VectorStore],
-        flush: Callable[[], Awaitable[None]],
+        stores: Stores,
         groups: CommitGroups,
         states: StateLog,
         open_journal: Callable[[], Journal],
         clock: Clock,
         rng: np.random.Generator,
         on_fenced: Callable[[Fenced], None],
+        shown: ShownCommits | None = None,
         policy: CommitPolicy | None = None,
     ) -> None:
         """Begin with the first call, or with ``start``.
 
         Args:
-            stores: returns the store of a collection by its key, or raises NotFound; written by nobody else.
-            flush: brings what was written to all stores to the disk.
+            stores: written by nobody else.
             open_journal: is called in a thread, until it succeeds; the journal is closed by ``close``.
             on_fenced: is told when another process has become the coordinator: nothing can be written here any more.
+            shown: to those who search the store by themselves; None where all look through this process.
         """
         self._stores = stores
-        self._flush = flush
         self._groups = groups
         self._states = states
         self._open_journal = open_journal
         self._clock = clock
         self._rng = rng
         self._on_fenced = on_fenced
+        self._shown = shown
         self._policy = policy or CommitPolicy()
         self._journal: Journal | None = None
         self._commit: GroupCommit | None = None
@@ -117,6 +121,7 @@ class Coordinator:
         self._tasks: set[asyncio.Task[None]] = set()
         self._starting: asyncio.Task[None] | None = None
         self._recovered = asyncio.Event()
+        self._applying_since_s: dict[int, float] = {}
 
     def start(self) -> None:
         """Begin to read the journal. Idempotent."""
@@ -152,9 +157,9 @@ class Coordinator:
 
     async def do(self, request: Request) -> Mapping[str, Any]:
         """See ``Writes.do``. A caller that is cancelled leaves what is written down to be done."""
-        if isinstance(request, Transaction):
-            self._stores(request.collection).check_transactions()
         await self.readable()
+        if isinstance(request, Transaction):
+            self._check_not_held_up()
         assert self._protocol is not None
         self._tickets += 1
         ticket = self._tickets
@@ -172,6 +177,12 @@ class Coordinator:
         finally:
             if self._waiting.pop(ticket, None) is not None:
                 self._take_in(Gone(ticket))
+
+    async def follow(self, reader: str, commit: int | None, hold_s: float) -> Told:
+        """Tell a reader of the store which commit is visible; see ``ShownCommits.follow``. Raises as ``readable``."""
+        assert self._shown is not None, "the store has no readers of its own"
+        await self.readable()
+        return await self._shown.follow(reader, commit, hold_s)
 
     async def close(self) -> None:
         """Leave open what is under way, and release the journal. Idempotent."""
@@ -191,9 +202,10 @@ class Coordinator:
         while True:
             try:
                 ledger = await asyncio.to_thread(self._load)
+                await self._check_journal_of_store(ledger)
                 break
             except Unavailable as error:
-                logger.warning("the coordinator waits for its journal: %s", error.detail)
+                logger.warning("the coordinator waits for its journal and its store: %s", error.detail)
                 await asyncio.sleep(OPEN_PAUSE_S)
             except QuantumDBError:
                 logger.exception("the coordinator cannot start")
@@ -202,7 +214,9 @@ class Coordinator:
         self._commit = GroupCommit(self._journal, STREAM, epoch=self._epoch)
         self._protocol = CommitProtocol(ledger, retry=self._policy.retry, rng=self._rng, now_s=self._clock.now_s)
         self._carry_out(self._protocol.start())
-        self._note_recovery()
+        self._note_progress()
+        if self._shown is not None:
+            self._spawn(self._keep_dropping(self._shown))
 
     def _load(self) -> CommitLedger:
         if self._journal is None:
@@ -213,16 +227,55 @@ class Coordinator:
             ledger.apply(number, record)
         return ledger
 
-    def _note_recovery(self) -> None:
-        if self._protocol is not None and self._protocol.recovered:
+    async def _check_journal_of_store(self, ledger: CommitLedger) -> None:
+        """Refuse a journal that does not know what is stored: nobody would see that, and numbers would come twice."""
+        newest = await self._stores.newest_commit()
+        if newest > ledger.reserved:
+            raise CorruptData(
+                f"the store holds what commit {newest} wrote, and its journal knows of none above {ledger.reserved}: "
+                "start with the journal that belongs to this store"
+            )
+
+    def _note_progress(self) -> None:
+        assert self._protocol is not None
+        if self._shown is not None:
+            self._shown.raise_to(self._protocol.visible)
+        if self._protocol.recovered:
             self._recovered.set()
+
+    def _check_not_held_up(self) -> None:
+        """Refuse transactions while none can be shown, so that those that wait for it have a bound."""
+        first_s = next(iter(self._applying_since_s.values()), None)
+        if (
+            self._shown is not None
+            and first_s is not None
+            and self._clock.monotonic_s() - first_s > self._policy.wait_s
+        ):
+            raise Unavailable(
+                "an earlier transaction cannot be applied at present, and all later ones wait for it; nothing was done",
+                retry_after_s=5.0,
+            )
+
+    async def _keep_dropping(self, shown: ShownCommits) -> None:
+        """Drop versions that nobody looks at any more, again and again."""
+        through = 0
+        while True:
+            await asyncio.sleep(DROP_PAUSE_S)
+            through = shown.droppable() or through
+            if not through:
+                continue
+            try:
+                await self._stores.sweep(through)
+                through = 0
+            except QuantumDBError as error:
+                logger.warning("old versions up to commit %d were not dropped yet: %s", through, error.detail)
 
     # Commands and events
 
     def _take_in(self, event: Event) -> None:
         assert self._protocol is not None
         self._carry_out(self._protocol.on(event))
-        self._note_recovery()
+        self._note_progress()
 
     def _carry_out(self, commands: Sequence[Command]) -> None:
         for command in commands:
@@ -271,6 +324,11 @@ class Coordinator:
             case Wake(work, after_s):
                 await asyncio.sleep(after_s)
                 return Woken(work)
+            case Show(work, intent):
+                if self._shown is not None:
+                    await self._shown.show(intent.commit)
+                self._applying_since_s.pop(intent.commit, None)
+                await self._tell(intent.collection, [entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)
             case Forget(work, commit):
@@ -284,24 +342,24 @@ class Coordinator:
         there: Sequence[bool] = ()
         match command:
             case Apply(_, intent):
-                await self._stores(intent.collection).apply(intent.upserts, intent.deletes)
-                await self._tell(intent.collection, [entity.id for entity in intent.upserts], intent.deletes)
-            case Redo(_, intents):
+                self._applying_since_s.setdefault(intent.commit, self._clock.monotonic_s())
+                await self._stores.of(intent.collection).apply(intent.commit, intent.upserts, intent.deletes)
+            case Redo(_, intents) if self._shown is None:  # a server that others read makes its writes safe by itself
                 for collection in sorted({intent.collection for intent in intents}):
                     await self._redo(collection, [one for one in intents if one.collection == collection])
             case Flush():
-                await self._flush()
+                await self._stores.flush()
             case Put(_, entities, collection):
-                await self._stores(collection).upsert(entities)
+                await self._stores.of(collection).upsert(entities)
                 await self._tell(collection, [entity.id for entity in entities], ())
             case Erase(_, ids, collection):
-                there = await self._stores(collection).delete(ids)
+                there = await self._stores.of(collection).delete(ids)
                 await self._tell(collection, (), ids)  # also who did not exist: an earlier deletion may have ended here
         return there
 
     async def _redo(self, collection: str, intents: Sequence[Intent]) -> None:
         try:
-            store = self._stores(collection)
+            store = self._stores.of(collection)
         except NoSuchCollection:  # it was deleted since, with all that was in it
             return
         changes = list(last_changes(intents).items())
@@ -309,7 +367,7 @@ class Coordinator:
             last = dict(changes[start : start + REDO_BATCH])
             upserts, deletes = to_repeat(last, await store.versions(list(last)))
             if upserts or deletes:
-                await store.apply(upserts, deletes)
+                await store.apply(max(intent.commit for intent in intents), upserts, deletes)
 
     def _groups_of(self, collection: str) -> CommitGroups:
         return ScopedCommitGroups(self._groups, collection)
@@ -323,7 +381,7 @@ class Coordinator:
             await groups.entities_written(written)
 
     async def _read(self, wanted: Needs, collection: str) -> Stored:
-        store, registry = self._stores(collection), self._groups_of(collection)
+        store, registry = self._stores.of(collection), self._groups_of(collection)
         groups = {one: await registry.of_member(one) for one in wanted.groups}
         wanted = wanted.with_partners(groups)
         entities = await store.fetch(wanted.entities) if wanted.entities else []

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from quantum_db.commits.operations import Request
 from quantum_db.model import EntanglementGroup
+from quantum_db.ports import VectorStore
 
 
 class CommitGroups(Protocol):
@@ -43,6 +44,22 @@ class CommitGroups(Protocol):
 
     async def entities_written(self, entity_ids: Sequence[str]) -> None:
         """See ``Groups.entities_written``."""
+
+
+class Stores(Protocol):
+    """The stores of all collections. All methods raise ``Unavailable`` when a store does not answer."""
+
+    def of(self, collection: str) -> VectorStore:
+        """Return the store of a collection by its key. Raises NoSuchCollection."""
+
+    async def flush(self) -> None:
+        """Bring what was written to the disk; see ``VectorStore.flush``."""
+
+    async def newest_commit(self) -> int:
+        """Return the highest commit that has left a mark for readers anywhere, 0 if none has."""
+
+    async def sweep(self, through: int) -> None:
+        """Drop what nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
 
 
 class Writes(Protocol):

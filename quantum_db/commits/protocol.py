@@ -9,6 +9,8 @@ A state machine without I/O: events in, commands out. One transaction's way::
                                     ended <----- forgetting <---------------------------|--aborting
                                                      ^                                  v
                                                      |                               applying
+                                                     |                                  v
+                                                     |                               showing
                                                      |   receipt durable                v
                                                      +------------- receipting <---- finishing
                                                                               answer
@@ -18,6 +20,10 @@ again from there before anybody is answered. All that follows is idempotent, and
 
 **The answer** is given when all is applied, and does not wait for the receipt, which only saves a repetition. But the
 claims are kept until the receipt is durable, so no later write can come in between and be undone by a repetition.
+
+**Visible** is the highest commit such that all transactions up to it are applied or have come to nothing. Where readers
+search the store by themselves they look at that commit, and a transaction is answered when all of them do. So it waits
+for those with lower numbers that are under way.
 
 **Groups** are checked and reserved before the commit point, because afterwards nothing may be refused.
 
@@ -36,7 +42,7 @@ written down like a transaction: else a start would bring it back.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -125,6 +131,8 @@ class CommitProtocol:
         self._records: dict[int, tuple[Record, int]] = {}
         self._unnumbered: deque[Work] = deque()
         self._recovering: set[int] = set()
+        self._unapplied: OrderedDict[int, None] = OrderedDict()
+        self._applied = ledger.reserved
         self._held: dict[int, Asked] = {}
         self._known_dimensions: set[str] = set()
         self._sweep_failures = 0
@@ -143,6 +151,12 @@ class CommitProtocol:
         """Return whether any write of a collection is under way, from before a restart too."""
         return any(work.collection == collection for work in self._works.values())
 
+    @property
+    def visible(self) -> int:
+        """The commit that readers may look at: of transactions up to it, none is written in part. It only grows."""
+        first = next(iter(self._unapplied), None)
+        return self._applied if first is None else min(self._applied, first - 1)
+
     def start(self) -> list[Command]:
         """Return what has to be done first. Call it once, before ``on``."""
         opened = []
@@ -150,6 +164,7 @@ class CommitProtocol:
             work = self._new_work(None)
             work.commit, work.intent, work.phase = intent.commit, intent, Phase.APPLYING
             self._recovering.add(work.id)
+            self._unapplied[work.commit] = None
             opened.append(work.command())
         sweep = Sweep(_SWEEP, self._first)
         if not self.ledger.settled:
@@ -221,9 +236,10 @@ class CommitProtocol:
             case Phase.RECORDING, Recorded():
                 commands = self._enter(work, Phase.APPLYING)
             case Phase.APPLYING, Done():
+                self._note_applied(work)
+                commands = self._enter(work, Phase.SHOWING)
+            case Phase.SHOWING, Done():
                 assert work.intent is not None
-                if work.intent.upserts:
-                    self._known_dimensions.add(work.collection)
                 commands = self._enter(work, Phase.FINISHING) if work.intent.groups else self._finished(work)
             case Phase.FINISHING, Done():
                 commands = self._finished(work)
@@ -234,6 +250,7 @@ class CommitProtocol:
                 nothing = Unavailable(
                     "the transaction could not be written down; nothing of it was done", retry_after_s=1.0
                 )
+                self._unapplied.pop(work.commit)
                 commands = [*self._answer(work, None, nothing), *self._release(work), *self._forget_or_end(work)]
             case Phase.FORGETTING, Done():
                 self._end(work)
@@ -242,6 +259,13 @@ class CommitProtocol:
             case _:
                 raise AssertionError(f"{event} does not fit the phase {work.phase.value}")
         return commands
+
+    def _note_applied(self, work: Work) -> None:
+        assert work.intent is not None
+        if work.intent.upserts:
+            self._known_dimensions.add(work.collection)
+        self._unapplied.pop(work.commit)
+        self._applied = max(self._applied, work.commit)
 
     # From a request to its intent
 
@@ -290,7 +314,10 @@ class CommitProtocol:
             return [] if _NUMBERS in self._records else [self._reserve()]
         work.commit = self._next
         self._next += 1
-        return self._enter(work, Phase.READING if self._is_written_down(work.request) else Phase.WRITING)
+        if not self._is_written_down(work.request):
+            return self._enter(work, Phase.WRITING)
+        self._unapplied[work.commit] = None
+        return self._enter(work, Phase.READING)
 
     def _is_written_down(self, request: Request | None) -> bool:
         if isinstance(request, Deletes):
@@ -333,6 +360,7 @@ class CommitProtocol:
             busy = Unavailable("the groups of what is updated keep changing; nothing was done", retry_after_s=1.0)
             return self._refuse(work, busy)
         work.phase = Phase.WAITING
+        self._unapplied.pop(work.commit, None)
         freed = self._claims.release(work.id)
         granted = self._claims.claim(work.id, [*self._claimed_by(work.request), *sorted(more)])
         commands = [one for owner in freed for one in self._granted(self._works[owner])]
@@ -361,6 +389,7 @@ class CommitProtocol:
             case Phase.READING | Phase.WRITING:
                 return self._refuse(work, error)
             case Phase.PREPARING:
+                self._unapplied.pop(work.commit)
                 answers = self._answer(work, None, error)
                 return [*answers, *self._release(work), *self._enter(work, Phase.FORGETTING)]
             case Phase.RECORDING:
@@ -448,6 +477,7 @@ class CommitProtocol:
         return [one for owner in freed for one in self._granted(self._works[owner])]
 
     def _leave(self, work: Work) -> list[Command]:
+        self._unapplied.pop(work.commit, None)  # it may have no number yet
         self._end(work)
         return self._release(work)
 

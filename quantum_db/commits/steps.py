@@ -146,6 +146,17 @@ class Flush:
 
 
 @dataclass(frozen=True, slots=True)
+class Show:
+    """Wait until all who look from now on see what was applied, then tell who caches: ``Done`` or ``Failed``.
+
+    The commit becomes ``visible`` in the end. Idempotent.
+    """
+
+    work: int
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
 class Finish:
     """Make the reserved groups of a commit real, durably and idempotently: ``Done`` or ``Failed``."""
 
@@ -224,6 +235,7 @@ Command = (
     | Prepare
     | Record
     | Apply
+    | Show
     | Redo
     | Flush
     | Finish

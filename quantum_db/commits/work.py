@@ -9,7 +9,7 @@ from typing import Any
 from quantum_db.commits.ledger import Intent, abort_record, receipt_record
 from quantum_db.commits.operations import Deletes, Request, Transaction, Upserts
 from quantum_db.commits.planning import Needs, Plan, needs
-from quantum_db.commits.steps import Apply, Command, Erase, Finish, Forget, Prepare, Put, Read, Record
+from quantum_db.commits.steps import Apply, Command, Erase, Finish, Forget, Prepare, Put, Read, Record, Show
 
 
 class Phase(Enum):
@@ -21,6 +21,7 @@ class Phase(Enum):
     RECORDING = "recording"
     ABORTING = "aborting"
     APPLYING = "applying"
+    SHOWING = "showing"
     FINISHING = "finishing"
     RECEIPTING = "receipting"
     FORGETTING = "forgetting"
@@ -86,6 +87,9 @@ class Work:
             case Phase.APPLYING:
                 assert self.intent is not None
                 command = Apply(self.id, self.intent)
+            case Phase.SHOWING:
+                assert self.intent is not None
+                command = Show(self.id, self.intent)
             case Phase.FINISHING:
                 command = Finish(self.id, self.commit)
             case Phase.FORGETTING:

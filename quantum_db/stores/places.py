@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
-from quantum_db.errors import Unavailable
+from quantum_db.errors import NoSuchCollection, Unavailable
+from quantum_db.ports import Snapshots, VectorStore
 from quantum_db.stores.point_store import PointStore
 from quantum_db.stores.qdrant import QdrantStore, connect
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
@@ -24,8 +25,12 @@ GONE: Final = ".gone"
 class StorePlace(Protocol):
     """Where stores are opened and erased. Frozen, and made of plain values: it crosses processes."""
 
-    def open(self, key: str) -> PointStore:
-        """Return the store of a collection. Raises Unavailable and CorruptData."""
+    def open(self, key: str, snapshots: Snapshots | None = None) -> PointStore:
+        """Return the store of a collection for a reader at ``snapshots``, or (None) for the writer.
+
+        Raises:
+            Unavailable, CorruptData: an embedded store cannot be opened.
+        """
 
     async def erase(self, key: str) -> None:
         """Delete all that is stored under a key; no store of it is open. Idempotent. Raises Unavailable."""
@@ -37,7 +42,7 @@ class EmbeddedPlace:
 
     data_dir: str
 
-    def open(self, key: str) -> QdrantEdgeStore:
+    def open(self, key: str, snapshots: Snapshots | None = None) -> QdrantEdgeStore:  # noqa: ARG002 - one reads it
         """See ``StorePlace.open``."""
         return QdrantEdgeStore(self._folder(key))
 
@@ -81,10 +86,10 @@ class QdrantServer:
     key_env: str
     timeout_s: float
 
-    def open(self, key: str) -> QdrantStore:
+    def open(self, key: str, snapshots: Snapshots | None = None) -> QdrantStore:
         """See ``StorePlace.open``. Nothing is sent before the first call."""
         name = f"{self.collection}~{key.replace('/', '~')}" if key else self.collection
-        return connect(self.url, os.environ.get(self.key_env), name, self.timeout_s)
+        return connect(self.url, os.environ.get(self.key_env), name, self.timeout_s, snapshots)
 
     async def erase(self, key: str) -> None:
         """See ``StorePlace.erase``."""
@@ -95,17 +100,47 @@ class QdrantServer:
             await store.close()
 
 
+class OneStore:
+    """Implements ``commits.ports.Stores`` for a process that has no collection but the one that is always there."""
+
+    def __init__(self, store: VectorStore) -> None:
+        """Take the store, which stays the caller's to close."""
+        self._store = store
+
+    def of(self, collection: str) -> VectorStore:
+        """See ``Stores.of``."""
+        if collection:
+            raise NoSuchCollection("there is no collection but the default one")
+        return self._store
+
+    async def flush(self) -> None:
+        """See ``Stores.flush``."""
+        await self._store.flush()
+
+    async def newest_commit(self) -> int:
+        """See ``Stores.newest_commit``."""
+        return await self._store.newest_commit()
+
+    async def sweep(self, through: int) -> None:
+        """See ``Stores.sweep``."""
+        await self._store.sweep(through)
+
+
 class OpenStores:
     """The stores that are open, by key; those of an embedded place at most so many, as each keeps threads and memory.
 
     For one event loop. A store of an embedded place is closed between two of its calls, none of which suspends; one
     that is written in part stays open until it is whole.
+
+    Attributes:
+        embedded: whether this process alone reads the stores.
     """
 
     def __init__(self, place: StorePlace, most: int) -> None:
         """Open nothing yet."""
         self._place = place
-        self._most = most if isinstance(place, EmbeddedPlace) else None
+        self.embedded = isinstance(place, EmbeddedPlace)
+        self._most = most if self.embedded else None
         self._open: OrderedDict[str, PointStore] = OrderedDict()
 
     def of(self, key: str) -> PointStore:
@@ -124,6 +159,11 @@ class OpenStores:
         """Bring what was written to the disk. Those that were closed are on it. Raises Unavailable."""
         for store in self.opened():
             await store.flush()
+
+    async def sweep(self, through: int) -> None:
+        """See ``Stores.sweep``; those that are not open are swept once they are."""
+        for store in self.opened():
+            await store.sweep(through)
 
     async def trim(self) -> None:
         """Close those that have not been used for longest, until no more than ``most`` are open."""

@@ -39,10 +39,12 @@ from quantum_db.stores.points import (
     SEARCH_EF,
     SLOT,
     Found,
+    Place,
     Point,
     found,
     high_of,
     payload_key,
+    point_id,
 )
 
 _FORMAT: Final = 1
@@ -126,6 +128,13 @@ class QdrantEdgeStore(PointStore):
                 self._shard.flush()
             self._unflushed = 0
 
+    async def newest_commit(self) -> int:
+        """Return 0: one process reads, and needs no marks."""
+        return 0
+
+    async def sweep(self, through: int) -> None:
+        """Nothing is to be dropped: one process reads, and no older versions are kept for it."""
+
     async def optimize(self) -> None:
         """Build the vector index. Keeps this process (GIL and all) busy until it is done: 6 s for 25,000 points.
 
@@ -207,25 +216,27 @@ class QdrantEdgeStore(PointStore):
         self._change(edge.UpdateOperation.delete_points(list(point_ids)))
         self._unflushed += len(point_ids)
 
-    async def _highs(self, point_ids: Sequence[str]) -> dict[str, int]:
-        with self._failing_as(CorruptData, "read"):
-            records = self._open_shard().retrieve(list(point_ids), with_payload=[HIGH], with_vector=False)
-        return {str(record.id): high_of(record.payload) for record in records}
+    async def _places(self, entity_ids: Sequence[str]) -> dict[str, Place]:
+        return {i: Place(0, high_of(payload)) for i, payload in self._payloads(entity_ids, HIGH).items()}
 
-    async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
-        with self._failing_as(CorruptData, "read"):
-            records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD], with_vector=False)
-        return {str(record.id): (record.payload or {}).get(RECORD) for record in records}
+    async def _records(self, entity_ids: Sequence[str], at: int) -> dict[str, object]:  # noqa: ARG002
+        return {i: (payload or {}).get(RECORD) for i, payload in self._payloads(entity_ids, RECORD).items()}
 
-    def check_transactions(self) -> None:
-        """Nothing: no other process can open the folder, and no method suspends between its calls to the shard."""
+    def _payloads(self, entity_ids: Sequence[str], field: str) -> dict[str, dict[str, Any] | None]:
+        heads = {point_id(i, 0): i for i in entity_ids}
+        with self._failing_as(CorruptData, "read"):
+            records = self._open_shard().retrieve(list(heads), with_payload=[field], with_vector=False)
+        return {heads[str(record.id)]: record.payload for record in records}
+
+    async def _firsts(self, entity_ids: Sequence[str], at: int) -> list[Found]:  # noqa: ARG002
+        return list((await self._read([point_id(i, 0) for i in entity_ids])).values())
 
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         with self._failing_as(CorruptData, "read"):
             records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD, SLOT], with_vector=True)
         return {str(record.id): found(record.payload, 0.0, record.vector) for record in records}
 
-    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+    async def _heads(self, first: str | None, limit: int, at: int) -> tuple[list[Found], str | None]:  # noqa: ARG002
         request = edge.ScrollRequest(
             offset=first,
             limit=limit,
@@ -238,7 +249,7 @@ class QdrantEdgeStore(PointStore):
         heads = [found(record.payload, 0.0, record.vector) for record in records]
         return heads, None if following is None else str(following)
 
-    async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
+    async def _nearest(self, asked: Sequence[tuple[Search, int]], at: int) -> list[list[Found]]:  # noqa: ARG002
         requests = [
             edge.QueryRequest(
                 limit=limit,

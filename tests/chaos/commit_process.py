@@ -24,6 +24,7 @@ from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.journals.open import open_journal
 from quantum_db.model import EntanglementGroup, Entity
 from quantum_db.ports import Journal
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.points import Point
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from tests.chaos.commit_messages import MAX_LINE, Answer, Asked, Shown, answer_line, request_of
@@ -182,8 +183,7 @@ class Server:
         self._registry = Registry(folder / "groups.sqlite")
         coordinator.CommitProtocol = functools.partial(CommitProtocol, block=60, min_records=20, unflushed_commits=10)  # type: ignore
         self._coordinator = coordinator.Coordinator(
-            stores=lambda _: self._store,
-            flush=self._store.flush,
+            stores=OneStore(self._store),
             groups=KillingGroups(self._registry.commits, self._killer),
             states=NoStates(),
             open_journal=lambda: KillingJournal(open_journal(life.journal_url), self._killer, life.plant),

@@ -23,6 +23,7 @@ from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import EntanglementGroup
 from quantum_db.states.events import EventBatch
 from quantum_db.states.history import Instances
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from tests.unit.fakes import FakeJobs, FakeSessions, FakeTemplates, directory_of
 
@@ -116,8 +117,7 @@ class Embedded:
         self.registry = Registry(folder / "groups.sqlite")
         url = journal_url or f"sqlite:///{folder / 'commits.sqlite'}"
         self.coordinator = Coordinator(
-            stores=lambda _: self.store,
-            flush=self.store.flush,
+            stores=OneStore(self.store),
             groups=self.registry.commits,
             states=NoStates(),
             open_journal=lambda: open_journal(url),

@@ -49,10 +49,10 @@ class World:
 
     async def write(self, key: str, entity_id: str, dimension: int = 2) -> None:
         vector = np.eye(dimension, dtype=np.float32)[0]
-        await self.collections.store(key).upsert([Entity(entity_id, vector, (), 1.0, {}, version=1)])
+        await self.collections.of(key).upsert([Entity(entity_id, vector, (), 1.0, {}, version=1)])
 
     async def has(self, key: str, entity_id: str) -> bool:
-        return (await self.collections.store(key).fetch([entity_id]))[0] is not None
+        return (await self.collections.of(key).fetch([entity_id]))[0] is not None
 
     def folders(self) -> list[str]:
         return sorted(one.name for one in (self.folder / "collections").iterdir())
@@ -123,7 +123,7 @@ async def test_a_dropped_collection_is_gone_and_its_name_is_free(place: Place, t
         await one.write(again.key, "e")
         assert one.folders() == ["a~papers~2"]
         with pytest.raises(NoSuchCollection):
-            one.collections.store(made.key)
+            one.collections.of(made.key)
         for scope in (DEFAULT_SCOPE, Scope("a")):
             await one.collections.resolve(scope)
             with pytest.raises(Conflict, match="always there"):

@@ -24,6 +24,7 @@ from quantum_db.sharding import shard_of
 from quantum_db.state_store import StateShard, events_record, observed_record, split_shard
 from quantum_db.states.batches import happened
 from quantum_db.states.history import Instances
+from quantum_db.stores.places import OneStore
 from tests.contract.journals import Place
 from tests.unit.fakes import FakeGroups, FakeStates, FakeStore
 
@@ -142,8 +143,7 @@ async def test_transactions_are_done_once_over_restarts(place: Place) -> None:
             raise AssertionError(error)
 
         return Coordinator(
-            stores=lambda _: store,
-            flush=store.flush,
+            stores=OneStore(store),
             groups=groups.commits,
             states=states,
             open_journal=lambda: open_journal(place.url),

@@ -32,6 +32,7 @@ from quantum_db.sessions import Observation, SessionKey, SessionTable
 from quantum_db.state_store import StateShard, events_record
 from quantum_db.states.events import EventBatch
 from quantum_db.states.history import Instances
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.points import point_id
 
 
@@ -73,11 +74,14 @@ class FakeStore:
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         return [self.entities.pop(entity_id, None) is not None for entity_id in ids]
 
-    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
         await self.upsert(upserts)
         await self.delete(deletes)
 
-    def check_transactions(self) -> None:
+    async def newest_commit(self) -> int:
+        return 0
+
+    async def sweep(self, through: int) -> None:
         return None
 
     async def versions(self, ids: Sequence[str]) -> list[int | None]:
@@ -367,8 +371,7 @@ def coordinator(store: FakeStore, groups: FakeGroups, states: FakeStates, journa
         raise AssertionError(error)
 
     return Coordinator(
-        stores=lambda _: store,
-        flush=store.flush,
+        stores=OneStore(store),
         groups=groups.commits,
         states=states,
         open_journal=lambda: journal,
