@@ -36,16 +36,16 @@ from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.ledger import STREAM as COMMITS
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, flushed_record, receipt_record, reserve_record
 from quantum_db.commits.operations import Insert, Transaction
-from quantum_db.commits.protocol import UNFLUSHED_COMMITS
+from quantum_db.commits.pending_groups import PendingGroups
+from quantum_db.commits.upkeep import UNFLUSHED_COMMITS
 from quantum_db.errors import Fenced
-from quantum_db.groups import GroupTable
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge
 from quantum_db.jobs.job_journal import JobJournal
 from quantum_db.jobs.ledger import STREAM as JOBS
 from quantum_db.jobs.ledger import Ledger, OpenSubmission, Retention, counts_to_json
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import StateEvent
-from quantum_db.model import Entity
+from quantum_db.model import EntanglementGroup, Entity
 from quantum_db.stores.places import OneStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
@@ -102,16 +102,34 @@ def end(error: Fenced) -> None:
     raise SystemExit(f"nobody else writes here: {error.detail}")
 
 
+class Registry(GroupCommits):
+    """The registry's part in transactions, of which none makes groups here."""
+
+    def __init__(self, path: Path) -> None:
+        journal, pending = SqliteJournal(path), PendingGroups()
+
+        def never(group: EntanglementGroup) -> EntanglementGroup:
+            raise SystemExit(f"no group is written here: {group}")
+
+        async def keep(_: Sequence[EntanglementGroup], record: Json) -> None:
+            pending.apply(journal.append("groups", [record]), record)
+
+        super().__init__(pending, never, keep)
+
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:  # noqa: ARG002
+        return []
+
+    async def entity_deleted(self, entity_id: str) -> None:  # noqa: ARG002
+        return None
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:  # noqa: ARG002
+        return None
+
+
 def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> Coordinator:
-    groups, table = SqliteJournal(folder / "groups.sqlite"), GroupTable()
-
-    def never(group: Any) -> Any:
-        raise SystemExit(f"no group is written here: {group}")
-
-    assert len(table) == 0
     return Coordinator(
         stores=OneStore(store),
-        groups=GroupCommits(groups, never, never),
+        groups=Registry(folder / "groups.sqlite"),
         states=states,
         open_journal=lambda: SqliteJournal(folder / "commits.sqlite"),
         clock=SystemClock(),

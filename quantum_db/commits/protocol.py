@@ -50,18 +50,16 @@ from typing import Any, Final
 import numpy as np
 
 from quantum_db.commits.claims import Claims
-from quantum_db.commits.ledger import CommitLedger, Intent, flushed_record, reserve_record
+from quantum_db.commits.ledger import CommitLedger, Intent, reserve_record
 from quantum_db.commits.operations import Claim, Deletes, Request, Transaction, Upserts
 from quantum_db.commits.planning import Plan, Stored, partners_in, plan
 from quantum_db.commits.steps import (
     Answer,
     Asked,
     Command,
-    Compact,
     Done,
     Event,
     Failed,
-    Flush,
     Found,
     Gone,
     Note,
@@ -74,6 +72,7 @@ from quantum_db.commits.steps import (
     Wake,
     Woken,
 )
+from quantum_db.commits.upkeep import MIN_RECORDS, UNFLUSHED_COMMITS, Upkeep
 from quantum_db.commits.work import Phase, Work
 from quantum_db.errors import Conflict, InvalidRequest, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
@@ -82,9 +81,6 @@ from quantum_db.scope import scoped
 BLOCK: Final = 10_000
 """Numbers that are reserved at once; so many may be left out at a restart."""
 
-MIN_RECORDS: Final = 2_000
-"""Records after a snapshot before the next one is worth while; it also waits until they outnumber what is live."""
-
 MAX_WIDENED: Final = 5
 """How often a request may find other partners than it has claimed, before it is told to come again."""
 
@@ -92,11 +88,6 @@ _NUMBERS: Final = -1
 _SWEEP: Final = -2
 _REDO: Final = -3
 _FLUSH: Final = -4
-
-UNFLUSHED: Final = 8_192
-"""Changes of entities that are kept in the journal for the store, before it is flushed."""
-UNFLUSHED_COMMITS: Final = 1_000
-"""Likewise, transactions."""
 
 
 class CommitProtocol:
@@ -128,9 +119,7 @@ class CommitProtocol:
         self._rng = rng
         self._now_s = now_s
         self._block = block
-        self._min_records = min_records
-        self._unflushed_commits = unflushed_commits
-        self._flushing: int | None = None
+        self._upkeep = Upkeep(ledger, _FLUSH, min_records, unflushed_commits)
         self._redo_failures = 0
         self._after_redo: list[Command] = []
         self._next = self._first = ledger.reserved + 1
@@ -195,7 +184,7 @@ class CommitProtocol:
             return [self._redo()]
         notes: list[Command] = [Note(intent) for intent in self.ledger.settled.values()]
         self._recovering.discard(_REDO)
-        return [*notes, *self._after_redo, *self._flush_if_due(), *self._let_in()]
+        return [*notes, *self._after_redo, *self._upkeep.flush(), *self._let_in()]
 
     def on(self, event: Event) -> list[Command]:
         """Take in what happened; return what has to be done, in order."""
@@ -208,7 +197,10 @@ class CommitProtocol:
             assert record is not None
             self.ledger.apply(event.number, record[0].record)
         commands = self._go_on(event)
-        return [*commands, *self._flush_if_due(), *self._compaction()] if isinstance(event, Recorded) else commands
+        if isinstance(event, Recorded):
+            in_flight = [number for _, number in self._records.values()]
+            commands += [*self._upkeep.flush(), *self._upkeep.compact(in_flight, self._now_s())]
+        return commands
 
     def _go_on(self, event: Found | Prepared | Recorded | Done | Failed | Swept | Woken) -> list[Command]:
         if event.work == _NUMBERS:
@@ -497,34 +489,13 @@ class CommitProtocol:
         work = self._works[self._count] = Work(self._count, request)
         return work
 
-    # The journal
-
-    def _flush_if_due(self) -> list[Command]:
-        """Have the store flushed, so that the journal need not keep what has been applied."""
-        few = self.ledger.unflushed() < UNFLUSHED and len(self.ledger.settled) < self._unflushed_commits
-        if few or self._flushing is not None:
-            return []
-        self._flushing = self.ledger.number
-        return [Flush(_FLUSH)]
-
     def _flushed(self, event: Event) -> list[Command]:
-        if isinstance(event, Done):
-            assert self._flushing is not None
-            command = Record(_FLUSH, flushed_record(self._flushing))
-            self._records[_FLUSH] = (command, self.ledger.number)
-            return [command]
-        self._flushing = None  # where it failed, the next receipt asks again
-        return []
-
-    def _compaction(self) -> list[Command]:
-        """Replace records by a snapshot, up to where all of them have been taken in here."""
-        if self.ledger.records_since_snapshot <= max(self._min_records, 2 * self.ledger.size()):
+        if not isinstance(event, Done):
+            self._upkeep.flush_ended()
             return []
-        through = min([self.ledger.number, *(number for _, number in self._records.values())])
-        if through == 0:
-            return []
-        self.ledger.records_since_snapshot = 0
-        return [Compact(through, self.ledger.snapshot(self._now_s()))]
+        command = self._upkeep.flushed()
+        self._records[_FLUSH] = (command, self.ledger.number)
+        return [command]
 
 
 def _other_transaction(asked: Asked, key: str) -> Answer:

@@ -158,6 +158,7 @@ class ServerWorld(World):
     """One run; see ``World``."""
 
     server: SimulatedServer
+    redoes = False
 
     def __init__(self, seed: int, *, faults: Faults | None = None, plant: str = "") -> None:
         super().__init__(seed, faults=faults, plant=plant)

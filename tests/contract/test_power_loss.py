@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from quantum_db.commits import protocol
+from quantum_db.commits import protocol, upkeep
 from quantum_db.commits.operations import Delete, Deletes, Insert, Operation, Transaction, Update, Upserts
 from quantum_db.model import Context, Entity
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
@@ -128,7 +128,7 @@ async def crashed(tmp_path: Path, kind: type[QdrantEdgeStore]) -> list[str]:
 @pytest.fixture(autouse=True)
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """Flush after some 13 transactions, and compact after some 20."""
-    monkeypatch.setattr(protocol, "UNFLUSHED", 40)
+    monkeypatch.setattr(upkeep, "UNFLUSHED", 40)
     monkeypatch.setattr(protocol.CommitProtocol.__init__, "__kwdefaults__", {**DEFAULTS, "min_records": 40})
 
 

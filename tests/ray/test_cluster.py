@@ -261,15 +261,30 @@ for call in (lambda: db.fetch("nobody"), lambda: db.query(vector=[1, 0], context
         call()
     except (NotFound, UnknownContext) as error:
         refused.append(type(error).__name__)
-group = db.create_entangled_group(group_id="ray-group", entity_ids=["handle-0", "from-ray"], correlation_strength=0.5)
+db.insert(id="ray-partner", vector=[0.0, 1.0])
+members = ["ray-partner", "from-ray"]
+group = db.create_entangled_group(group_id="ray-group", entity_ids=members, correlation_strength=0.5)
+changed = db.update("from-ray", vector=[1.0, 0.0], propagate=True)
+groups = [
+    db.update_group("ray-group", expected_version=group["version"], add=["handle-1"])["version"],
+    db.group("ray-group")["entity_ids"],
+    [one["group_id"] for one in db.list_groups(member="handle-1")["groups"]],
+    db.delete_group("ray-group", 2)["deleted"],
+]
+db.query(vector=[1.0, 0.0], context="handle-near", session_id="by-handle", observe=True, mode="classical")
+sessions = [db.session("by-handle")["session_id"], db.end_session("by-handle")["ended"]]
+made = db.state("handle-0")["generation"] >= 1
 print(json.dumps([db.fetch("from-ray")["metadata"], answer["hits"][0]["id"], refused, group["version"]]))
+print(json.dumps([changed["moved"], groups, sessions, made]))
 """
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout.splitlines()[-1])
+    told, more = (json.loads(line) for line in result.stdout.splitlines()[-2:])
     assert told == [{"who": "another job"}, "handle-0", ["NotFound", "UnknownContext"], 1]
+    groups = [2, ["ray-partner", "from-ray", "handle-1"], ["ray-group"], True]
+    assert more == [["ray-partner"], groups, ["by-handle", True], True]
     assert client.get("/api/v2/vectors/from-ray").json()["metadata"] == {"who": "another job"}
 
 

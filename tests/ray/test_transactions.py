@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.ray.conftest import ROOT, LiveCluster, actors_below, admitted
+from tests.ray.test_served_states import until
 
 PATH = "/api/v2/transactions"
 
@@ -218,6 +219,11 @@ class Stream:
         assert not self.wrong, self.wrong[0]
 
 
+def seen(client: httpx.Client, entity_id: str) -> dict[str, Any] | None:
+    response = client.get(f"/api/v2/states/{entity_id}")
+    return dict(response.json()) if response.status_code == 200 else None
+
+
 def post(client: httpx.Client, prefix: str, n: int) -> httpx.Response:
     return client.post(PATH, json=body(prefix, n), headers={"idempotency-key": f"{prefix}-{n}"})
 
@@ -239,6 +245,10 @@ def test_a_killed_store_leaves_no_half_and_loses_nothing_acknowledged(
         there = found(client, prefix, n)
         assert len(set(there)) == 1, f"half of {n}: {there}"
         assert n not in stream.acknowledged or all(there)
+    for n in sorted(stream.acknowledged):  # states are told in the background, and again after a crash: once in effect
+        for side in ("left", "right"):
+            told = until(lambda one=f"{prefix}-{n}-{side}": seen(client, one))
+            assert (told["generation"], told["history"]) == (1, []), told
     paths = [f"/api/v2/vectors/{prefix}-{n}-left" for n in stream.acknowledged]
     versions = [client.get(path).json()["version"] for path in paths]
     assert len(set(versions)) == len(versions), "no number comes twice"
