@@ -36,8 +36,9 @@ from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.ledger import STREAM as COMMITS
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, receipt_record, reserve_record
 from quantum_db.commits.operations import Insert, Transaction
+from quantum_db.commits.pending_groups import PendingGroups
+from quantum_db.commits.showing import ShownCommits
 from quantum_db.errors import Fenced
-from quantum_db.groups import GroupTable
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge
 from quantum_db.jobs.job_journal import JobJournal
 from quantum_db.jobs.ledger import STREAM as JOBS
@@ -45,6 +46,7 @@ from quantum_db.jobs.ledger import Ledger, OpenSubmission, Retention, counts_to_
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import Entity
+from quantum_db.ports import VectorStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
 DIMENSION = 128
@@ -67,6 +69,26 @@ class CountedStates:
 
     def record(self, events: Sequence[StateEvent]) -> None:
         self.noted += len(events)
+
+
+class NoGroups(GroupCommits):
+    """The registry's part in transactions, over no groups: it is told of everything, and has nothing to do."""
+
+    def __init__(self) -> None:
+        def never(group: Any) -> Any:
+            raise SystemExit(f"no group is written here: {group}")
+
+        super().__init__(PendingGroups(), never, self._made)
+
+    async def _made(self, groups: Sequence[Any], record: Json) -> None:
+        assert not groups
+        self._pending.apply(self._pending.number + 1, record)
+
+    async def entity_deleted(self, entity_id: str) -> None:
+        """Nothing is a member of a group."""
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:
+        """Nothing is a member of a group."""
 
 
 class PlainLog:
@@ -100,21 +122,18 @@ def end(error: Fenced) -> None:
     raise SystemExit(f"nobody else writes here: {error.detail}")
 
 
-def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> Coordinator:
-    groups, table = SqliteJournal(folder / "groups.sqlite"), GroupTable()
-
-    def never(group: Any) -> Any:
-        raise SystemExit(f"no group is written here: {group}")
-
-    assert len(table) == 0
+def coordinator(
+    folder: Path, store: VectorStore, states: CountedStates, shown: ShownCommits | None = None
+) -> Coordinator:
     return Coordinator(
         store=store,
-        groups=GroupCommits(groups, never, never),
+        groups=NoGroups(),
         states=states,
         open_journal=lambda: SqliteJournal(folder / "commits.sqlite"),
         clock=SystemClock(),
         rng=np.random.default_rng(0),
         on_fenced=end,
+        shown=shown,
         policy=CommitPolicy(wait_s=WAIT_S),
     )
 
