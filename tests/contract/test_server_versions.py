@@ -280,3 +280,14 @@ async def test_a_scroll_over_entities_that_transactions_rewrite_gives_each_once(
     assert sorted(seen) == sorted(names)
     assert number >= 3
     await bench.client.close()
+
+
+async def test_the_newest_commit_is_known_also_from_a_deletion() -> None:
+    bench = Bench()
+    assert await bench.writer.newest_commit() == 0
+    await bench.plain(["a", "b"], [])
+    assert await bench.writer.newest_commit() == 0, "plain writes leave no marks"
+    await bench.transaction(["a"], [])
+    await bench.transaction([], ["b"])
+    assert await bench.writer.newest_commit() == 3
+    await bench.client.close()
