@@ -37,6 +37,7 @@ from quantum_db.commits.ledger import STREAM as COMMITS
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, flushed_record, receipt_record, reserve_record
 from quantum_db.commits.operations import Insert, Transaction
 from quantum_db.commits.pending_groups import PendingGroups
+from quantum_db.commits.showing import ShownCommits
 from quantum_db.commits.upkeep import UNFLUSHED_COMMITS
 from quantum_db.errors import Fenced
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge
@@ -46,6 +47,7 @@ from quantum_db.jobs.ledger import Ledger, OpenSubmission, Retention, counts_to_
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import StateEvent
 from quantum_db.model import EntanglementGroup, Entity
+from quantum_db.ports import VectorStore
 from quantum_db.stores.places import OneStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
@@ -126,7 +128,9 @@ class Registry(GroupCommits):
         return None
 
 
-def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> Coordinator:
+def coordinator(
+    folder: Path, store: VectorStore, states: CountedStates, shown: ShownCommits | None = None
+) -> Coordinator:
     return Coordinator(
         stores=OneStore(store),
         groups=Registry(folder / "groups.sqlite"),
@@ -135,6 +139,7 @@ def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> 
         clock=SystemClock(),
         rng=np.random.default_rng(0),
         on_fenced=end,
+        shown=shown,
         policy=CommitPolicy(wait_s=WAIT_S),
     )
 

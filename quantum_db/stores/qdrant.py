@@ -42,6 +42,7 @@ from quantum_db.stores.points import (
     latest,
     lay_out,
     place_of,
+    point_id,
     scroll_start,
 )
 from quantum_db.stores.qdrant_filters import dead_by, first_slot, of_entities, search_filter, seen_at, superseded_by
@@ -53,7 +54,7 @@ _POLL_S: Final = 0.5
 _OPTIMIZE_S: Final = 3600.0
 _CONFLICT: Final = 409
 _FIELDS: Final = [RECORD, SLOT, BORN]
-_PLACES_A_READ: Final = 10_000
+_FIRSTS_A_READ: Final = 10_000
 _LATEST: Final = 1 << 53
 """Above every commit, and still exact where the server compares floats."""
 
@@ -296,25 +297,43 @@ class QdrantStore(PointStore):
 
     async def _places(self, entity_ids: Sequence[str]) -> dict[str, Place]:
         versions: dict[str, list[Place]] = {}
-        wanted = models.Filter(must=[of_entities(entity_ids), first_slot()])
-        following, fields = None, [ENTITY, HIGH, BORN, DIED]
-        while True:
-            records, following = await self._page(wanted, following, _PLACES_A_READ, fields)
-            for record in records:
-                versions.setdefault(str((record.payload or {}).get(ENTITY)), []).append(place_of(record.payload))
-            if following is None:
-                return {entity_id: latest(places) for entity_id, places in versions.items()}
+        for record in await self._first_slots(entity_ids, None, [ENTITY, HIGH, BORN, DIED]):
+            versions.setdefault(str((record.payload or {}).get(ENTITY)), []).append(place_of(record.payload))
+        last = {entity_id: latest(places) for entity_id, places in versions.items()}
+        # A write that was given up may have reached the server after a later one, and lies beside it.
+        strays = [
+            point_id(entity_id, slot, place.born)
+            for entity_id, places in versions.items()
+            for place in places
+            if place != last[entity_id]
+            for slot in range(place.high)
+        ]
+        if strays:
+            await self._erase(strays)
+        return last
 
     async def _records(self, entity_ids: Sequence[str], at: int) -> dict[str, object]:
-        wanted = seen_at(at, of_entities(entity_ids), first_slot())
-        records, _ = await self._page(wanted, None, len(entity_ids), [ENTITY, RECORD])
+        records = await self._first_slots(entity_ids, at, [ENTITY, RECORD, BORN])
         payloads = [record.payload or {} for record in records]
         return {str(payload.get(ENTITY)): payload.get(RECORD) for payload in payloads}
 
     async def _firsts(self, entity_ids: Sequence[str], at: int) -> list[Found]:
-        wanted = seen_at(at, of_entities(entity_ids), first_slot())
-        records, _ = await self._page(wanted, None, len(entity_ids), _FIELDS, vectors=True)
+        records = await self._first_slots(entity_ids, at, _FIELDS, vectors=True)
         return [found(record.payload, 0.0, record.vector) for record in records]
+
+    async def _first_slots(
+        self, entity_ids: Sequence[str], at: int | None, fields: list[str], *, vectors: bool = False
+    ) -> list[models.Record]:
+        """Return the first slots of entities, by birth: of the versions seen at a commit, or (None) of all."""
+        wanted = [of_entities(entity_ids), first_slot()]
+        chosen = models.Filter(must=list(wanted)) if at is None else seen_at(at, *wanted)
+        firsts: list[models.Record] = []
+        following = None
+        while True:
+            records, following = await self._page(chosen, following, _FIRSTS_A_READ, fields, vectors=vectors)
+            firsts += records
+            if following is None:
+                return sorted(firsts, key=lambda record: (record.payload or {}).get(BORN) or 0)
 
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         records = await self._answer(

@@ -133,11 +133,11 @@ class KillingStore(QdrantEdgeStore):
     killer = Killer("", 0)
     _applying = False
 
-    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
         self.killer.reach("before apply")
         self._applying = True
         try:
-            await super().apply(upserts, deletes)
+            await super().apply(commit, upserts, deletes)
         finally:
             self._applying = False
         self.killer.reach("after apply")

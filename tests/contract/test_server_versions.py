@@ -18,7 +18,7 @@ from quantum_db.commits.overlay import OverlayStore
 from quantum_db.errors import CorruptData
 from quantum_db.filters import Filter
 from quantum_db.model import Context, Entity, Search
-from quantum_db.stores.points import DIED
+from quantum_db.stores.points import DIED, lay_out
 from quantum_db.stores.qdrant import QdrantStore
 from tests.contract.vector_stores import AtCommit, axis, with_store
 
@@ -279,4 +279,31 @@ async def test_a_scroll_over_entities_that_transactions_rewrite_gives_each_once(
         await bench.writer.sweep(number)
     assert sorted(seen) == sorted(names)
     assert number >= 3
+    await bench.client.close()
+
+
+async def test_the_newest_commit_is_known_also_from_a_deletion() -> None:
+    bench = Bench()
+    assert await bench.writer.newest_commit() == 0
+    await bench.plain(["a", "b"], [])
+    assert await bench.writer.newest_commit() == 0, "plain writes leave no marks"
+    await bench.transaction(["a"], [])
+    await bench.transaction([], ["b"])
+    assert await bench.writer.newest_commit() == 3
+    await bench.client.close()
+
+
+async def test_a_write_that_arrives_after_a_later_one_is_removed_by_the_next() -> None:
+    bench = Bench()
+    await bench.writer.upsert([entity("a", 1), entity("b", 1)])
+    points = lay_out(entity("a", 1), "")
+    late = [models.PointStruct(id=one.id, vector=one.vector.tolist(), payload=one.payload) for one in points]
+    await bench.writer.apply(2, [entity("a", 2)], [])
+    bench.now.commit = 2
+    await bench.client.upsert("things", late)
+    assert [one and one.version for one in await bench.reader.fetch(["a", "b"])] == [2, 1]
+    assert await bench.reader.versions(["a", "b"]) == [2, 1]
+    assert await bench.writer.delete(["a"]) == [True]
+    assert await bench.reader.fetch(["a"]) == [None]
+    assert (await bench.client.count("things")).count == len(lay_out(entity("b", 1), ""))
     await bench.client.close()

@@ -82,6 +82,8 @@ class World:
         self.requests: dict[int, Request] = {}
         self.answers: dict[int, Answer] = {}
         self.crashed = 0
+        self.applied: set[int] = set()
+        self.visible = 0
         self.restart()
 
     # The process
@@ -136,6 +138,7 @@ class World:
             if self.power:
                 self.store = dict(self.flushed)
             self.restart()
+        self.check_visible()
         return True
 
     def settle(self) -> None:
@@ -236,6 +239,7 @@ class World:
         for one in intent.deletes:
             self.store.pop(one, None)
         self.torn = False
+        self.applied.add(intent.commit)
 
     def redo(self, intents: Sequence[Intent]) -> None:
         last = last_changes(intents)
@@ -266,6 +270,17 @@ class World:
             self.finished.add(commit)
 
     # What must hold
+
+    def check_visible(self) -> None:
+        """Of what is visible to readers, once they are let in, all is applied; and nothing becomes invisible again."""
+        if not self.protocol.recovered:
+            return
+        aborted = {record["commit"] for record in self.history if record["t"] == "abort"}
+        intents = {record["commit"] for record in self.history if record["t"] == "intent"} - aborted
+        visible = self.protocol.visible
+        assert visible >= self.visible, "what was visible is not any more"
+        assert not {one for one in intents if one <= visible} - self.applied, "visible and not applied"
+        self.visible = visible
 
     def check(self) -> None:
         """The store is what the durable intents and the plain writes come to, in the order of their numbers."""

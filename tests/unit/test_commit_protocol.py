@@ -279,3 +279,9 @@ def test_the_check_finds_planted_faults(kind: type[World]) -> None:
         except AssertionError:
             failed += 1
     assert failed
+
+
+def test_the_check_sees_a_commit_that_is_visible_before_it_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CommitProtocol, "visible", property(lambda self: self._next - 1))
+    with pytest.raises(AssertionError, match="visible and not applied"):
+        World(0, faults=0.1, crashes=0.05).done().settle()

@@ -53,6 +53,7 @@ def test_the_environment_stands_above_the_file(tmp_path: Path, monkeypatch: pyte
         ("http: {port: many}", "http.port: must be a valid integer"),
         ("http: {port: 70000}", "http.port: must be less than or equal to 65535, not 70000"),
         ("store: {kind: qdrant}", "url is needed for kind qdrant"),
+        ("store: {journal_url: 'redis://h:1'}", "journal_url is for kind qdrant"),
         ("jobs: {default_backend: simulater}", "'simulater' is not among backends; did you mean 'simulator'?"),
         ("jobs: {backends: {a: {kind: ionqq}}}", "must be 'simulator' or 'ionq', not 'ionqq'"),
         ("jobs: {backends: {a: {kind: simulator, max_qbits: 3}}}", "max_qbits"),
