@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
+from quantum_db.client.config import KEY_ENV
 from quantum_db.errors import InvalidRequest, InvalidSettings
 from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.jobs.assembly import TenantPolicy
@@ -261,7 +262,7 @@ def _told(error: ValidationError) -> InvalidRequest:
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
-    known = set(_names(Settings, PREFIX))
+    known = {*_names(Settings, PREFIX), KEY_ENV}
     for name in environment:
         upper = name.upper()
         if upper.startswith(PREFIX) and not any(upper == n or upper.startswith(n + SEPARATOR) for n in known):

@@ -32,6 +32,7 @@ from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.states.history import Instances
 from quantum_db.stores.qdrant import connect
 from quantum_db.telemetry import exposition, snapshot
+from quantum_db.views import instances_view
 from serve_app.http import build_app
 from serve_app.loopback import bind_to_loopback
 from serve_app.query_metrics import QueryMetrics
@@ -173,6 +174,8 @@ class Ingress:
 
         Who holds a handle is inside the Ray cluster, and may act for any tenant.
         """
+        if method == "state":
+            return instances_view(await self._parts.instances(*arguments))
         owner: object = self._api
         name = method.removeprefix("jobs.")
         if name != method:
