@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ START_TIMEOUT_S: Final = 150.0
 STOP_TIMEOUT_S: Final = 60.0
 LOOK_S: Final = 0.1
 TAIL_LINES: Final = 5
+_KEY: Final = re.compile(rb"qdb_[0-9a-f]{12}_[0-9a-f]{64}")
 _CLOCK_TICK_S: Final = 2.0
 """How far the time of a file and that at which a process began may differ by rounding."""
 
@@ -51,7 +53,7 @@ def launch(data_dir: Path, arguments: list[str], environment: Mapping[str, str])
     data_dir.mkdir(parents=True, exist_ok=True)
     (data_dir / RUNTIME_FILE).unlink(missing_ok=True)
     command = [sys.executable, "-m", "cluster.cli", "serve", *arguments]
-    with (data_dir / LOG_FILE).open("wb") as log:
+    with (data_dir / LOG_FILE).open("wb", opener=_private) as log:
         return subprocess.Popen(  # noqa: S603 - our own program
             command,
             stdin=subprocess.DEVNULL,
@@ -103,6 +105,23 @@ def stop(data_dir: Path, timeout_s: float = STOP_TIMEOUT_S) -> bool:
     return process is not None
 
 
+def told_once(data_dir: Path) -> list[str]:
+    """Return the lines of a cluster's log that hold a key, and take the keys out of the log.
+
+    A key is shown once, to whoever starts the cluster, and is not left in a file.
+    """
+    path = data_dir / LOG_FILE
+    told = []
+    with path.open("r+b") as log:
+        content = log.read()
+        for found in _KEY.finditer(content):
+            begin, end = content.rfind(b"\n", 0, found.start()) + 1, content.find(b"\n", found.end())
+            told.append(content[begin : end if end >= 0 else None].decode(errors="replace"))
+            log.seek(found.start())
+            log.write(b"*" * len(found.group()))
+    return told
+
+
 def tail(data_dir: Path) -> str:
     """Return the last lines of a cluster's log, as one line."""
     try:
@@ -136,6 +155,11 @@ def _end(process: psutil.Process, number: int, timeout_s: float) -> None:
             one.kill()
         except psutil.NoSuchProcess:
             continue
+
+
+def _private(path: str, flags: int) -> int:
+    """Open a file that nobody else may read."""
+    return os.open(path, flags, 0o600)
 
 
 def environment_with(more: Mapping[str, str]) -> dict[str, str]:
