@@ -53,7 +53,7 @@ def launch(data_dir: Path, arguments: list[str], environment: Mapping[str, str])
     data_dir.mkdir(parents=True, exist_ok=True)
     (data_dir / RUNTIME_FILE).unlink(missing_ok=True)
     command = [sys.executable, "-m", "cluster.cli", "serve", *arguments]
-    with (data_dir / LOG_FILE).open("wb", opener=_private) as log:
+    with open(data_dir / LOG_FILE, "wb", opener=_private) as log:
         return subprocess.Popen(  # noqa: S603 - our own program
             command,
             stdin=subprocess.DEVNULL,

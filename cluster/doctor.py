@@ -1,4 +1,4 @@
-"""``quantum-db doctor``: looks for what would keep a cluster from running. Each finding that is not good has a remedy."""
+"""``quantum-db doctor``: looks for what would keep a cluster from running, and tells what helps."""
 
 from __future__ import annotations
 
@@ -138,9 +138,7 @@ def _data_dir(data_dir: Path) -> Finding:
         return Finding(name, FAILED, owner, f"chown -R {data_dir}, or run as that user")
     if (data_dir / RUNTIME_FILE).exists() and background.found(data_dir) is None:
         left = f"{RUNTIME_FILE} tells of a cluster that has ended without stopping"
-        return Finding(
-            name, WARNING, left, "start it again: what was acknowledged is there; quantum-db down forgets it"
-        )
+        return Finding(name, WARNING, left, "start it again: nothing acknowledged is lost; quantum-db down forgets it")
     return Finding(name, OK, "can be written" if data_dir.exists() else "will be made")
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -27,7 +27,6 @@ from cluster.importing import Imported, Target, file_source, import_rows
 from cluster.settings import load
 from quantum_db.client.results import Results
 from quantum_db.errors import InvalidRequest
-from quantum_db.transfer.formats import FileFormat
 from quantum_db.transfer.qdrant_source import QdrantSource
 
 STATE_SUFFIX: Final = ".import-state"
@@ -154,7 +153,7 @@ def export_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write all entities of a running cluster into a file."""
-    kind = None if file_format is None else cast("FileFormat", file_format.value)
+    kind = None if file_format is None else file_format.value
     done = export(file, kind, address(url, config))
     if as_json:
         print_json({"file": str(file), "entities": done.entities, "bytes": done.bytes})
@@ -217,11 +216,11 @@ def _print_hits(found: Results) -> None:
         )
         for rank, hit in enumerate(found, start=1)
     ]
-    told = (
-        f"{ran.circuits} circuits on {ran.backend}, {ran.shots:,} shots, ${ran.cost_usd:,.2f}" if ran.ran else ran.why
-    )
+    spent = f"{ran.circuits} circuits on {ran.backend}, {ran.shots:,} shots, ${ran.cost_usd:,.2f}"
     columns = ("rank", "id", "context", "classical", "score", "interval")
-    print_table(f"{len(found)} of {found.candidates} candidates, {ran.provenance}", columns, rows, told)
+    print_table(
+        f"{len(found)} of {found.candidates} candidates, {ran.provenance}", columns, rows, spent if ran.ran else ran.why
+    )
 
 
 def _tell_import(done: Imported, as_json: bool) -> None:

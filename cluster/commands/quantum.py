@@ -100,8 +100,10 @@ def measure_group(
     if as_json:
         print_json(found)
         return
-    rows = [(pair.entity_ids, pair.estimate.value, _interval(pair.estimate.interval)) for pair in found.pairs]
-    rows.append((("mean",), found.mean.value, _interval(found.mean.interval)))
+    rows: list[Sequence[object]] = [
+        (pair.entity_ids, pair.estimate.value, _interval(pair.estimate.interval)) for pair in found.pairs
+    ]
+    rows.append(("mean", found.mean.value, _interval(found.mean.interval)))
     told = f"{found.shots:,} shots on {found.backend}, {found.provenance}, ${found.cost_usd:,.2f}"
     if found.chsh is not None:
         told += f"; S = {found.chsh.value:.3f} ({_interval(found.chsh.interval)})"

@@ -35,9 +35,7 @@ def serve(config: ConfigOption = None) -> None:
 
 def up(
     config: ConfigOption = None,
-    wait_s: Annotated[
-        float, typer.Option("--wait", help="seconds until it has to answer")
-    ] = background.START_TIMEOUT_S,
+    wait_s: Annotated[float, typer.Option("--wait", help="seconds until it must answer")] = background.START_TIMEOUT_S,
     as_json: JsonOption = False,
 ) -> None:
     """Start a cluster in the background, and wait until it answers. Where one runs already, tell of that."""
