@@ -27,6 +27,7 @@ from cluster.importing import Imported, Target, file_source, import_rows
 from cluster.settings import load
 from quantum_db.client.results import Results
 from quantum_db.errors import InvalidRequest
+from quantum_db.transfer.formats import FileFormat
 from quantum_db.transfer.qdrant_source import QdrantSource
 
 STATE_SUFFIX: Final = ".import-state"
@@ -153,7 +154,7 @@ def export_command(
     as_json: JsonOption = False,
 ) -> None:
     """Write all entities of a running cluster into a file."""
-    kind = None if file_format is None else file_format.value
+    kind: FileFormat | None = None if file_format is None else file_format.value
     done = export(file, kind, address(url, config))
     if as_json:
         print_json({"file": str(file), "entities": done.entities, "bytes": done.bytes})

@@ -100,10 +100,8 @@ def measure_group(
     if as_json:
         print_json(found)
         return
-    rows: list[Sequence[object]] = [
-        (pair.entity_ids, pair.estimate.value, _interval(pair.estimate.interval)) for pair in found.pairs
-    ]
-    rows.append(("mean", found.mean.value, _interval(found.mean.interval)))
+    rows: list[Sequence[object]] = [("mean", found.mean.value, _interval(found.mean.interval))]
+    rows += [(pair.entity_ids, pair.estimate.value, _interval(pair.estimate.interval)) for pair in found.pairs]
     told = f"{found.shots:,} shots on {found.backend}, {found.provenance}, ${found.cost_usd:,.2f}"
     if found.chsh is not None:
         told += f"; S = {found.chsh.value:.3f} ({_interval(found.chsh.interval)})"
