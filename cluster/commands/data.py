@@ -63,10 +63,11 @@ def insert(
     """Write one entity, replacing one with the same id."""
     contexts = [_weighted(text) for text in context or ()]
     body = None if metadata is None else json_option(metadata, "--metadata")
+    numbers = vector_option(vector)
     with client(url, config, collection) as db:
         written = db.insert_sync(
             id=entity_id,
-            vector=vector_option(vector),
+            vector=numbers,
             contexts=contexts or None,
             metadata=body,
             coherence_time_ms=coherence_time_ms,
@@ -92,13 +93,14 @@ def query(
     as_json: JsonOption = False,
 ) -> None:
     """Find the entities nearest to a vector, in a context or in none."""
+    numbers, only = vector_option(vector), None if filter_by is None else json_option(filter_by, "--filter")
     with client(url, config, collection) as db:
         found = db.query_sync(
-            vector_option(vector),
+            numbers,
             context=context,
             top_k=top_k,
             mode=mode,
-            filter=None if filter_by is None else json_option(filter_by, "--filter"),
+            filter=only,
             backend=backend,
             refine="always" if always else None,
             enable_tunneling=tunneling or None,

@@ -33,7 +33,7 @@ class LiveCluster:
 
 @contextlib.contextmanager
 def live_cluster(config: Path, data_dir: Path) -> Iterator[LiveCluster]:
-    """Run ``quantum-cluster serve`` with a config until the block ends; it must stop by itself on SIGINT."""
+    """Run ``quantum-db serve`` with a config until the block ends; it must stop by itself on SIGINT."""
     command = [sys.executable, "-m", "cluster.cli", "serve", "--config", str(config)]
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("w+") as output:

@@ -252,16 +252,16 @@ from cluster import connect_ray
 from quantum_db.errors import NotFound, UnknownContext
 
 db = connect_ray(data_dir={str(cluster.data_dir)!r})
-db.insert(id="from-ray", vector=np.array([0.0, 1.0]), metadata={{"who": "another job"}})
-answer = db.query(vector=np.array([1.0, 0.0]), context="handle-near", top_k=2, shots=100_000)
+db.insert_sync(id="from-ray", vector=np.array([0.0, 1.0]), metadata={{"who": "another job"}})
+answer = db.query_sync(vector=np.array([1.0, 0.0]), context="handle-near", top_k=2, shots=100_000)
 refused = []
-for call in (lambda: db.fetch("nobody"), lambda: db.query(vector=[1, 0], context="handle-nearr")):
+for call in (lambda: db.fetch_sync("nobody"), lambda: db.query_sync([1, 0], context="handle-nearr")):
     try:
         call()
     except (NotFound, UnknownContext) as error:
         refused.append(type(error).__name__)
-group = db.create_entangled_group(group_id="ray-group", entity_ids=["handle-0", "from-ray"], correlation_strength=0.5)
-print(json.dumps([db.fetch("from-ray")["metadata"], answer["hits"][0]["id"], refused, group["version"]]))
+group = db.create_entangled_group_sync("ray-group", ["handle-0", "from-ray"], 0.5)
+print(json.dumps([db.fetch_sync("from-ray").metadata, answer[0].id, refused, group.version]))
 """
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
