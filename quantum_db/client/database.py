@@ -40,7 +40,7 @@ class QuantumDB(EntityCalls, GroupCalls, JobCalls, StateCalls):
         found = transport_for(self.config) if transport is None else transport
         self._caller = Caller(self.config, found, clock=SystemClock(), rng=np.random.default_rng())
         self._blocks = 0
-        weakref.finalize(self, _end, self._loop, self._caller)
+        weakref.finalize(self, self._loop.finish, self._caller.close)
 
     @property
     def loop(self) -> LoopThread:
@@ -96,10 +96,3 @@ class Connection:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._client.loop.run(self._client.leave())
-
-
-def _end(loop: LoopThread, caller: Caller) -> None:
-    """Close what a client that nobody holds any more has left open."""
-    if loop.running:
-        loop.run(caller.close())
-        loop.stop()

@@ -92,8 +92,7 @@ class HttpTransport:
         path, headers, query = _addressed(request)
         content = None
         if "body" in request.route.arguments:
-            headers["content-type"] = JSON
-            content = encoded(request.arguments[request.route.arguments.index("body")])
+            content, headers["content-type"] = body_of(request)
         try:
             async with asyncio.timeout(request.timeout_s):
                 response = await client.request(
@@ -156,6 +155,11 @@ class HttpTransport:
                 await self._warm(client)
             except Unreached as error:
                 logger.warning("health check: %s", error.detail)
+
+
+def body_of(request: Request) -> tuple[bytes, str]:
+    """Return the body of a call and its content type. Only this knows in which form a call's body is sent."""
+    return encoded(request.arguments[request.route.arguments.index("body")]), JSON
 
 
 def encoded(body: object) -> bytes:

@@ -19,6 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 STOP_TIMEOUT_S: Final = 10.0
+THREAD_NAME: Final = "quantum-db client"
 
 
 class LoopThread:
@@ -65,13 +66,23 @@ class LoopThread:
             loop.call_soon_threadsafe(loop.stop)
             thread.join(STOP_TIMEOUT_S)
 
+    def finish(self, last: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Run a last piece of work and stop, from whichever thread lets go of a client, also this one. Idempotent."""
+        loop = self._loop
+        if loop is None:
+            return
+        if threading.current_thread() is self._thread:
+            task = loop.create_task(last())
+            task.add_done_callback(lambda _: loop.stop())
+        else:
+            self.run(last())
+            self.stop()
+
     def _submit(self, work: Coroutine[Any, Any, R]) -> Future[R]:
         with self._lock:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
-                self._thread = threading.Thread(
-                    target=_serve, args=(self._loop,), name="quantum-db client", daemon=True
-                )
+                self._thread = threading.Thread(target=_serve, args=(self._loop,), name=THREAD_NAME, daemon=True)
                 self._thread.start()
             return asyncio.run_coroutine_threadsafe(work, self._loop)
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import inspect
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import pytest
 
 from quantum_db import Config, QuantumDB
-from quantum_db.client.loop import LoopThread
+from quantum_db.client.loop import THREAD_NAME, LoopThread
 from quantum_db.client.results import Results
 from quantum_db.client.transports import FACTORIES
 from quantum_db.errors import Conflict, InvalidRequest, InvalidSettings, NotFound, UnknownContext
@@ -223,6 +225,23 @@ def test_a_transport_that_is_not_installed_is_told(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(FACTORIES, "ray", "no_such_package.connect:way")
     with pytest.raises(InvalidSettings, match="no_such_package is not installed"):
         QuantumDB(Config(ray_address="127.0.0.1:1"))
+
+
+def test_a_client_that_nobody_holds_gives_its_connections_back() -> None:
+    def own() -> int:
+        return sum(thread.name == THREAD_NAME for thread in threading.enumerate())
+
+    before = own()
+    held = [client_of(Bench()) for _ in range(20)]
+    for client in held:
+        client.insert_sync(id="a", vector=NEAR)
+    assert own() == before + 20
+    del client, held
+    gc.collect()
+    deadline_s = time.monotonic() + 10.0
+    while own() > before and time.monotonic() < deadline_s:
+        time.sleep(0.01)
+    assert own() == before
 
 
 def test_a_stopped_loop_starts_again() -> None:
