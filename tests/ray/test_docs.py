@@ -20,12 +20,14 @@ from qdrant_client import QdrantClient, models
 
 from cluster.runtime import free_port
 from cluster.settings import load
+from quantum_db import Config, QuantumDB
 from quantum_db.circuits.overlap import overlap_template
 from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.modes import MODES
 from quantum_db.transfer.jsonl import JsonLinesSource
 from quantum_db.transfer.parquet import ParquetSource
 from tests.ray.conftest import ROOT, LiveCluster
+from tests.unit.test_command_line import COMMANDS
 from tests.unit.test_requests import every_error
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
@@ -259,6 +261,39 @@ def test_the_table_of_problems_is_the_error_tree() -> None:
     for status, slugs in re.findall(r"^\| (\d{3}) \| ([^|]+) \|", text, flags=re.MULTILINE):
         for slug in re.findall(r"`([\w-]+)`", slugs):
             assert kinds[slug] == int(status)
+
+
+def test_the_tables_of_the_sdk_page_name_real_fields_defaults_and_calls() -> None:
+    text = SDK.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]+) \|", text, flags=re.MULTILINE)
+    told = {
+        name: default
+        for names, defaults in rows
+        for name, default in zip(words(names), defaults.split(", "), strict=False)
+    }
+    config = Config()
+    fields = {name: default for name, default in told.items() if hasattr(config, name)}
+    assert len(fields) == 12
+    for name, default in fields.items():
+        if default.isdigit() and name != "retry":
+            assert getattr(config, name) == int(default), name
+    assert (config.retry.attempts, config.retry.first_s, config.retry.longest_s) == (6, 0.5, 5.0)
+    table = text.split("## Calls")[1].split("## Many")[0]
+    calls = [name for row in re.findall(r"^\| (`[^|]+) \|", table, flags=re.MULTILINE) for name in words(row)]
+    assert len(calls) > 25
+    for name in calls:
+        assert callable(getattr(QuantumDB, name)), name
+
+
+def words(row: str) -> list[str]:
+    return re.findall(r"`(\w+)`", row)
+
+
+def test_the_commands_of_the_operations_page_are_those_that_there_are() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = text.split("## The command line")[1].split("## Settings")[0]
+    told = {name for row in re.findall(r"^\| (`[^|]+) \|", table, flags=re.MULTILINE) for name in words(row)}
+    assert told == COMMANDS
 
 
 def test_the_modes_table_has_the_real_knobs_and_prices() -> None:
