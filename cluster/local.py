@@ -16,11 +16,11 @@ from cluster.runtime import RUNTIME_FILE
 from cluster.settings import PREFIX, load
 from quantum_db.client.config import Config
 from quantum_db.client.request import Request
-from quantum_db.errors import Conflict, Unavailable
+from quantum_db.errors import Conflict, InvalidSettings, Unavailable
 
 IONQ_URL: Final = "https://api.ionq.co/v0.4"
 IONQ_KEY_ENV: Final = "IONQ_API_KEY"
-IONQ_PRICES: Final = {"qpu.forte": "braket-forte", "qpu.aria": "braket-aria"}
+IONQ_PRICES: Final = {"simulator": "free", "qpu.forte": "braket-forte", "qpu.aria": "braket-aria"}
 """By how a target's name begins. IonQ's own prices are by contract; what is published is that of its resellers."""
 
 STOP_TIMEOUT_S: Final = 60.0
@@ -115,7 +115,7 @@ class LocalTransport:
 
 
 def settings_of(config: Config) -> dict[str, str]:
-    """Return the environment that gives a cluster the settings of a client's configuration."""
+    """Return the environment that gives a cluster the settings of a client's configuration. Raises InvalidSettings."""
     wanted: dict[str, str] = {}
     if config.qdrant_url is not None:
         wanted |= {"STORE__KIND": "qdrant", "STORE__URL": config.qdrant_url}
@@ -126,12 +126,22 @@ def settings_of(config: Config) -> dict[str, str]:
         return named
     target = config.ionq_target or "simulator"
     ionq = {"kind": "ionq", "url": config.ionq_url or IONQ_URL, "token_env": IONQ_KEY_ENV, "target": target}
-    ionq["price_model"] = next((model for start, model in IONQ_PRICES.items() if target.startswith(start)), "free")
+    ionq["price_model"] = _prices_of(target)
     backends = {"simulator": {"kind": "simulator"}, "ionq": ionq}
     named[f"{PREFIX}JOBS__BACKENDS"] = orjson.dumps(backends).decode()
     named[f"{PREFIX}JOBS__DEFAULT_BACKEND"] = "ionq"
     named[IONQ_KEY_ENV] = config.ionq_api_key
     return named
+
+
+def _prices_of(target: str) -> str:
+    """Return the price model of a target. Raises InvalidSettings: without one, no budget would hold."""
+    for start, model in IONQ_PRICES.items():
+        if target.startswith(start):
+            return model
+    raise InvalidSettings(
+        f"{target} has no published price; start a cluster whose settings name a price_model for it, and join that"
+    )
 
 
 def local_transport(config: Config) -> LocalTransport:
