@@ -1,5 +1,5 @@
 """Start and stop, settings, and the way in from other Ray jobs."""
 
-from cluster.connect import ClusterHandle, connect_ray
+from cluster.connect import connect_ray, remote
 
-__all__ = ["ClusterHandle", "connect_ray"]
+__all__ = ["connect_ray", "remote"]

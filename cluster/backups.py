@@ -1,10 +1,11 @@
-"""``quantum-cluster backup`` of a running cluster, and ``restore`` onto an empty data folder while none runs."""
+"""``quantum-db backup`` of a running cluster, and ``restore`` onto an empty data folder while none runs."""
 
 from __future__ import annotations
 
 import os
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,7 +21,16 @@ from quantum_db.transfer import backup
 PRODUCT: Final = "quantum-query-cluster"
 
 
-def back_up(directory: Path, data_dir: Path) -> None:
+@dataclass(frozen=True, slots=True)
+class BackedUp:
+    """What was copied, and for how many seconds queries and writes waited."""
+
+    files: int
+    bytes: int
+    pause_s: float
+
+
+def back_up(directory: Path, data_dir: Path) -> BackedUp:
     """Copy a running cluster into a folder, which is there once the copy is whole.
 
     Raises:
@@ -56,10 +66,10 @@ def back_up(directory: Path, data_dir: Path) -> None:
     except OSError as error:
         raise Unavailable(f"{directory} cannot be written: {error}") from error
     size = sum(size for size, _ in manifest.files.values())
-    print(f"{len(manifest.files)} files, {size:,} bytes, are in {directory}; queries and writes waited {pause_s:.2f} s")
+    return BackedUp(len(manifest.files), size, pause_s)
 
 
-def restore(directory: Path, settings: Settings) -> None:
+def restore(directory: Path, settings: Settings) -> backup.Manifest:
     """Make the data folder of a cluster from a backup: all of it, or nothing.
 
     Raises:
@@ -77,7 +87,7 @@ def restore(directory: Path, settings: Settings) -> None:
         if shared.get(key) != wanted:
             raise InvalidSettings(f"{key} must be {wanted!r} for the backup in {directory}, not {shared.get(key)!r}")
     backup.restore(directory, manifest, settings.data_dir, data_keys(os.environ))
-    print(f"the backup of {manifest.created_at} ({manifest.product}) is restored in {settings.data_dir}")
+    return manifest
 
 
 def _check_embedded(shared: Mapping[str, Any]) -> None:

@@ -1,20 +1,25 @@
-"""The way in from another Ray job: the same calls as over HTTP, by handle."""
+"""The way in from another Ray job: the client of ``quantum_db``, whose calls go by Serve handle."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cluster.runtime import APP_NAME, RUNTIME_FILE, use_local_ray
 from cluster.settings import load
-from quantum_db.client.transaction import TransactionBlock
-from quantum_db.errors import QuantumDBError, Unavailable
+from quantum_db.client.config import Config
+from quantum_db.client.database import QuantumDB
+from quantum_db.client.request import Request, Unreached
+from quantum_db.client.routes import ROUTES
+from quantum_db.errors import DeadlineExceeded, Overloaded, QuantumDBError, Unavailable
+from quantum_db.scope import DEFAULT_SCOPE, Scope
 
 if TYPE_CHECKING:
+    from ray import ObjectRef
     from ray.serve.handle import DeploymentHandle
 
 CALL_TIMEOUT_S = 70.0
@@ -22,155 +27,67 @@ CONNECT_TIMEOUT_S = 5.0
 BACKUP_TIMEOUT_S = 3600.0
 
 
-class ClusterHandle:
-    """The calls of the API by Ray handle: JSON values in and out, errors as ``QuantumDBError``."""
+class RayTransport:
+    """Implements ``quantum_db.client.request.Transport`` by Serve handle.
 
-    def __init__(self, handle: DeploymentHandle[Any]) -> None:
-        self._handle = handle
+    Whoever holds one is inside the Ray cluster and needs no key.
+    """
 
-    def insert(self, **body: Any) -> dict[str, Any]:
-        """Write one entity; the fields are those of ``POST /api/v2/vectors``."""
-        return self._call("insert", body)
+    def __init__(self, address: str | None, data_dir: Path | None) -> None:
+        """Join nothing yet.
 
-    def insert_batch(self, **body: Any) -> dict[str, Any]:
-        """Write several entities, as ``POST /api/v2/vectors/batch``."""
-        return self._call("insert_batch", body)
+        Args:
+            address: of the Ray cluster; by default the one that ``data_dir`` names while its cluster runs.
+            data_dir: of the cluster; by default that of the settings.
+        """
+        self._address = address
+        self._data_dir = data_dir
+        self._handle: DeploymentHandle[Any] | None = None
 
-    def fetch(self, entity_id: str) -> dict[str, Any]:
-        """Return an entity."""
-        return self._call("fetch", entity_id)
+    def join(self) -> None:
+        """Join the Ray cluster, if this process has not joined one yet. Raises Unavailable where no cluster runs."""
+        _join(self._address, load().data_dir if self._data_dir is None else self._data_dir)
+        self._handle = _handle()
 
-    def scroll(self, **page: Any) -> dict[str, Any]:
-        """Return a page of all entities, as ``GET /api/v2/vectors``."""
-        return self._call("scroll", page)
+    async def open(self) -> None:
+        """See ``Transport.open``."""
+        if self._handle is None:
+            await asyncio.to_thread(self.join)
 
-    def delete(self, entity_id: str) -> dict[str, Any]:
-        """Delete an entity."""
-        return self._call("delete", entity_id)
+    async def call(self, request: Request) -> Any:
+        """See ``Transport.call``."""
+        from ray.exceptions import RayActorError, RayTaskError
+        from ray.serve.exceptions import BackPressureError, RayServeException
 
-    def query(self, **body: Any) -> dict[str, Any]:
-        """Answer a query, as ``POST /api/v2/query``. Vectors may be NumPy arrays."""
-        return self._call("query", body)
-
-    def create_entangled_group(self, **body: Any) -> dict[str, Any]:
-        """Write an entanglement group, as ``POST /api/v2/entanglement/groups``."""
-        return self._call("create_group", body)
-
-    def group(self, group_id: str) -> dict[str, Any]:
-        """Return an entanglement group."""
-        return self._call("group", group_id)
-
-    def update_group(self, group_id: str, **body: Any) -> dict[str, Any]:
-        """Change a group that is at ``expected_version``, as ``PATCH /api/v2/entanglement/groups/{id}``."""
-        return self._call("update_group", group_id, body)
-
-    def delete_group(self, group_id: str, expected_version: int | None = None) -> dict[str, Any]:
-        """Delete a group, at the expected version if one is given."""
-        return self._call("delete_group", group_id, expected_version)
-
-    def list_groups(self, **page: Any) -> dict[str, Any]:
-        """Return a page of groups, as ``GET /api/v2/entanglement/groups``."""
-        return self._call("list_groups", page)
-
-    def state(self, entity_id: str) -> dict[str, Any]:
-        """Return the state of an entity with its history, as ``GET /api/v2/states/{id}``."""
-        return self._call("state", entity_id)
-
-    def session(self, session_id: str) -> dict[str, Any]:
-        """Return what a session has measured and moved."""
-        return self._call("session", session_id)
-
-    def end_session(self, session_id: str) -> dict[str, Any]:
-        """End a session."""
-        return self._call("end_session", session_id)
-
-    def measure_correlation(self, group_id: str, **body: Any) -> dict[str, Any]:
-        """Run the circuit of an entanglement group, as ``POST /api/v2/entanglement/groups/{id}/measure``."""
-        return self._call("measure_group", group_id, body)
-
-    def execute_batch(self, **body: Any) -> dict[str, Any]:
-        """Run operations on circuits, as ``POST /api/v2/batch``."""
-        return self._call("execute_batch", body)
-
-    def submit_job(self, **body: Any) -> dict[str, Any]:
-        """Take a quantum job, as ``POST /api/v2/jobs``."""
-        return self._call("jobs.submit", body)
-
-    def estimate_job(self, **body: Any) -> dict[str, Any]:
-        """Tell what a job would cost, as ``POST /api/v2/jobs/estimate``."""
-        return self._call("jobs.estimate", body)
-
-    def job(self, job_id: str) -> dict[str, Any]:
-        """Return a job, with its result once it has one."""
-        return self._call("jobs.get", job_id)
-
-    def list_jobs(self, **page: Any) -> dict[str, Any]:
-        """List jobs, newest first, as ``GET /api/v2/jobs``."""
-        return self._call("jobs.list", page)
-
-    def cancel_job(self, job_id: str) -> dict[str, Any]:
-        """Cancel a job, also at the provider."""
-        return self._call("jobs.cancel", job_id)
-
-    def costs(self, **days: Any) -> dict[str, Any]:
-        """Return what was spent, by day and backend, as ``GET /api/v2/costs``."""
-        return self._call("jobs.costs", days)
-
-    def update(self, entity_id: str, *, expected_version: int | None = None, **changes: Any) -> dict[str, Any]:
-        """Replace fields of an entity, as ``PATCH /api/v2/vectors/{id}``."""
-        return self._call("update", entity_id, changes, expected_version)
-
-    def transact(self, operations: list[dict[str, Any]], key: str | None = None) -> dict[str, Any]:
-        """Do operations together or not at all, as ``POST /api/v2/transactions`` with an idempotency key."""
-        return self._call("transact", {"operations": operations}, key)
-
-    def quantum_transaction(self) -> TransactionBlock:
-        """Return a block for ``with`` or ``async with``; see ``quantum_db.client.transaction``."""
-        return TransactionBlock(HandleCalls(self._call, self._handle))
-
-    def _call(self, method: str, *arguments: Any) -> dict[str, Any]:
-        from ray.exceptions import RayTaskError
-
+        assert self._handle is not None, "it is open"
+        arguments = (*request.arguments, request.key) if request.route.takes_key else request.arguments
+        scope = Scope(collection=request.collection)
         try:
-            result: dict[str, Any] = self._handle.call.remote(method, *arguments).result(timeout_s=CALL_TIMEOUT_S)
+            async with asyncio.timeout(request.timeout_s):
+                return await self._handle.call.remote(request.method, *arguments, scope=scope)
         except RayTaskError as error:
             if isinstance(error.cause, QuantumDBError):
                 raise error.cause from None
             raise
         except TimeoutError as error:
-            raise Unavailable(f"the cluster did not answer within {CALL_TIMEOUT_S} s") from error
-        return result
+            raise DeadlineExceeded(f"the cluster did not answer within {request.timeout_s:.1f} s") from error
+        except BackPressureError as error:
+            raise Overloaded("too many calls are waiting", retry_after_s=1.0) from error
+        except (RayActorError, RayServeException) as error:
+            raise Unavailable(f"the cluster did not answer: {error}") from error
+
+    async def close(self) -> None:
+        """See ``Transport.close``. This process stays in the Ray cluster, for what else it does there."""
+        self._handle = None
 
 
-class HandleCalls:
-    """Implements ``Calls`` of transactions by handle."""
-
-    def __init__(self, call: Callable[..., dict[str, Any]], handle: DeploymentHandle[Any]) -> None:
-        self._sync_call = call
-        self._handle = handle
-
-    def call(self, method: str, *arguments: Any) -> dict[str, Any]:
-        """Make a call of the API and return its answer."""
-        return self._sync_call(method, *arguments)
-
-    async def call_async(self, method: str, *arguments: Any) -> dict[str, Any]:
-        """Make a call of the API and return its answer."""
-        from ray.exceptions import RayTaskError
-
-        try:
-            async with asyncio.timeout(CALL_TIMEOUT_S):
-                result: dict[str, Any] = await self._handle.call.remote(method, *arguments)
-        except RayTaskError as error:
-            if isinstance(error.cause, QuantumDBError):
-                raise error.cause from None
-            raise
-        except TimeoutError as error:
-            raise Unavailable(f"the cluster did not answer within {CALL_TIMEOUT_S} s") from error
-        return result
+def ray_transport(config: Config) -> RayTransport:
+    """Return the way that ``Config.ray_address`` names."""
+    return RayTransport(config.ray_address, None)
 
 
-def connect_ray(address: str | None = None, data_dir: str | Path | None = None) -> ClusterHandle:
-    """Return a handle to a running cluster, for use in another Ray job on the same Ray cluster.
+def connect_ray(address: str | None = None, data_dir: str | Path | None = None) -> QuantumDB:
+    """Return a client of a running cluster, for use in another Ray job on the same Ray cluster.
 
     Joins the Ray cluster if this process has not joined one yet.
 
@@ -181,10 +98,38 @@ def connect_ray(address: str | None = None, data_dir: str | Path | None = None) 
     Raises:
         Unavailable: no cluster runs there.
     """
-    _join(address, load().data_dir if data_dir is None else Path(data_dir))
-    from ray import serve
+    transport = RayTransport(address, None if data_dir is None else Path(data_dir))
+    transport.join()
+    return QuantumDB(Config(), transport=transport)
 
-    return ClusterHandle(serve.get_app_handle(APP_NAME))
+
+def remote(method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> ObjectRef[Any]:
+    """Begin a call of the API and return its future answer, for ``ray.get``, ``ray.wait`` and other Ray tasks.
+
+    The answer is the JSON of the REST API. An error of the cluster is raised by ``ray.get``, within a RayTaskError.
+
+    Args:
+        method: a name in ``quantum_db.client.routes.ROUTES``, like ``query``.
+        arguments: as the route names them; may hold NumPy arrays.
+        scope: whose data it is about.
+
+    Raises:
+        Unavailable: this process has not joined the Ray cluster of a running cluster; ``connect_ray`` does.
+    """
+    if method not in ROUTES:
+        raise KeyError(f"there is no call {method!r}")
+    response = _handle().options(_by_reference=True).call.remote(method, *arguments, scope=scope)
+    return response._to_object_ref_sync()  # what Serve offers to plain Ray code
+
+
+def _handle() -> DeploymentHandle[Any]:
+    from ray import serve
+    from ray.serve.exceptions import RayServeException
+
+    try:
+        return serve.get_app_handle(APP_NAME)
+    except (RayServeException, RuntimeError) as error:
+        raise Unreached(f"no cluster runs on the Ray cluster that this process has joined: {error}") from error
 
 
 def running_cluster(data_dir: Path) -> dict[str, Any]:

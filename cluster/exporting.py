@@ -1,9 +1,10 @@
-"""``quantum-cluster export``: all entities of a running cluster into a file."""
+"""``quantum-db export``: all entities of a running cluster into a file."""
 
 from __future__ import annotations
 
 import os
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +20,16 @@ from quantum_db.transfer.sealed_files import SUFFIX, seal_file
 PAGE: Final = 250
 
 
-def export(path: Path, format_name: FileFormat | None, url: str) -> None:
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written, and how long it took."""
+
+    entities: int
+    bytes: int
+    taken_s: float
+
+
+def export(path: Path, format_name: FileFormat | None, url: str) -> Exported:
     """Write all entities into a new file, which is there once it is whole; encrypted if its name ends in ``.sealed``.
 
     An entity that is there during the whole of the export is in it once. Others may be or not.
@@ -54,8 +64,7 @@ def export(path: Path, format_name: FileFormat | None, url: str) -> None:
         raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
     finally:
         partial.unlink(missing_ok=True)
-    taken_s = time.monotonic() - start_s
-    print(f"{rows:,} entities are in {path} ({path.stat().st_size:,} bytes, {rows / taken_s:,.0f} rows/s)")
+    return Exported(rows, path.stat().st_size, time.monotonic() - start_s)
 
 
 def _write_all(client: ClusterClient, writer: RowWriter) -> int:

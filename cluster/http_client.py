@@ -12,7 +12,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
-from cluster.settings import KEY_ENV
+from quantum_db.client.config import KEY_ENV
 from quantum_db.errors import InvalidRequest, QuantumDBError, Unavailable
 
 REQUEST_TIMEOUT_S: Final = 120.0

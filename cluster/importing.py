@@ -1,4 +1,4 @@
-"""``quantum-cluster import``: entities from files and other stores into a running cluster, in resumable batches."""
+"""``quantum-db import``: entities from files and other stores into a running cluster, in resumable batches."""
 
 from __future__ import annotations
 
@@ -34,6 +34,20 @@ class Target:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """What was written by all runs of an import together, and how fast by this one.
+
+    Attributes:
+        refused_in: the file that lists the refused rows, if there are any.
+    """
+
+    written: int
+    refused: int
+    rows_per_s: float
+    refused_in: str | None
+
+
 def file_source(path: Path, ids: Path | None) -> RowSource:
     """Return the rows of a file, by the end of its name.
 
@@ -49,7 +63,7 @@ def file_source(path: Path, ids: Path | None) -> RowSource:
     return JsonLinesSource(path) if format_of(path) == "jsonl" else ParquetSource(path)
 
 
-def import_rows(source: RowSource, target: Target, state: Path, *, skip_refused: bool) -> None:
+def import_rows(source: RowSource, target: Target, state: Path, *, skip_refused: bool) -> Imported:
     """Write all rows of a source into a cluster, after those that an earlier run of the same import has written.
 
     Args:
@@ -87,9 +101,7 @@ def import_rows(source: RowSource, target: Target, state: Path, *, skip_refused:
     checkpoint.clear()
     done = importing.progress
     rate = (done.written - before.written) / (time.monotonic() - start_s)
-    print(f"{done.written:,} entities are written ({rate:,.0f} rows/s)")
-    if done.refused:
-        print(f"{done.refused:,} rows were refused; they are listed in {refused}")
+    return Imported(done.written, done.refused, rate, str(refused) if done.refused else None)
 
 
 class _Import:

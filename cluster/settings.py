@@ -15,6 +15,7 @@ from cluster.access_settings import AccessSettings, LimitSettings, TlsSettings, 
 from quantum_db.access.tokens import JWT_SECRET_ENV
 from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
+from quantum_db.client.config import KEY_ENV
 from quantum_db.encryption import DATA_KEYS_ENV
 from quantum_db.errors import InvalidRequest, InvalidSettings
 from quantum_db.ionq.pricing import PRICE_MODELS
@@ -29,7 +30,6 @@ from quantum_db.requests import invalid_request
 PREFIX = "QUANTUM_DB_"
 SEPARATOR = "__"
 ADMIN_KEY_ENV = "QUANTUM_DB_ADMIN_KEY"
-KEY_ENV = "QUANTUM_DB_KEY"
 _SECRETS = frozenset({ADMIN_KEY_ENV, KEY_ENV, JWT_SECRET_ENV, DATA_KEYS_ENV})
 """Variables that hold secrets. They are no settings, so that none is ever in a file or an error."""
 

@@ -1,1 +1,1 @@
-"""What callers hold in their hands: transactions now, the whole SDK around them."""
+"""The client of a cluster, by HTTP or from within: ``QuantumDB`` and what its calls take and return."""

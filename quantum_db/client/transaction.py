@@ -4,42 +4,47 @@
 
     with db.quantum_transaction() as qtx:
         stock = qtx.fetch("stock")
-        qtx.update("stock", metadata={"left": stock["metadata"]["left"] - 1})
+        qtx.update("stock", metadata={"left": stock.metadata["left"] - 1})
 
 Leaving the block commits; an exception rolls back. Inside, reads see the block's own writes. Each transaction has a
-key of its own, so a commit whose answer was lost is asked for again, and is done once.
+key of its own, so a commit whose answer was lost is asked for again, and is done once. In ``async with`` each call is
+awaited.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from functools import wraps
 from types import TracebackType
-from typing import Any, Final, Protocol
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar
 
+from numpy.typing import ArrayLike
+
+from quantum_db.client.bodies import ContextLike, changes_body, entity_body, query_body
 from quantum_db.client.buffer import TransactionBuffer
-from quantum_db.errors import Conflict, NotFound, QuantumDBError, Unavailable
+from quantum_db.client.loop import LoopThread
+from quantum_db.client.results import Results, entity_of, results_of
+from quantum_db.errors import Conflict, NotFound
+from quantum_db.model import Entity
 
 Json = dict[str, Any]
-
-ATTEMPTS: Final = 5
-"""How often a commit is asked for when the cluster does not answer."""
-
-LONGEST_PAUSE_S: Final = 5.0
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Calls(Protocol):
-    """The calls that a transaction makes, each in two forms. They raise ``QuantumDBError``s."""
+    """What a transaction needs of a client."""
 
-    def call(self, method: str, *arguments: Any) -> Json:
-        """Make a call of the API and return its answer."""
+    @property
+    def loop(self) -> LoopThread:
+        """The loop that blocking calls run on."""
 
-    async def call_async(self, method: str, *arguments: Any) -> Json:
-        """Make a call of the API and return its answer."""
+    async def call(self, method: str, *arguments: Any, key: str | None = None) -> Any:
+        """Make a call of the API and return its answer. Raises ``QuantumDBError``s."""
 
 
-class _Operations:
-    """What both kinds of transactions share: operations wait here until ``commit``."""
+class AsyncQuantumTransaction:
+    """A transaction of asynchronous code. Operations wait here until ``commit``."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
@@ -47,20 +52,94 @@ class _Operations:
         self._answer: Json | None = None
         self._ended = False
 
-    def rollback(self) -> None:
-        """Forget all operations. Nothing was written. Idempotent; Conflict after a commit."""
-        if self._answer is not None:
-            raise Conflict("the transaction is committed, and cannot be rolled back")
-        self._ended = True
-
     @property
     def ended(self) -> bool:
         """Whether it was committed or rolled back."""
         return self._ended
 
-    def _end(self, answer: Json) -> Json:
-        self._answer, self._ended = answer, True
-        return answer
+    async def insert(
+        self,
+        /,
+        *,
+        id: str,  # noqa: A002 - the API's name
+        vector: ArrayLike | None = None,
+        contexts: Iterable[ContextLike] | None = None,
+        coherence_time_ms: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        **expected: Any,
+    ) -> None:
+        """Write an entity, replacing one with the same id; ``expected_version`` or ``if_absent`` say what is there."""
+        body = entity_body(
+            id=id,
+            vector=vector,
+            contexts=contexts,
+            coherence_time_ms=coherence_time_ms,
+            metadata=metadata,
+            **expected,
+        )
+        self._open().insert(body)
+
+    async def update(
+        self,
+        entity_id: str,
+        *,
+        vector: ArrayLike | None = None,
+        contexts: Iterable[ContextLike] | None = None,
+        coherence_time_ms: float | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        expected_version: int | None = None,
+    ) -> None:
+        """Replace those fields of an entity that are given, each as a whole."""
+        changes = changes_body(vector, contexts, coherence_time_ms, metadata)
+        if expected_version is not None:
+            changes["expected_version"] = expected_version
+        self._open().update(entity_id, changes)
+
+    async def delete(self, entity_id: str) -> None:
+        """Delete an entity."""
+        self._open().delete(entity_id)
+
+    async def create_entanglement(self, group_id: str, entity_ids: Iterable[str], correlation_strength: float) -> None:
+        """Write an entanglement group."""
+        body = {"group_id": group_id, "entity_ids": list(entity_ids), "correlation_strength": correlation_strength}
+        self._open().create_entanglement(body)
+
+    async def fetch(self, entity_id: str) -> Entity:
+        """Return an entity as this transaction sees it. Raises NotFound."""
+        buffer = self._open()
+        stored = None
+        if buffer.needs_stored(entity_id):
+            try:
+                stored = await self._calls.call("fetch", entity_id)
+            except NotFound:
+                stored = None
+            buffer.note_read(entity_id, stored)
+        return entity_of(buffer.seen(entity_id, stored))
+
+    async def query(self, /, vector: ArrayLike, *, contexts: Iterable[Any] | None = None, **options: Any) -> Results:
+        """Answer a query on what this transaction sees; ``options`` as for the client's ``query``."""
+        body = self._open().query_body(query_body(vector, contexts, options))
+        return results_of(await self._calls.call("query_under", body))
+
+    async def commit(self) -> Json:
+        """Do all operations together; return the number of the commit and the result of each. Idempotent.
+
+        Raises:
+            Conflict: an entity has changed since it was read; nothing was written.
+            Unavailable: the cluster did not answer. All may have been written, or nothing; ``commit`` again tells.
+        """
+        if self._answer is None:
+            buffer = self._open()
+            empty: Json = {"commit": None, "results": []}
+            self._answer = await self._calls.call("transact", buffer.body(), key=buffer.key) if len(buffer) else empty
+            self._ended = True
+        return self._answer
+
+    async def rollback(self) -> None:
+        """Forget all operations. Nothing was written. Idempotent; Conflict after a commit."""
+        if self._answer is not None:
+            raise Conflict("the transaction is committed, and cannot be rolled back")
+        self._ended = True
 
     def _open(self) -> TransactionBuffer:
         if self._ended:
@@ -68,113 +147,38 @@ class _Operations:
         return self._buffer
 
 
-class QuantumTransaction(_Operations):
-    """A transaction of synchronous code."""
+def _through(
+    method: Callable[Concatenate[AsyncQuantumTransaction, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[QuantumTransaction, P], R]:
+    """Return the blocking form of a method."""
 
-    def insert(self, **body: Any) -> None:
-        """Write an entity; the fields are those of ``POST /api/v2/vectors``."""
-        self._open().insert(body)
+    @wraps(method)
+    def call(self: QuantumTransaction, /, *arguments: P.args, **named: P.kwargs) -> R:
+        return self.calls.loop.run(method(self.inner, *arguments, **named))
 
-    def update(self, entity_id: str, **changes: Any) -> None:
-        """Replace fields of an entity: ``vector``, ``contexts``, ``coherence_time_ms``, ``metadata``."""
-        self._open().update(entity_id, changes)
-
-    def delete(self, entity_id: str) -> None:
-        """Delete an entity."""
-        self._open().delete(entity_id)
-
-    def create_entanglement(self, **body: Any) -> None:
-        """Write an entanglement group; the fields are those of ``POST /api/v2/entanglement/groups``."""
-        self._open().create_entanglement(body)
-
-    def fetch(self, entity_id: str) -> Json:
-        """Return an entity as this transaction sees it. Raises NotFound."""
-        buffer = self._open()
-        stored = None
-        if buffer.needs_stored(entity_id):
-            try:
-                stored = self._calls.call("fetch", entity_id)
-            except NotFound:
-                stored = None
-            buffer.note_read(entity_id, stored)
-        return buffer.seen(entity_id, stored)
-
-    def query(self, **body: Any) -> Json:
-        """Answer a query, as ``POST /api/v2/query``, on what this transaction sees."""
-        return self._calls.call("query_under", self._open().query_body(body))
-
-    def commit(self) -> Json:
-        """Do all operations together; return the number of the commit and the result of each. Idempotent.
-
-        Raises:
-            Conflict: an entity has changed since it was read; nothing was written.
-            Unavailable: the cluster did not answer. All may have been written, or nothing; ``commit`` again tells.
-        """
-        if self._answer is not None:
-            return self._answer
-        buffer = self._open()
-        if not len(buffer):
-            return self._end({"commit": None, "results": []})
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._end(self._calls.call("transact", buffer.body(), buffer.key))
-            except Unavailable as error:
-                if attempt == ATTEMPTS:
-                    raise
-                time.sleep(_pause_s(error))
-        raise AssertionError("unreachable")
+    return call
 
 
-class AsyncQuantumTransaction(_Operations):
-    """A transaction of asynchronous code."""
+class QuantumTransaction:
+    """A transaction of synchronous code: the calls of ``AsyncQuantumTransaction``, each waited for."""
 
-    async def insert(self, **body: Any) -> None:
-        """See ``QuantumTransaction.insert``."""
-        self._open().insert(body)
+    def __init__(self, calls: Calls) -> None:
+        self.calls = calls
+        self.inner = AsyncQuantumTransaction(calls)
 
-    async def update(self, entity_id: str, **changes: Any) -> None:
-        """See ``QuantumTransaction.update``."""
-        self._open().update(entity_id, changes)
+    @property
+    def ended(self) -> bool:
+        """Whether it was committed or rolled back."""
+        return self.inner.ended
 
-    async def delete(self, entity_id: str) -> None:
-        """See ``QuantumTransaction.delete``."""
-        self._open().delete(entity_id)
-
-    async def create_entanglement(self, **body: Any) -> None:
-        """See ``QuantumTransaction.create_entanglement``."""
-        self._open().create_entanglement(body)
-
-    async def fetch(self, entity_id: str) -> Json:
-        """See ``QuantumTransaction.fetch``."""
-        buffer = self._open()
-        stored = None
-        if buffer.needs_stored(entity_id):
-            try:
-                stored = await self._calls.call_async("fetch", entity_id)
-            except NotFound:
-                stored = None
-            buffer.note_read(entity_id, stored)
-        return buffer.seen(entity_id, stored)
-
-    async def query(self, **body: Any) -> Json:
-        """See ``QuantumTransaction.query``."""
-        return await self._calls.call_async("query_under", self._open().query_body(body))
-
-    async def commit(self) -> Json:
-        """See ``QuantumTransaction.commit``."""
-        if self._answer is not None:
-            return self._answer
-        buffer = self._open()
-        if not len(buffer):
-            return self._end({"commit": None, "results": []})
-        for attempt in range(1, ATTEMPTS + 1):
-            try:
-                return self._end(await self._calls.call_async("transact", buffer.body(), buffer.key))
-            except Unavailable as error:
-                if attempt == ATTEMPTS:
-                    raise
-                await asyncio.sleep(_pause_s(error))
-        raise AssertionError("unreachable")
+    insert = _through(AsyncQuantumTransaction.insert)
+    update = _through(AsyncQuantumTransaction.update)
+    delete = _through(AsyncQuantumTransaction.delete)
+    create_entanglement = _through(AsyncQuantumTransaction.create_entanglement)
+    fetch = _through(AsyncQuantumTransaction.fetch)
+    query = _through(AsyncQuantumTransaction.query)
+    commit = _through(AsyncQuantumTransaction.commit)
+    rollback = _through(AsyncQuantumTransaction.rollback)
 
 
 class TransactionBlock:
@@ -193,12 +197,8 @@ class TransactionBlock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._sync is not None
-        if self._sync.ended:
-            return
-        if error is None:
-            self._sync.commit()
-        else:
-            self._sync.rollback()
+        if not self._sync.ended:
+            self._sync.commit() if error is None else self._sync.rollback()
 
     async def __aenter__(self) -> AsyncQuantumTransaction:
         self._async = AsyncQuantumTransaction(self._calls)
@@ -208,13 +208,5 @@ class TransactionBlock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._async is not None
-        if self._async.ended:
-            return
-        if error is None:
-            await self._async.commit()
-        else:
-            self._async.rollback()
-
-
-def _pause_s(error: QuantumDBError) -> float:
-    return min(LONGEST_PAUSE_S, 1.0 if error.retry_after_s is None else error.retry_after_s)
+        if not self._async.ended:
+            await (self._async.commit() if error is None else self._async.rollback())

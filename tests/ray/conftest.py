@@ -19,8 +19,9 @@ import pytest
 import yaml
 
 from cluster.emulator import running_emulator
-from cluster.settings import ADMIN_KEY_ENV, KEY_ENV
+from cluster.settings import ADMIN_KEY_ENV
 from quantum_db.access.keys import new_token
+from quantum_db.client.config import KEY_ENV
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 120.0
@@ -46,7 +47,7 @@ class LiveCluster:
 
 @contextlib.contextmanager
 def live_cluster(config: Path, data_dir: Path) -> Iterator[LiveCluster]:
-    """Run ``quantum-cluster serve`` with a config until the block ends; it must stop by itself on SIGINT."""
+    """Run ``quantum-db serve`` with a config until the block ends; it must stop by itself on SIGINT."""
     command = [sys.executable, "-m", "cluster.cli", "serve", "--config", str(config)]
     log = data_dir.parent / f"{data_dir.name}.log"
     with log.open("w+") as output:

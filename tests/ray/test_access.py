@@ -23,10 +23,11 @@ import pytest
 import yaml
 
 from cluster.cli import FIRST_KEY
-from cluster.settings import ADMIN_KEY_ENV, KEY_ENV
+from cluster.settings import ADMIN_KEY_ENV
 from quantum_db.access.audit import Head, verify
 from quantum_db.access.keys import new_token, parsed
 from quantum_db.access.tokens import JWT_SECRET_ENV
+from quantum_db.client.config import KEY_ENV
 from quantum_db.encryption import DATA_KEYS_ENV
 from tests.ray.conftest import ROOT, LiveCluster, descendants, live_cluster
 from tests.security.certificates import make_certificate

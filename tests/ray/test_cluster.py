@@ -253,29 +253,30 @@ from cluster import connect_ray
 from quantum_db.errors import NotFound, UnknownContext
 
 db = connect_ray(data_dir={str(cluster.data_dir)!r})
-db.insert(id="from-ray", vector=np.array([0.0, 1.0]), metadata={{"who": "another job"}})
-answer = db.query(vector=np.array([1.0, 0.0]), context="handle-near", top_k=2, shots=100_000)
+db.insert_sync(id="from-ray", vector=np.array([0.0, 1.0]), metadata={{"who": "another job"}})
+answer = db.query_sync(vector=np.array([1.0, 0.0]), context="handle-near", top_k=2, shots=100_000)
 refused = []
-for call in (lambda: db.fetch("nobody"), lambda: db.query(vector=[1, 0], context="handle-nearr")):
+for call in (lambda: db.fetch_sync("nobody"), lambda: db.query_sync([1, 0], context="handle-nearr")):
     try:
         call()
     except (NotFound, UnknownContext) as error:
         refused.append(type(error).__name__)
-db.insert(id="ray-partner", vector=[0.0, 1.0])
-members = ["ray-partner", "from-ray"]
-group = db.create_entangled_group(group_id="ray-group", entity_ids=members, correlation_strength=0.5)
-changed = db.update("from-ray", vector=[1.0, 0.0], propagate=True)
+db.insert_sync(id="ray-partner", vector=[0.0, 1.0])
+group = db.create_entangled_group_sync("ray-group", ["ray-partner", "from-ray"], 0.5)
+changed = db.update_sync("from-ray", vector=[1.0, 0.0], propagate=True)
+wider = db.update_group_sync("ray-group", expected_version=group.version, add=["handle-1"])
 groups = [
-    db.update_group("ray-group", expected_version=group["version"], add=["handle-1"])["version"],
-    db.group("ray-group")["entity_ids"],
-    [one["group_id"] for one in db.list_groups(member="handle-1")["groups"]],
-    db.delete_group("ray-group", 2)["deleted"],
+    wider.version,
+    db.group_sync("ray-group").entity_ids,
+    [one.group_id for one in db.groups_sync(member="handle-1")[0]],
 ]
-db.query(vector=[1.0, 0.0], context="handle-near", session_id="by-handle", observe=True, mode="classical")
-sessions = [db.session("by-handle")["session_id"], db.end_session("by-handle")["ended"]]
-made = db.state("handle-0")["generation"] >= 1
-print(json.dumps([db.fetch("from-ray")["metadata"], answer["hits"][0]["id"], refused, group["version"]]))
-print(json.dumps([changed["moved"], groups, sessions, made]))
+db.delete_group_sync("ray-group", expected_version=2)
+db.query_sync(vector=[1.0, 0.0], context="handle-near", session_id="by-handle", observe=True, mode="classical")
+session = db.session_sync("by-handle")["session_id"]
+db.end_session_sync("by-handle")
+made = db.state_sync("handle-0")["generation"] >= 1
+print(json.dumps([db.fetch_sync("from-ray").metadata, answer[0].id, refused, group.version]))
+print(json.dumps([changed.moved, groups, session, made]))
 """
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
@@ -283,8 +284,8 @@ print(json.dumps([changed["moved"], groups, sessions, made]))
     assert result.returncode == 0, result.stderr
     told, more = (json.loads(line) for line in result.stdout.splitlines()[-2:])
     assert told == [{"who": "another job"}, "handle-0", ["NotFound", "UnknownContext"], 1]
-    groups = [2, ["ray-partner", "from-ray", "handle-1"], ["ray-group"], True]
-    assert more == [["ray-partner"], groups, ["by-handle", True], True]
+    groups = [2, ["ray-partner", "from-ray", "handle-1"], ["ray-group"]]
+    assert more == [["ray-partner"], groups, "by-handle", True]
     assert client.get("/api/v2/vectors/from-ray").json()["metadata"] == {"who": "another job"}
 
 

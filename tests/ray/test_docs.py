@@ -18,13 +18,16 @@ import pytest
 import yaml
 from qdrant_client import QdrantClient, models
 
+from cluster.runtime import free_port
 from cluster.settings import load
+from quantum_db import Config, QuantumDB
 from quantum_db.circuits.overlap import overlap_template
 from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.modes import MODES
 from quantum_db.transfer.jsonl import JsonLinesSource
 from quantum_db.transfer.parquet import ParquetSource
 from tests.ray.conftest import ROOT, LiveCluster
+from tests.unit.test_command_line import COMMANDS
 from tests.unit.test_requests import every_error
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
@@ -35,6 +38,9 @@ JOBS = ROOT / "docs" / "jobs.md"
 TRANSACTIONS = ROOT / "docs" / "transactions.md"
 COLLECTIONS = ROOT / "docs" / "collections.md"
 TRANSFER = ROOT / "docs" / "transfer.md"
+QUICKSTART = ROOT / "docs" / "quickstart.md"
+SDK = ROOT / "docs" / "sdk.md"
+COMMAND = ".venv/bin/quantum-db"
 
 
 def blocks(page: Path, language: str) -> list[str]:
@@ -92,8 +98,8 @@ def test_the_commands_of_the_transfer_page_work(cluster: LiveCluster, client: ht
     """In their order: out, in, from elsewhere, a backup, and its restoration beside the running cluster."""
     client.post("/api/v2/vectors", json={"id": "doc_123", "vector": [0.6, 0.8]}).raise_for_status()
     (script,) = blocks(TRANSFER, "bash")
-    assert script.count(".venv/bin/quantum-cluster") == 8
-    script = script.replace(".venv/bin/quantum-cluster", f"{sys.executable} -m cluster.cli")
+    assert script.count(".venv/bin/quantum-db") == 8
+    script = script.replace(".venv/bin/quantum-db", f"{sys.executable} -m cluster.cli")
     script = script.replace("http://localhost:6333", str(tmp_path / "qdrant"))
     np.save(tmp_path / "vectors.npy", np.eye(2))
     (tmp_path / "ids.json").write_text('["east", "north"]')
@@ -161,9 +167,51 @@ def test_the_snippet_of_the_transactions_page_works(cluster: LiveCluster) -> Non
     assert printed_by(TRANSACTIONS, cluster) == ["order", "operations[0].update", "1"]
 
 
+def test_the_snippets_of_the_sdk_page_work(cluster: LiveCluster) -> None:
+    told = ["doc_1", "True", "doc_1", "doc_2", "doc_2", "5000", "0", "ray_1", "ray_1"]
+    assert printed_by(SDK, cluster) == told
+
+
+def test_the_quickstart_works_from_its_first_line_to_its_last(tmp_path: Path) -> None:
+    """As one session of a user, on a cluster of its own: the shell commands, the program, and the end."""
+    start, by_curl, by_command, end = blocks(QUICKSTART, "bash")
+    (program,) = blocks(QUICKSTART, "python")
+    (tmp_path / "program.py").write_text(program)
+    port = free_port()
+    script = "\n".join(
+        [start, by_curl, by_command, f"{sys.executable} program.py", end, f"{COMMAND} status || echo $?"]
+    )
+    script = script.replace(COMMAND, f"{sys.executable} -m cluster.cli").replace(":8000", f":{port}")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "QUANTUM_DB_HTTP__PORT": str(port)}
+    result = subprocess.run(
+        ["bash", "-euc", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    told = result.stdout
+    assert f"the cluster answers at http://127.0.0.1:{port}" in told
+    assert f"the cluster at http://127.0.0.1:{port} is ready" in told
+    assert '"contexts":["finance","river"]' in told
+    assert "shore is written, version" in told
+    assert re.search(r"│\s+1 │ bank\s+│ river", told), told
+    assert told.count('"id":"shore"') == 1
+    assert told.endswith("teller 1.0\nbank 0.7\nthe cluster is stopped\n3\n")
+    assert "no cluster runs with data in" in result.stderr
+    assert not (tmp_path / ".data" / "local" / "cluster.json").exists()
+
+
 def printed_by(page: Path, cluster: LiveCluster) -> list[str]:
-    """Run the one Python snippet of a page as a program on the cluster, and return the words that it prints."""
-    (snippet,) = blocks(page, "python")
+    """Run the Python snippets of a page as programs on the cluster, and return the words that they print."""
+    return [word for snippet in blocks(page, "python") for word in printed(snippet, cluster)]
+
+
+def printed(snippet: str, cluster: LiveCluster) -> list[str]:
+    snippet = snippet.replace("http://localhost:8000", cluster.url)
     environment = {**os.environ, "QUANTUM_DB_DATA_DIR": str(cluster.data_dir)}
     result = subprocess.run(
         [sys.executable, "-c", snippet],
@@ -187,6 +235,8 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             TRANSACTIONS: {"bash", "python"},
             TRANSFER: {"bash", "json"},
             COLLECTIONS: {"bash"},
+            QUICKSTART: {"bash", "python"},
+            SDK: {"python"},
         }
         assert kinds <= tested.get(page, set()), page
 
@@ -224,6 +274,39 @@ def test_the_table_of_problems_is_the_error_tree() -> None:
     for status, slugs in re.findall(r"^\| (\d{3}) \| ([^|]+) \|", text, flags=re.MULTILINE):
         for slug in re.findall(r"`([\w-]+)`", slugs):
             assert kinds[slug] == int(status)
+
+
+def test_the_tables_of_the_sdk_page_name_real_fields_defaults_and_calls() -> None:
+    text = SDK.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ((?:`\w+`(?:, )?)+) \| ([^|]+) \|", text, flags=re.MULTILINE)
+    told = {
+        name: default
+        for names, defaults in rows
+        for name, default in zip(words(names), defaults.split(", "), strict=False)
+    }
+    config = Config()
+    fields = {name: default for name, default in told.items() if hasattr(config, name)}
+    assert len(fields) == 12
+    for name, default in fields.items():
+        if default.isdigit() and name != "retry":
+            assert getattr(config, name) == int(default), name
+    assert (config.retry.attempts, config.retry.first_s, config.retry.longest_s) == (6, 0.5, 5.0)
+    table = text.split("## Calls")[1].split("## Many")[0]
+    calls = [name for row in re.findall(r"^\| (`[^|]+) \|", table, flags=re.MULTILINE) for name in words(row)]
+    assert len(calls) > 25
+    for name in calls:
+        assert callable(getattr(QuantumDB, name)), name
+
+
+def words(row: str) -> list[str]:
+    return re.findall(r"`(\w+)`", row)
+
+
+def test_the_commands_of_the_operations_page_are_those_that_there_are() -> None:
+    text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+    table = text.split("## The command line")[1].split("## Settings")[0]
+    told = {name for row in re.findall(r"^\| (`[^|]+) \|", table, flags=re.MULTILINE) for name in words(row)}
+    assert told == COMMANDS
 
 
 def test_the_modes_table_has_the_real_knobs_and_prices() -> None:

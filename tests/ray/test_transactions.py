@@ -127,23 +127,23 @@ with db.quantum_transaction() as qtx:
     qtx.insert(id="block-a", vector=[1.0, 0.0], contexts=[{{"name": "block", "weight": 1.0}}])
     qtx.insert(id="block-b", vector=[0.0, 1.0], contexts=[{{"name": "block", "weight": 1.0}}])
     qtx.create_entanglement(group_id="block", entity_ids=["block-a", "block-b"], correlation_strength=0.9)
-    told.append([hit["id"] for hit in qtx.query(vector=[1.0, 0.0], context="block", mode="classical")["hits"]])
-    told.append(qtx.fetch("block-a")["vector"])
+    told.append([hit.id for hit in qtx.query([1.0, 0.0], context="block", mode="classical")])
+    told.append(qtx.fetch("block-a").vector.tolist())
     try:
-        db.fetch("block-a")
+        db.fetch_sync("block-a")
     except NotFound:
         told.append("nobody else sees it")
-told.append(db.fetch("block-a")["id"])
+told.append(db.fetch_sync("block-a").id)
 try:
     with db.quantum_transaction() as qtx:
         qtx.delete("block-a")
         raise RuntimeError("changed my mind")
 except RuntimeError:
-    told.append(db.fetch("block-a")["id"])
+    told.append(db.fetch_sync("block-a").id)
 try:
     with db.quantum_transaction() as qtx:
-        n = qtx.fetch("counter")["metadata"]["n"]
-        db.update("counter", metadata={{"n": n + 10}})
+        n = qtx.fetch("counter").metadata["n"]
+        db.update_sync("counter", metadata={{"n": n + 10}})
         qtx.update("counter", metadata={{"n": n + 1}})
 except Conflict as error:
     told.append(error.errors[0].path)
@@ -151,11 +151,11 @@ except Conflict as error:
 async def main():
     async with db.quantum_transaction() as qtx:
         stored = await qtx.fetch("counter")
-        await qtx.update("counter", metadata={{"n": stored["metadata"]["n"] + 1}})
-        return (await qtx.fetch("counter"))["metadata"]["n"]
+        await qtx.update("counter", metadata={{"n": stored.metadata["n"] + 1}})
+        return (await qtx.fetch("counter")).metadata["n"]
 
 told.append(asyncio.run(main()))
-told.append(db.fetch("counter")["metadata"]["n"])
+told.append(db.fetch_sync("counter").metadata["n"])
 print(json.dumps(told))
 """
     result = subprocess.run(

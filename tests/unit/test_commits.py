@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from quantum_db.client.buffer import TransactionBuffer
+from quantum_db.client.loop import LoopThread
 from quantum_db.client.transaction import TransactionBlock
 from quantum_db.commits.claims import Claims
 from quantum_db.commits.coordinator import CommitPolicy, Coordinator
@@ -271,29 +272,29 @@ def test_a_buffer_expects_what_it_has_read_and_sees_what_it_has_changed() -> Non
 
 
 class Server:
-    """Answers a transaction the second time it is asked."""
+    """Answers a transaction with the number of a commit; knows no entity."""
 
     def __init__(self) -> None:
+        self.loop = LoopThread()
         self.asked: list[tuple[Any, ...]] = []
 
-    def call(self, method: str, *arguments: Any) -> dict[str, Any]:
-        self.asked.append((method, *arguments))
+    async def call(self, method: str, *arguments: Any, key: str | None = None) -> dict[str, Any]:
+        self.asked.append((method, *arguments, key))
         if method == "fetch":
             raise NotFound("no")
         if len(self.asked) == 1:
-            raise Unavailable("an actor died", retry_after_s=0.0)
+            raise Unavailable("an actor died")
         return {"commit": 3, "results": []}
 
-    async def call_async(self, method: str, *arguments: Any) -> dict[str, Any]:
-        return self.call(method, *arguments)
 
-
-async def test_a_block_commits_once_whatever_it_takes_and_an_exception_rolls_back() -> None:
+async def test_a_block_commits_once_and_an_exception_rolls_back() -> None:
     server = Server()
-    with TransactionBlock(server) as qtx:
+    with pytest.raises(Unavailable), TransactionBlock(server) as qtx:
         qtx.insert(id="a", vector=[1.0])
+    assert qtx.commit() == {"commit": 3, "results": []}
     (first, second) = server.asked
     assert first == second, "the same key"
+    assert first[-1]
     assert qtx.commit() == {"commit": 3, "results": []}
     with pytest.raises(Conflict, match="has ended"):
         qtx.delete("a")
@@ -303,13 +304,15 @@ async def test_a_block_commits_once_whatever_it_takes_and_an_exception_rolls_bac
         qtx.update("a", metadata={"share": 1 / len("")})
     async with TransactionBlock(server) as aqtx:
         await aqtx.delete("a")
-        aqtx.rollback()
+        await aqtx.rollback()
     assert len(server.asked) == 2
     async with TransactionBlock(server) as aqtx:
         with pytest.raises(NotFound):
             await aqtx.fetch("a")
         await aqtx.insert(id="a", vector=[1.0])
-    assert server.asked[-1][1] == {"operations": [{"insert": {"id": "a", "vector": [1.0], "if_absent": True}}]}
+    (operation,) = server.asked[-1][1]["operations"]
+    assert (operation["insert"]["id"], operation["insert"]["if_absent"]) == ("a", True)
+    server.loop.stop()
 
 
 def test_the_coordinator_is_what_the_database_asks_for() -> None:

@@ -1,0 +1,1 @@
+"""The commands of ``quantum-db``, by what they are about."""
