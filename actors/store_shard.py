@@ -21,6 +21,7 @@ from actors.group_client import RemoteCommitGroups
 from actors.kept_shard import KeptShard
 from actors.shell import ask, named
 from actors.state_client import ShardedStateLog
+from quantum_db.batching import Batcher
 from quantum_db.clock import SystemClock
 from quantum_db.collection_keeper import CollectionKeeper
 from quantum_db.collection_table import Collection, CollectionTable, Metric
@@ -103,6 +104,15 @@ class StoreShard:
             answer = await getattr(collections.of(collection), method)(*arguments)
         await self._stores.trim()
         return answer
+
+    async def search_each(self, collection: str, searches: Sequence[Search]) -> list[Candidates | QuantumDBError]:
+        """Answer searches of several callers: of each, its candidates or what is wrong with it."""
+        try:
+            return list(await self.call(collection, "search", searches))
+        except InvalidRequest as error:
+            if len(searches) == 1:
+                return [error]
+        return [answer for search in searches for answer in await self.search_each(collection, [search])]
 
     async def do(self, request: Request) -> Mapping[str, Any]:
         """See ``Writes.do``."""
@@ -225,11 +235,15 @@ class _LateStateLog:
 
 
 class RemoteStore:
-    """Implements ``ScrollableReader`` for a collection's key by calls to a ``StoreShard``."""
+    """Implements ``ScrollableReader`` for a collection's key by calls to a ``StoreShard``.
+
+    Searches of concurrent queries go together: a call to an actor costs more than most searches.
+    """
 
     def __init__(self, actor: ActorHandle[Any], collection: str) -> None:
         self._actor = actor
         self._collection = collection
+        self._searches = Batcher(self._search_each)
 
     async def dimension(self) -> int | None:
         return cast(int | None, await ask(self._actor.call.remote(self._collection, "dimension")))
@@ -244,7 +258,13 @@ class RemoteStore:
         )
 
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
+        if len(searches) == 1:
+            return [await self._searches.do(searches[0])]
         return cast(list[Candidates], await ask(self._actor.call.remote(self._collection, "search", list(searches))))
+
+    async def _search_each(self, searches: Sequence[Search]) -> Sequence[Candidates | QuantumDBError]:
+        found = await ask(self._actor.search_each.remote(self._collection, list(searches)))
+        return cast(list[Candidates | QuantumDBError], found)
 
     async def context_names(self) -> list[str]:
         return cast(list[str], await ask(self._actor.call.remote(self._collection, "context_names")))
