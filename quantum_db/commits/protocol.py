@@ -42,8 +42,8 @@ written down like a transaction: else a start would bring it back.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
@@ -74,7 +74,8 @@ from quantum_db.commits.steps import (
 )
 from quantum_db.commits.upkeep import MIN_RECORDS, UNFLUSHED_COMMITS, Upkeep
 from quantum_db.commits.work import Phase, Work
-from quantum_db.errors import Conflict, InvalidRequest, QuantumDBError, Unavailable
+from quantum_db.commits.works import Waterline, Works, other_transaction
+from quantum_db.errors import InvalidRequest, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.scope import scoped
 
@@ -124,15 +125,11 @@ class CommitProtocol:
         self._after_redo: list[Command] = []
         self._next = self._first = ledger.reserved + 1
         self._claims = Claims()
-        self._works: dict[int, Work] = {}
-        self._of_ticket: dict[int, Work] = {}
-        self._of_key: dict[str, Work] = {}
-        self._count = 0
+        self._works = Works()
         self._records: dict[int, tuple[Record, int]] = {}
         self._unnumbered: deque[Work] = deque()
         self._recovering: set[int] = set()
-        self._unapplied: OrderedDict[int, None] = OrderedDict()
-        self._applied = ledger.reserved
+        self._waterline = Waterline(ledger.reserved)
         self._held: dict[int, Asked] = {}
         self._known_dimensions: set[str] = set()
         self._sweep_failures = 0
@@ -149,22 +146,21 @@ class CommitProtocol:
 
     def is_busy(self, collection: str) -> bool:
         """Return whether any write of a collection is under way, from before a restart too."""
-        return any(work.collection == collection for work in self._works.values())
+        return self._works.is_busy(collection)
 
     @property
     def visible(self) -> int:
         """The commit that readers may look at: of transactions up to it, none is written in part. It only grows."""
-        first = next(iter(self._unapplied), None)
-        return self._applied if first is None else min(self._applied, first - 1)
+        return self._waterline.visible
 
     def start(self) -> list[Command]:
         """Return what has to be done first. Call it once, before ``on``."""
         opened = []
         for intent in sorted(self.ledger.open.values(), key=lambda one: one.commit):
-            work = self._new_work(None)
+            work = self._works.new(None)
             work.commit, work.intent, work.phase = intent.commit, intent, Phase.APPLYING
             self._recovering.add(work.id)
-            self._unapplied[work.commit] = None
+            self._waterline.begin(work.commit)
             opened.append(work.command())
         sweep = Sweep(_SWEEP, self._first)
         if not self.ledger.settled:
@@ -250,10 +246,10 @@ class CommitProtocol:
                 nothing = Unavailable(
                     "the transaction could not be written down; nothing of it was done", retry_after_s=1.0
                 )
-                self._unapplied.pop(work.commit)
+                self._waterline.drop(work.commit)
                 commands = [*self._answer(work, None, nothing), *self._release(work), *self._forget_or_end(work)]
             case Phase.FORGETTING, Done():
-                self._end(work)
+                self._works.end(work)
             case Phase.WRITING, Done(_, result):
                 commands = self._written(work, list(result))
             case _:
@@ -264,8 +260,7 @@ class CommitProtocol:
         assert work.intent is not None
         if work.intent.upserts:
             self._known_dimensions.add(work.collection)
-        self._unapplied.pop(work.commit)
-        self._applied = max(self._applied, work.commit)
+        self._waterline.applied(work.commit)
 
     # From a request to its intent
 
@@ -277,26 +272,15 @@ class CommitProtocol:
         if not isinstance(request, Transaction) or request.key is None:
             return self._take_up(asked)
         kept = self.ledger.kept(request.key, self._now_s())
-        running = self._of_key.get(request.key)
         if kept is not None:
             same = kept.digest == request.digest
-            return [Answer(asked.ticket, kept.answer) if same else _other_transaction(asked, request.key)]
-        if running is None:
-            return self._take_up(asked)
-        assert isinstance(running.request, Transaction)
-        if running.request.digest != request.digest:
-            return [_other_transaction(asked, request.key)]
-        running.tickets.append(asked.ticket)
-        self._of_ticket[asked.ticket] = running
-        return []
+            return [Answer(asked.ticket, kept.answer) if same else other_transaction(asked, request.key)]
+        joined = self._works.join(asked)
+        return self._take_up(asked) if joined is None else [*joined]
 
     def _take_up(self, asked: Asked) -> list[Command]:
         request = asked.request
-        work = self._new_work(request)
-        work.tickets.append(asked.ticket)
-        self._of_ticket[asked.ticket] = work
-        if work.key is not None:
-            self._of_key[work.key] = work
+        work = self._works.new(request, asked.ticket)
         try:
             claims = self._claimed_by(request)
         except InvalidRequest as error:
@@ -316,8 +300,12 @@ class CommitProtocol:
         self._next += 1
         if not self._is_written_down(work.request):
             return self._enter(work, Phase.WRITING)
-        self._unapplied[work.commit] = None
+        self._waterline.begin(work.commit)
         return self._enter(work, Phase.READING)
+
+    def _granted_to(self, owners: Iterable[int]) -> list[Command]:
+        works = [self._works.get(owner) for owner in owners]
+        return [one for work in works if work is not None for one in self._granted(work)]
 
     def _is_written_down(self, request: Request | None) -> bool:
         if isinstance(request, Deletes):
@@ -360,11 +348,10 @@ class CommitProtocol:
             busy = Unavailable("the groups of what is updated keep changing; nothing was done", retry_after_s=1.0)
             return self._refuse(work, busy)
         work.phase = Phase.WAITING
-        self._unapplied.pop(work.commit, None)
+        self._waterline.drop(work.commit)
         freed = self._claims.release(work.id)
         granted = self._claims.claim(work.id, [*self._claimed_by(work.request), *sorted(more)])
-        commands = [one for owner in freed for one in self._granted(self._works[owner])]
-        return [*commands, *(self._granted(work) if granted else [])]
+        return [*self._granted_to(freed), *(self._granted(work) if granted else [])]
 
     def _to_recording(self, work: Work) -> list[Command]:
         assert work.plan is not None
@@ -389,7 +376,7 @@ class CommitProtocol:
             case Phase.READING | Phase.WRITING:
                 return self._refuse(work, error)
             case Phase.PREPARING:
-                self._unapplied.pop(work.commit)
+                self._waterline.drop(work.commit)
                 answers = self._answer(work, None, error)
                 return [*answers, *self._release(work), *self._enter(work, Phase.FORGETTING)]
             case Phase.RECORDING:
@@ -431,7 +418,7 @@ class CommitProtocol:
         assert work.intent is not None
         if work.intent.groups:
             return self._enter(work, Phase.FORGETTING)
-        self._end(work)
+        self._works.end(work)
         return []
 
     def _swept(self, event: Event) -> list[Command]:
@@ -442,10 +429,10 @@ class CommitProtocol:
         if not isinstance(event, Swept):
             return [Sweep(_SWEEP, self._first)]
         commands: list[Command] = []
-        mine = {work.commit for work in self._works.values()}
+        mine = self._works.commits()
         for commit in event.commits:
             if commit < self._first and commit not in mine:
-                work = self._new_work(None)
+                work = self._works.new(None)
                 work.commit = commit
                 commands += self._enter(work, Phase.FORGETTING)
         return commands
@@ -454,40 +441,24 @@ class CommitProtocol:
 
     def _gone(self, ticket: int) -> list[Command]:
         self._held.pop(ticket, None)
-        work = self._of_ticket.pop(ticket, None)
-        if work is None:
-            return []
-        work.tickets.remove(ticket)
-        if work.tickets or work.phase not in (Phase.WAITING, Phase.READING):
+        work = self._works.gone(ticket)
+        if work is None or work.tickets or work.phase not in (Phase.WAITING, Phase.READING):
             return []
         if work in self._unnumbered:
             self._unnumbered.remove(work)
         return self._leave(work)
 
     def _answer(self, work: Work, answer: dict[str, Any] | None, error: QuantumDBError | None) -> list[Command]:
-        tickets, work.tickets = work.tickets, []
-        for ticket in tickets:
-            del self._of_ticket[ticket]
-        return [Answer(ticket, answer, error) for ticket in tickets]
+        return [*self._works.answers(work, answer, error)]
 
     def _release(self, work: Work) -> list[Command]:
-        if work.key is not None:
-            self._of_key.pop(work.key, None)
-        freed = self._claims.release(work.id)
-        return [one for owner in freed for one in self._granted(self._works[owner])]
+        self._works.release_key(work)
+        return self._granted_to(self._claims.release(work.id))
 
     def _leave(self, work: Work) -> list[Command]:
-        self._unapplied.pop(work.commit, None)  # it may have no number yet
-        self._end(work)
+        self._waterline.drop(work.commit)  # it may have no number yet
+        self._works.end(work)
         return self._release(work)
-
-    def _end(self, work: Work) -> None:
-        del self._works[work.id]
-
-    def _new_work(self, request: Request | None) -> Work:
-        self._count += 1
-        work = self._works[self._count] = Work(self._count, request)
-        return work
 
     def _flushed(self, event: Event) -> list[Command]:
         if not isinstance(event, Done):
@@ -496,9 +467,3 @@ class CommitProtocol:
         command = self._upkeep.flushed()
         self._records[_FLUSH] = (command, self.ledger.number)
         return [command]
-
-
-def _other_transaction(asked: Asked, key: str) -> Answer:
-    name = key.partition(":")[2] or key
-    message = f"the idempotency key {name!r} stands for another transaction; each takes a key of its own"
-    return Answer(asked.ticket, None, Conflict(message))

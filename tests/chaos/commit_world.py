@@ -104,7 +104,7 @@ class World:
     def _left_over(self) -> list[str]:
         protocol = self.protocol
         wrong = []
-        if protocol is None or protocol._works or protocol._claims or protocol.open_commits or self.store.torn:
+        if protocol is None or len(protocol._works) or protocol._claims or protocol.open_commits or self.store.torn:
             wrong.append("stuck: something is still under way, and nothing happens")
         if self.registry.commits._pending.commits():
             wrong.append(f"stuck: the groups of {self.registry.commits._pending.commits()} stay reserved")
@@ -112,7 +112,7 @@ class World:
 
     def _check_that_work_goes_on(self, ticket: int) -> None:
         assert self.protocol is not None
-        work = self.protocol._of_ticket.get(ticket)
+        work = self.protocol._works._of_ticket.get(ticket)
         if work is not None and self.protocol._works.get(work.id) is not work:
             self._stuck.append(f"stuck: the caller of {work.key} waited for what had ended")
 

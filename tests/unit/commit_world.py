@@ -206,7 +206,7 @@ class World:
                 self.plain[entities[0].version] = (entities, ())
                 self.store |= {entity.id: entity for entity in entities}
             case Erase(work, ids):
-                self.plain[self.protocol._works[work].commit] = ((), ids)
+                self.plain[self.protocol._works.get(work).commit] = ((), ids)
                 there = [self.store.pop(one, None) is not None for one in ids]
         return there
 

@@ -185,7 +185,7 @@ def test_whatever_fails_nothing_is_half_lost_or_done_twice(seed: int, faults: fl
     world.check()
     if not crashes:
         assert world.answers.keys() == world.requests.keys(), "everybody is answered"
-        assert not world.protocol._works
+        assert not len(world.protocol._works)
         assert not len(world.protocol._claims)
     assert not world.prepared, "the registry keeps nothing of what has ended"
 
