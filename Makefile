@@ -39,6 +39,7 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal
 	$(PYTHON) -m benchmarks.durability --ray
+	$(PYTHON) -m benchmarks.server_visibility
 
 format: $(STAMP)
 	$(PYTHON) -m ruff check --fix .

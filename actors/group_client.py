@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any, cast
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -13,14 +14,16 @@ from ray.actor import ActorHandle
 
 from actors.shell import ask, named
 from quantum_db.change_feed import Changes, Cursor
-from quantum_db.errors import Unavailable
+from quantum_db.errors import NotFound, Unavailable
 from quantum_db.groups import GroupPage, GroupUpdate, merged_pages
 from quantum_db.invalidation import Invalidations, RecentlyInvalidated
 from quantum_db.model import EntanglementGroup
+from quantum_db.scoped import ScopedGroups
 from quantum_db.sharding import shard_of
 
 logger = logging.getLogger(__name__)
 
+PAGE = 100
 POLL_S = 10.0
 POLL_TIMEOUT_S = 15.0
 PAUSE_S = 0.2
@@ -101,11 +104,22 @@ class RemoteCommitGroups:
         found = await asyncio.gather(*(ask(shard.sweep.remote(first)) for shard in self._found()))
         return tuple(sorted({commit for commits in found for commit in commits}))
 
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        return await RemoteGroups(self._found()).of_member(entity_id)
+
     async def entity_deleted(self, entity_id: str) -> None:
         await RemoteGroups(self._found()).entity_deleted(entity_id)
 
     async def entities_written(self, entity_ids: Sequence[str]) -> None:
         await RemoteGroups(self._found()).entities_written(entity_ids)
+
+    async def forget_all(self, collection: str) -> None:
+        """Delete all groups of a collection. Idempotent."""
+        groups = ScopedGroups(RemoteGroups(self._found()), collection)
+        while page := (await groups.page(None, "", PAGE)).groups:
+            for group in page:
+                with suppress(NotFound):  # deleted meanwhile
+                    await groups.delete(group.group_id, None)
 
     def _found(self) -> list[ActorHandle[Any]]:
         if not self._shards:

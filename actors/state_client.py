@@ -29,7 +29,7 @@ MAX_BUFFERED = 100_000
 
 
 class ShardedStateLog:
-    """Implements ``StateLog``: buffers batches and sends them in the background, as one for each shard and interval."""
+    """Implements ``States``: buffers batches and sends them in the background, as one for each shard and interval."""
 
     def __init__(self, shards: Sequence[ActorHandle[Any]], registry: CollectorRegistry) -> None:
         self._shards = tuple(shards)
@@ -62,9 +62,14 @@ class ShardedStateLog:
     async def _send(self, shard: int, events: EventBatch) -> None:
         try:
             await ask(self._shards[shard].apply.remote(events))
-        except ActorLost as error:  # it may have been applied: sent again, it could count a measurement twice
-            self._lost.inc(len(events))
-            logger.warning("%d state events were lost: %s", len(events), error.detail)
+        except ActorLost as error:
+            # They may have been applied. Those of writes may be told twice; the others could count a measurement twice.
+            again = events.take(np.flatnonzero(events.commits))
+            self._lost.inc(len(events) - len(again))
+            logger.warning("%d state events were lost: %s", len(events) - len(again), error.detail)
+            if len(again):
+                await asyncio.sleep(FLUSH_INTERVAL_S)
+                self._keep(again)
         except Unavailable:
             await asyncio.sleep(FLUSH_INTERVAL_S)
             self._keep(events)

@@ -2,30 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
+from uuid import uuid4
 
 import numpy as np
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ray.actor import ActorHandle
 
 from actors.group_client import RemoteCommitGroups
-from actors.shell import CALL_TIMEOUT_S, ask, named
+from actors.kept_shard import KeptShard
+from actors.shell import ask, named
 from actors.state_client import ShardedStateLog
 from quantum_db.clock import SystemClock
+from quantum_db.collection_keeper import CollectionKeeper
+from quantum_db.collection_table import Collection, CollectionTable, Metric
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.operations import Request
-from quantum_db.errors import Fenced, InvalidRequest, Unavailable
+from quantum_db.commits.showing import FollowedSnapshots, ShownCommits
+from quantum_db.commits.visibility import Told
+from quantum_db.errors import Fenced, InvalidRequest, QuantumDBError, Unavailable
+from quantum_db.journals.keeper import Keeper
+from quantum_db.journals.layout import ShardPlace
 from quantum_db.journals.open import open_journal
 from quantum_db.model import Candidates, Entity, Search
-from quantum_db.ports import VectorStore
+from quantum_db.ports import Snapshots
+from quantum_db.scope import Scope
 from quantum_db.states.events import EventBatch
-from quantum_db.stores.qdrant import connect
+from quantum_db.stores.places import EmbeddedPlace, OpenStores, StorePlace
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.telemetry import Snapshot, snapshot
 from quantum_db.transfer.backup import copy_all
@@ -33,99 +44,164 @@ from quantum_db.transfer.backup import copy_all
 logger = logging.getLogger(__name__)
 
 BULK_TIMEOUT_S = 3600.0
+COLLECTION_CALLS = frozenset({"resolve", "create", "drop", "describe", "page"})
 READS = frozenset({"dimension", "fetch", "scroll", "search", "context_names", "count", "optimize"})
 
 
 @dataclass(frozen=True, slots=True)
-class QdrantServer:
-    """A collection of a Qdrant server. Its key is in the environment variable ``key_env``."""
-
-    url: str
-    collection: str
-    key_env: str
-
-    def connect(self) -> VectorStore:
-        """Return the store; nothing is sent before the first call."""
-        return connect(self.url, os.environ.get(self.key_env), self.collection, CALL_TIMEOUT_S)
-
-
-@dataclass(frozen=True, slots=True)
 class StoreSettings:
-    """Where the collection is.
+    """Where the collections are.
 
     Attributes:
-        place: the folder of an embedded store, or a server that the replicas search by themselves.
+        place: a data folder for embedded stores, or a server that the replicas search by themselves.
         journal_url: where transactions are written down; see ``quantum_db.journals.open``.
+        collections_url: where the collections are written down.
         state_shards, group_shards: how many actors keep the states, and the groups.
+        max_collections: of one tenant.
+        max_open: embedded stores that are open at the same time.
+        flush_interval_s: how often what was written is flushed, against a crash of the machine.
     """
 
-    place: str | QdrantServer
+    place: StorePlace
     journal_url: str
+    collections_url: str
     state_shards: int
     group_shards: int
+    max_collections: int
+    max_open: int
+    flush_interval_s: float
 
 
 class StoreShard:
-    """A ``VectorStore`` and its ``Coordinator``, in a process of their own."""
+    """The stores of all collections and the ``Coordinator`` of all writes, in a process of their own."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        place = settings.place
-        self._store: VectorStore = QdrantEdgeStore(Path(place)) if isinstance(place, str) else place.connect()
+        self._settings = settings
+        self._stores = OpenStores(settings.place, settings.max_open)
+        self._groups = RemoteCommitGroups(settings.group_shards)
+        self._kept = KeptShard("collections", ShardPlace(settings.collections_url, "collections"), CollectionTable)
+        self._opened: tuple[CollectionKeeper, Coordinator] | None = None
         self._registry = CollectorRegistry()
         self._times = Histogram("store_seconds", "Time of store calls", ["call"], registry=self._registry)
-        self._entities = Gauge("store_entities", "Entities in the store", registry=self._registry)
+        self._entities = Gauge("store_entities", "Entities in the stores that are open", registry=self._registry)
+        self._number = Gauge("collections", "Collections of all tenants", registry=self._registry)
         self._open = Gauge("commits_open", "Transactions written down, not yet applied", registry=self._registry)
-        self._coordinator = Coordinator(
-            store=self._store,
-            groups=RemoteCommitGroups(settings.group_shards),
-            states=_LateStateLog(settings.state_shards, self._registry),
-            open_journal=lambda: open_journal(settings.journal_url),
-            clock=SystemClock(),
-            rng=np.random.default_rng(),
-            on_fenced=_give_way,
-        )
-        self._coordinator.start()
+        self._flushing = asyncio.get_running_loop().create_task(self._flush_every(settings.flush_interval_s))
 
     async def ready(self) -> bool:
         """Return True once all transactions that were left open are applied. Raises what ``readable`` raises."""
-        await self._coordinator.readable()
+        await self._kept.ready()
+        await self._readable()
         return True
 
-    async def call(self, method: str, *arguments: Any) -> Any:
-        """Call a method that changes nothing of the ``VectorStore`` port: one of ``READS``."""
+    async def call(self, collection: str, method: str, *arguments: Any) -> Any:
+        """Call a method that changes nothing of the ``VectorStore`` port, one of ``READS``, for a collection's key."""
         assert method in READS, f"{method} is not among {sorted(READS)}"
-        await self._coordinator.readable()
+        collections, _ = await self._readable()
+        collections.table.check_live(collection)
         with self._times.labels(method).time():
-            return await getattr(self._store, method)(*arguments)
+            answer = await getattr(collections.of(collection), method)(*arguments)
+        await self._stores.trim()
+        return answer
 
     async def do(self, request: Request) -> Mapping[str, Any]:
         """See ``Writes.do``."""
+        collections, coordinator = await self._readable()
+        collections.table.check_live(request.collection)
         with self._times.labels(type(request).__name__.lower()).time():
-            return await self._coordinator.do(request)
+            answer = await coordinator.do(request)
+        await self._stores.trim()
+        return answer
+
+    async def collections(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the ``Collections`` port: one of ``COLLECTION_CALLS``."""
+        assert method in COLLECTION_CALLS, f"{method} is not among {sorted(COLLECTION_CALLS)}"
+        collections, _ = await self._readable()
+        return await getattr(collections, method)(*arguments)
+
+    async def follow(self, reader: str, commit: int | None, hold_s: float) -> Told:
+        """Tell a reader of the server which commit is visible; see ``Coordinator.follow``."""
+        _, coordinator = await self._readable()
+        return await coordinator.follow(reader, commit, hold_s)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
-        self._entities.set(await self._store.count())
-        self._open.set(self._coordinator.open_commits)
+        counts = [await store.count() for store in self._stores.opened() if store.is_whole()]
+        self._entities.set(sum(counts))
+        if self._opened is not None:
+            collections, coordinator = self._opened
+            self._number.set(collections.table.size())
+            self._open.set(coordinator.open_commits)
         return snapshot(self._registry, "store")
 
     async def backup(self, folder: str, journals: Sequence[str]) -> float:
-        """Copy the store and journals into a folder; return for how many seconds nothing else was served.
+        """Copy the stores and journals into a folder; return for how many seconds nothing else was served.
 
         See ``quantum_db.transfer.backup.copy_all`` for what makes the copies fit together.
         """
-        if not isinstance(self._store, QdrantEdgeStore):
+        place = self._settings.place
+        if not isinstance(place, EmbeddedPlace):
             raise InvalidRequest("a Qdrant server copies itself; only the embedded store is copied here")
-        await self._coordinator.readable()
+        await self._readable()
         start = time.perf_counter()
-        with self._store.at_rest() as data:
-            copy_all(data, [Path(journal) for journal in journals], Path(folder))
+        with ExitStack() as rests:
+            for store in self._stores.opened():
+                assert isinstance(store, QdrantEdgeStore)
+                rests.enter_context(store.at_rest())
+            copy_all(Path(place.data_dir), place.folders(), [Path(journal) for journal in journals], Path(folder))
         return time.perf_counter() - start
 
     async def close(self) -> None:
-        """Flush and release the store. Transactions that are open are applied at the next start."""
-        await self._coordinator.close()
-        await self._store.close()
+        """Flush and release the stores. Transactions that are open are applied at the next start."""
+        self._flushing.cancel()
+        if self._opened is not None:
+            collections, coordinator = self._opened
+            await coordinator.close()
+            await collections.close()
+        await self._kept.close()
+        await self._stores.close()
+
+    async def _readable(self) -> tuple[CollectionKeeper, Coordinator]:
+        """Return both once all that was left open is applied. Raises what ``Coordinator.readable`` raises."""
+        keeper = await self._kept.opened()
+        if self._opened is None:
+            self._opened = self._open_all(keeper)
+        _, coordinator = self._opened
+        await coordinator.readable()
+        return self._opened
+
+    def _is_busy(self, collection: str) -> bool:
+        return self._opened is None or self._opened[1].is_busy(collection)
+
+    def _open_all(self, keeper: Keeper[CollectionTable]) -> tuple[CollectionKeeper, Coordinator]:
+        url = self._settings.journal_url
+        collections = CollectionKeeper(
+            keeper,
+            self._stores,
+            most=self._settings.max_collections,
+            clock=SystemClock(),
+            is_busy=self._is_busy,
+            forget_groups=self._groups.forget_all,
+        )
+        coordinator = Coordinator(
+            stores=collections,
+            groups=self._groups,
+            states=_LateStateLog(self._settings.state_shards, self._registry),
+            open_journal=lambda: open_journal(url),
+            clock=SystemClock(),
+            rng=np.random.default_rng(),
+            on_fenced=_give_way,
+            shown=None if self._stores.embedded else ShownCommits(SystemClock()),
+        )
+        return collections, coordinator
+
+    async def _flush_every(self, interval_s: float) -> None:
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self._stores.flush()
+            except QuantumDBError as error:
+                logger.warning("the stores were not flushed: %s", error.detail)
 
 
 class _LateStateLog:
@@ -149,29 +225,56 @@ class _LateStateLog:
 
 
 class RemoteStore:
-    """Implements ``ScrollableReader`` by calls to a ``StoreShard``."""
+    """Implements ``ScrollableReader`` for a collection's key by calls to a ``StoreShard``."""
+
+    def __init__(self, actor: ActorHandle[Any], collection: str) -> None:
+        self._actor = actor
+        self._collection = collection
+
+    async def dimension(self) -> int | None:
+        return cast(int | None, await ask(self._actor.call.remote(self._collection, "dimension")))
+
+    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
+        return cast(list[Entity | None], await ask(self._actor.call.remote(self._collection, "fetch", list(ids))))
+
+    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
+        return cast(
+            tuple[list[Entity], str | None],
+            await ask(self._actor.call.remote(self._collection, "scroll", after, limit)),
+        )
+
+    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
+        return cast(list[Candidates], await ask(self._actor.call.remote(self._collection, "search", list(searches))))
+
+    async def context_names(self) -> list[str]:
+        return cast(list[str], await ask(self._actor.call.remote(self._collection, "context_names")))
+
+    async def optimize(self) -> None:
+        """See ``VectorStore.optimize``."""
+        await ask(self._actor.call.remote(self._collection, "optimize"), BULK_TIMEOUT_S)
+
+
+class RemoteCollections:
+    """Implements ``Collections`` by calls to a ``StoreShard``."""
 
     def __init__(self, actor: ActorHandle[Any]) -> None:
         self._actor = actor
 
-    async def dimension(self) -> int | None:
-        return cast(int | None, await ask(self._actor.call.remote("dimension")))
+    async def resolve(self, scope: Scope) -> Collection:
+        return cast(Collection, await ask(self._actor.collections.remote("resolve", scope)))
 
-    async def fetch(self, ids: Sequence[str]) -> list[Entity | None]:
-        return cast(list[Entity | None], await ask(self._actor.call.remote("fetch", list(ids))))
+    async def create(self, scope: Scope, dimension: int | None, metric: Metric) -> Collection:
+        return cast(Collection, await ask(self._actor.collections.remote("create", scope, dimension, metric)))
 
-    async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
-        return cast(tuple[list[Entity], str | None], await ask(self._actor.call.remote("scroll", after, limit)))
+    async def drop(self, scope: Scope) -> Collection:
+        return cast(Collection, await ask(self._actor.collections.remote("drop", scope)))
 
-    async def search(self, searches: Sequence[Search]) -> list[Candidates]:
-        return cast(list[Candidates], await ask(self._actor.call.remote("search", list(searches))))
+    async def describe(self, scope: Scope) -> tuple[Collection, int | None, int]:
+        return cast(tuple[Collection, int | None, int], await ask(self._actor.collections.remote("describe", scope)))
 
-    async def context_names(self) -> list[str]:
-        return cast(list[str], await ask(self._actor.call.remote("context_names")))
-
-    async def optimize(self) -> None:
-        """See ``VectorStore.optimize``."""
-        await ask(self._actor.call.remote("optimize"), BULK_TIMEOUT_S)
+    async def page(self, tenant: str, after: str, limit: int) -> tuple[list[Collection], str | None]:
+        found = await ask(self._actor.collections.remote("page", tenant, after, limit))
+        return cast(tuple[list[Collection], str | None], found)
 
 
 class RemoteWrites:
@@ -182,6 +285,17 @@ class RemoteWrites:
 
     async def do(self, request: Request) -> Mapping[str, Any]:
         return cast(Mapping[str, Any], await ask(self._actor.do.remote(request)))
+
+
+def followed(actor: ActorHandle[Any]) -> Snapshots:
+    """Return the commits at which a replica looks at a Qdrant server, as a ``StoreShard`` tells them from now on."""
+
+    async def ask_shard(reader: str, commit: int | None, hold_s: float) -> Told:
+        return cast(Told, await ask(actor.follow.remote(reader, commit, hold_s)))
+
+    snapshots = FollowedSnapshots(uuid4().hex, ask_shard, SystemClock())
+    snapshots.start()
+    return snapshots
 
 
 def _give_way(error: Fenced) -> None:

@@ -34,17 +34,21 @@ from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import CommitPolicy, Coordinator
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.ledger import STREAM as COMMITS
-from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, receipt_record, reserve_record
+from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention, flushed_record, receipt_record, reserve_record
 from quantum_db.commits.operations import Insert, Transaction
+from quantum_db.commits.pending_groups import PendingGroups
+from quantum_db.commits.showing import ShownCommits
+from quantum_db.commits.upkeep import UNFLUSHED_COMMITS
 from quantum_db.errors import Fenced
-from quantum_db.groups import GroupTable
 from quantum_db.jobs.budget import Account, Allowance, Budgets, Charge
 from quantum_db.jobs.job_journal import JobJournal
 from quantum_db.jobs.ledger import STREAM as JOBS
 from quantum_db.jobs.ledger import Ledger, OpenSubmission, Retention, counts_to_json
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import StateEvent
-from quantum_db.model import Entity
+from quantum_db.model import EntanglementGroup, Entity
+from quantum_db.ports import VectorStore
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
 DIMENSION = 128
@@ -100,21 +104,42 @@ def end(error: Fenced) -> None:
     raise SystemExit(f"nobody else writes here: {error.detail}")
 
 
-def coordinator(folder: Path, store: QdrantEdgeStore, states: CountedStates) -> Coordinator:
-    groups, table = SqliteJournal(folder / "groups.sqlite"), GroupTable()
+class Registry(GroupCommits):
+    """The registry's part in transactions, of which none makes groups here."""
 
-    def never(group: Any) -> Any:
-        raise SystemExit(f"no group is written here: {group}")
+    def __init__(self, path: Path) -> None:
+        journal, pending = SqliteJournal(path), PendingGroups()
 
-    assert len(table) == 0
+        def never(group: EntanglementGroup) -> EntanglementGroup:
+            raise SystemExit(f"no group is written here: {group}")
+
+        async def keep(_: Sequence[EntanglementGroup], record: Json) -> None:
+            pending.apply(journal.append("groups", [record]), record)
+
+        super().__init__(pending, never, keep)
+
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:  # noqa: ARG002
+        return []
+
+    async def entity_deleted(self, entity_id: str) -> None:  # noqa: ARG002
+        return None
+
+    async def entities_written(self, entity_ids: Sequence[str]) -> None:  # noqa: ARG002
+        return None
+
+
+def coordinator(
+    folder: Path, store: VectorStore, states: CountedStates, shown: ShownCommits | None = None
+) -> Coordinator:
     return Coordinator(
-        store=store,
-        groups=GroupCommits(groups, never, never),
+        stores=OneStore(store),
+        groups=Registry(folder / "groups.sqlite"),
         states=states,
         open_journal=lambda: SqliteJournal(folder / "commits.sqlite"),
         clock=SystemClock(),
         rng=np.random.default_rng(0),
         on_fenced=end,
+        shown=shown,
         policy=CommitPolicy(wait_s=WAIT_S),
     )
 
@@ -210,12 +235,20 @@ async def commits(folder: Path, rounds: int, inserted: int, on_ray: bool) -> Non
 
 
 def commit_records(count: int, rng: np.random.Generator) -> Iterator[Json]:
-    """Yield what ``count`` records say: transactions with keys, all but the last ``OPEN`` of them applied."""
+    """Yield what ``count`` records say: transactions with keys, all but the last ``OPEN`` of them applied.
+
+    Beside them, the store was flushed as often as the coordinator has it flushed.
+    """
     numbers, done = itertools.count(), (count - 1 - OPEN) // 2
     yield reserve_record(10 * count)
+    number = 1
     for commit in range(1, done + 1):
         yield intent_of(commit, entities(numbers, 1, rng), f"key-{commit}").record()
         yield receipt_record(commit)
+        number += 2
+        if commit % UNFLUSHED_COMMITS == 0:
+            yield flushed_record(number)
+            number += 1
     for commit in range(done + 1, count - done):
         yield intent_of(commit, entities(numbers, 1, rng), f"key-{commit}").record()
 

@@ -21,6 +21,7 @@ from actors.store_shard import RemoteWrites, StoreSettings, StoreShard
 from cluster.settings import GroupSettings, Settings, StateSettings
 from cluster.shards import group_shards, state_shards
 from quantum_db.commits.operations import Request
+from quantum_db.stores.places import EmbeddedPlace
 
 READY_S = 120.0
 
@@ -42,7 +43,10 @@ def store_actor(folder: Path) -> Iterator[Callable[[Request], Awaitable[Mapping[
         try:
             life = {"namespace": NAMESPACE, "num_cpus": 0}
             settings = Settings(data_dir=folder, states=StateSettings(shards=1), groups=GroupSettings(shards=1))
-            places = StoreSettings(str(folder / "actor"), f"sqlite:///{folder / 'actor.sqlite'}", 1, 1)
+            urls = [f"sqlite:///{folder / name}.sqlite" for name in ("actor", "collections")]
+            places = StoreSettings(
+                EmbeddedPlace(str(folder / "actor")), *urls, 1, 1, max_collections=1, max_open=1, flush_interval_s=5.0
+            )
             groups = ray.remote(EntanglementRegistry).options(name="groups-0", **life)
             states = ray.remote(StateManager).options(name="states-0", **life)
             shard = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **life)

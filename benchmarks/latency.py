@@ -63,10 +63,10 @@ async def ask(client: httpx.AsyncClient, queue: list[bytes], into: Round) -> Non
             into.stages[stage].append(answer["stages"][stage])
 
 
-async def measure(url: str, queries: list[bytes], clients: int) -> Round:
+async def measure(url: str, key: str, queries: list[bytes], clients: int) -> Round:
     queue, result = list(queries), Round(0.0)
     limits = httpx.Limits(max_connections=clients)
-    async with httpx.AsyncClient(base_url=url, timeout=60.0, limits=limits) as client:
+    async with httpx.AsyncClient(base_url=url, headers={"api-key": key}, timeout=60.0, limits=limits) as client:
         start = time.perf_counter()
         await asyncio.gather(*(ask(client, queue, result) for _ in range(clients)))
         result.seconds = time.perf_counter() - start
@@ -93,20 +93,21 @@ def main() -> None:
         tempfile.TemporaryDirectory(prefix="qqc-bench-") as folder,
         running(Settings(data_dir=Path(folder), http=HttpSettings(port=0))) as cluster,
     ):
-        with httpx.Client(base_url=cluster.url, timeout=60.0) as client:
+        key = str(cluster.admin_key)
+        with httpx.Client(base_url=cluster.url, headers={"api-key": key}, timeout=60.0) as client:
             load(client, corpus, Console(stderr=True))
         print(f"{len(corpus.words):,} entities of {len(corpus.vectors):,} vectors; {arguments.rounds} rounds\n")
         print("| clients | mode | parse | filter | refine | rank | p50 ms | p99 ms | queries/s | p50 over classical |")
         print("|---|---|---|---|---|---|---|---|---|---|")
         for clients in (1, 32):
-            measure_clients(cluster.url, corpus, clients, arguments.rounds, arguments.queries)
+            measure_clients(cluster.url, key, corpus, clients, arguments.rounds, arguments.queries)
 
 
-def measure_clients(url: str, corpus: Corpus, clients: int, rounds: int, queries: int) -> None:
+def measure_clients(url: str, key: str, corpus: Corpus, clients: int, rounds: int, queries: int) -> None:
     found: dict[str, list[Round]] = {"classical": [], "balanced": []}
     for _ in range(rounds):
         for mode, done in found.items():
-            done.append(asyncio.run(measure(url, bodies(corpus, mode, queries), clients)))
+            done.append(asyncio.run(measure(url, key, bodies(corpus, mode, queries), clients)))
     peer: float | None = None
     for mode, done in found.items():
         line, p50 = row(clients, mode, done, peer)

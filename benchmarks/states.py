@@ -10,25 +10,36 @@ that other work on the machine counts less.
   anew all the time. Both tables must make the same steps.
 - Expiry: calls of ``advance`` (5,000 states at most) at every 1/64 s until all have decohered; the peer looks at every
   state in one sweep. What counts is the longest call, for it is what a query waits for; here by the clock, too.
+- Snapshots: a shard of 200,000 states takes one event after the other while a snapshot is made and written (SQLite).
+  The longest time for which no event was applied, against making the whole snapshot while the shard is held.
 - Memory: growth of the process's resident memory, in a process of its own; ids of 12 or 36 characters.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import gc
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import psutil
 
 from benchmarks.dict_states import DictStates
+from quantum_db.errors import Fenced
+from quantum_db.journals.keeper import Keeper
+from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.lifecycle import Happening, StateEvent
+from quantum_db.state_store import StateShard, events_record
+from quantum_db.states.batches import happened
 from quantum_db.states.events import EventBatch
+from quantum_db.states.packing import pack
 from quantum_db.states.table import StateTable
 
 BATCH = 10_000
@@ -54,6 +65,7 @@ def batch(
         np.repeat(np.array([code.code for code in codes], dtype=np.uint8), len(numbers)),
         np.full(count, at_s),
         np.broadcast_to(np.asarray(coherence_ms, dtype=np.float32), count).copy(),
+        np.zeros(count, dtype=np.int64),
     )
 
 
@@ -244,6 +256,53 @@ def restart(states: int) -> None:
     print(f"\nA snapshot of {states:,} states takes {written / 1e3:.1f} s, restoring it {read / 1e3:.1f} s.")
 
 
+class HeldKeeper(Keeper[StateShard]):
+    """The peer: nothing is applied while the records of a snapshot are made, one for each state and then in runs."""
+
+    async def compact(self) -> None:
+        assert self._commit is not None
+        async with self.alone:
+            through = self._number
+            records = await asyncio.to_thread(lambda: list(pack(self.kept.records())))
+        await self._commit.run(lambda: self._journal.compact(self._stream, through, records, epoch=self.epoch))
+
+
+async def stalls(kind: type[Keeper[StateShard]], states: int, folder: Path) -> tuple[float, float, float]:
+    """Return in seconds: the longest wait for the shard, the longest time between two turns of the loop, the whole."""
+
+    def fail(error: Fenced) -> None:
+        raise error
+
+    keeper = kind(StateShard(states), SqliteJournal(folder / f"{kind.__name__}.sqlite"), "states", fail)
+    await keeper.load()
+    for events in filling(states):
+        keeper.kept.table.apply(events)
+    await keeper.write([events_record(happened(Happening.MEASURED, [name(0)], START_S), START_S)])
+    start = time.perf_counter()
+    snapshot = asyncio.create_task(keeper.compact())
+    held, turn, before = 0.0, 0.0, start
+    while not snapshot.done():
+        asked = time.perf_counter()
+        async with keeper.alone:
+            held = max(held, time.perf_counter() - asked)
+        await asyncio.sleep(0)
+        turn, before = max(turn, time.perf_counter() - before), time.perf_counter()
+    await snapshot
+    whole = time.perf_counter() - start
+    await keeper.close()
+    return held, turn, whole
+
+
+def snapshots(states: int) -> None:
+    head(
+        f"A snapshot of {states:,} states while events come in, ms",
+        ["how", "longest wait for the shard", "longest turn of the loop", "until it is durable"],
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        for title, kind in (("copied, then written", Keeper), ("shard held meanwhile", HeldKeeper)):
+            row([title, *(f"{1e3 * value:.0f}" for value in asyncio.run(stalls(kind, states, Path(folder))))])
+
+
 def row(cells: Sequence[object]) -> None:
     print(f"| {' | '.join(str(cell) for cell in cells)} |", flush=True)
 
@@ -261,6 +320,7 @@ def main() -> None:
     args = parser.parse_args()
     steps(args.states, args.rounds)
     expiry(args.states)
+    snapshots(min(args.states, 200_000))
     memory(args.states)
     restart(args.states)
 

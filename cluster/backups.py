@@ -13,7 +13,9 @@ from typing import Any, Final
 
 from cluster.connect import back_up_store, running_cluster
 from cluster.settings import Settings, shared_settings
+from quantum_db.encryption import data_keys
 from quantum_db.errors import InvalidRequest, InvalidSettings, Unavailable
+from quantum_db.stores.places import STORE
 from quantum_db.transfer import backup
 
 PRODUCT: Final = "quantum-query-cluster"
@@ -43,17 +45,24 @@ def back_up(directory: Path, data_dir: Path) -> BackedUp:
     if directory.exists():
         raise InvalidRequest(f"{directory} exists; name a folder that is not there yet")
     partial = directory.resolve().with_name(f"{directory.name}.partial-{os.getpid()}")
+    keyring = data_keys(os.environ)
+    # What is to be encrypted is first copied to where it lies in the open anyway.
+    copied = partial if keyring.newest is None else data_dir / f".backup-{os.getpid()}"
     try:
         partial.mkdir(parents=True)
         try:
-            pause_s = back_up_store(data_dir, partial, backup.journals_in(data_dir))
-            if not (partial / backup.STORE).is_dir():
-                raise Unavailable(f"the store's process runs on another machine, where {partial} is another folder")
+            copied.mkdir(exist_ok=True)
+            pause_s = back_up_store(data_dir, copied, backup.journals_in(data_dir))
+            if not (copied / STORE).is_dir():
+                raise Unavailable(f"the store's process runs on another machine, where {copied} is another folder")
+            if keyring.newest is not None:
+                backup.encrypt(copied, partial, keyring)
             now = datetime.now(UTC).isoformat(timespec="seconds")
             manifest = backup.seal(partial, created_at=now, product=_product(), settings=shared)
             partial.rename(directory.resolve())
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(copied, ignore_errors=True)
     except OSError as error:
         raise Unavailable(f"{directory} cannot be written: {error}") from error
     size = sum(size for size, _ in manifest.files.values())
@@ -77,15 +86,15 @@ def restore(directory: Path, settings: Settings) -> backup.Manifest:
     for key, wanted in manifest.settings.items():
         if shared.get(key) != wanted:
             raise InvalidSettings(f"{key} must be {wanted!r} for the backup in {directory}, not {shared.get(key)!r}")
-    backup.restore(directory, manifest, settings.data_dir)
+    backup.restore(directory, manifest, settings.data_dir, data_keys(os.environ))
     return manifest
 
 
 def _check_embedded(shared: Mapping[str, Any]) -> None:
-    if shared["store.kind"] != "qdrant_edge" or shared["jobs.journal_url"] != "in data_dir":
+    if shared["store.kind"] != "qdrant_edge" or "elsewhere" in shared.values():
         raise InvalidSettings(
             "backup and restore are for what is in data_dir, the embedded store and the journals; a Qdrant server and "
-            "Redis (store.kind, jobs.journal_url) have snapshots of their own, and export takes the entities out"
+            "Redis (store.kind, the journal_urls) have snapshots of their own, and export takes the entities out"
         )
 
 

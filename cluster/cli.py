@@ -11,7 +11,7 @@ from typing import Final
 
 import typer
 
-from cluster.commands import data, keys, quantum, running
+from cluster.commands import audit, data, keys, quantum, running
 from quantum_db.errors import DeadlineExceeded, Overloaded, QuantumDBError, Unavailable
 
 PROGRAM: Final = "quantum-db"
@@ -25,7 +25,7 @@ def build() -> typer.Typer:
     app = typer.Typer(
         help=__doc__, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True
     )
-    for group in (running, data, quantum, keys):
+    for group in (running, data, quantum, keys, audit):
         group.add(app)
     return app
 

@@ -59,6 +59,7 @@ def run_demo(console: Console) -> None:
             data_dir=Path(folder), http=HttpSettings(port=0), jobs=JobSettings(backends=backends, max_waiting=100)
         )
         with running(settings) as cluster, httpx.Client(base_url=cluster.url, timeout=HTTP_TIMEOUT_S) as client:
+            client.headers["api-key"] = str(cluster.admin_key)
             console.print(f"the cluster answers at {cluster.url}")
             load(client, corpus, console)
             firsts = [ask(client, corpus, question, console) for question in QUESTIONS]

@@ -10,10 +10,12 @@ from typing import Final
 
 from cluster.http_client import ClusterClient
 from cluster.progress import shown
+from quantum_db.encryption import DATA_KEYS_ENV, data_keys
 from quantum_db.errors import InvalidRequest, Unavailable
 from quantum_db.transfer.formats import FileFormat, RowWriter, format_of
 from quantum_db.transfer.jsonl import JsonLinesWriter
 from quantum_db.transfer.parquet import ParquetWriter
+from quantum_db.transfer.sealed_files import SUFFIX, seal_file
 
 PAGE: Final = 250
 
@@ -28,7 +30,7 @@ class Exported:
 
 
 def export(path: Path, format_name: FileFormat | None, url: str) -> Exported:
-    """Write all entities into a new file, which is there once it is whole.
+    """Write all entities into a new file, which is there once it is whole; encrypted if its name ends in ``.sealed``.
 
     An entity that is there during the whole of the export is in it once. Others may be or not.
 
@@ -36,7 +38,12 @@ def export(path: Path, format_name: FileFormat | None, url: str) -> Exported:
         InvalidRequest: the file exists, or its name does not tell the format.
         Unavailable: the cluster does not answer, or the file cannot be written.
     """
-    kind = JsonLinesWriter if (format_name or format_of(path)) == "jsonl" else ParquetWriter
+    encrypts = path.name.endswith(SUFFIX)
+    keyring = data_keys(os.environ)
+    if encrypts and keyring.newest is None:
+        raise InvalidRequest(f"a file named {SUFFIX} is encrypted, and {DATA_KEYS_ENV} has no key")
+    inner = path.with_name(path.name.removesuffix(SUFFIX))
+    kind = JsonLinesWriter if (format_name or format_of(inner)) == "jsonl" else ParquetWriter
     if path.exists():
         raise InvalidRequest(f"{path} exists; delete it, or choose another name")
     partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
@@ -49,7 +56,10 @@ def export(path: Path, format_name: FileFormat | None, url: str) -> Exported:
             writer.finish()
         finally:
             writer.abandon()
-        partial.rename(path)
+        if encrypts:
+            seal_file(partial, path, keyring)
+        else:
+            partial.rename(path)
     except OSError as error:
         raise Unavailable(f"{path} cannot be written: {error.strerror or error}") from error
     finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import ssl
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -10,6 +12,7 @@ from typing import Any, Final
 import httpx
 import orjson
 
+from quantum_db.client.config import KEY_ENV
 from quantum_db.errors import InvalidRequest, QuantumDBError, Unavailable
 
 REQUEST_TIMEOUT_S: Final = 120.0
@@ -18,6 +21,7 @@ PATIENCE_S: Final = 60.0
 
 _PAUSE_S: Final = 0.5
 _TRY_AGAIN: Final = frozenset({429, 502, 503, 504})
+_NOT_LET_IN: Final = frozenset({401, 403})
 _REFUSED: Final = frozenset({400, 409, 413, 422})
 
 
@@ -35,7 +39,12 @@ class ClusterClient:
         self._patience_s = patience_s
         self._met = False
         try:
-            self._http = httpx.Client(base_url=url, timeout=REQUEST_TIMEOUT_S, trust_env=False)
+            key = os.environ.get(KEY_ENV)
+            headers = {} if key is None else {"api-key": key}
+            verify = ssl.create_default_context() if url.startswith("https:") else True  # it heeds SSL_CERT_FILE
+            self._http = httpx.Client(
+                base_url=url, headers=headers, timeout=REQUEST_TIMEOUT_S, verify=verify, trust_env=False
+            )
         except (httpx.InvalidURL, TypeError) as error:
             raise InvalidRequest(f"{url!r} is not a URL: {error}") from error
 
@@ -96,6 +105,8 @@ class ClusterClient:
                 raise Unavailable(f"what answers at {self.url} is no cluster: its answer is not JSON") from None
         if response.status_code in _REFUSED:
             raise Refused(_detail(response))
+        if response.status_code in _NOT_LET_IN:
+            raise InvalidRequest(f"the cluster at {self.url} does not let this in (see {KEY_ENV}): {_detail(response)}")
         raise Unavailable(f"the cluster at {self.url} answered {response.status_code}: {_detail(response)}")
 
 

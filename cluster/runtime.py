@@ -9,11 +9,12 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,7 +22,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cluster.settings import Settings, shared_settings
+from cluster.haproxy_on_loopback import BEHIND_PROXY_ENV, CERTIFICATE_ENV, PRIVATE_KEY_ENV
+from cluster.settings import ADMIN_KEY_ENV, HttpSettings, RaySettings, Settings, shared_settings
+from quantum_db.errors import InvalidSettings, Unavailable
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,7 @@ APP_NAME = "quantum-db"
 RUNTIME_FILE = "cluster.json"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
+FREE_PORTS = range(20_000, 30_000)
 
 
 _LOCAL_RAY = {
@@ -40,10 +44,18 @@ _LOCAL_RAY = {
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """A cluster that answers: where, and how another Ray job joins it."""
+    """A cluster that answers.
+
+    Attributes:
+        ray_address: by which another Ray job joins it.
+        admin_key: the administrator's key, if this start was given or has made one.
+        made_key: whether it was made: nobody else knows it.
+    """
 
     url: str
     ray_address: str
+    admin_key: str | None = field(repr=False)
+    made_key: bool
 
 
 @contextmanager
@@ -97,10 +109,16 @@ def use_local_ray() -> None:
 
 
 def free_port() -> int:
-    """Return a TCP port that was free on loopback a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port that was free on loopback a moment ago.
+
+    It lies below the ports that the system gives to connections, one of which could take it before a server does.
+    """
+    for _ in range(1_000):
+        with socket.socket() as probe, suppress(OSError):
+            port = FREE_PORTS.start + secrets.randbelow(len(FREE_PORTS))
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise Unavailable(f"no port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free")
 
 
 def _exit(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -117,6 +135,7 @@ def _wait_for_the_end(started: set[psutil.Process]) -> None:
 
 def _set_environment(settings: Settings, scratch: Path) -> None:
     """Set what Ray reads at import, in this process and in all that it starts. What the user has set stays."""
+    os.environ.update(_protection(settings.ray) | _tls(settings.http))
     use_local_ray()
     wanted = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -143,6 +162,41 @@ def _set_environment(settings: Settings, scratch: Path) -> None:
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
+def _protection(ray: RaySettings) -> dict[str, str]:
+    """Return the environment by which Ray's processes know each other. Raises InvalidSettings."""
+    found = {}
+    if ray.auth_mode == "token":
+        if not (os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH")):
+            raise InvalidSettings("ray.auth_mode is token: set RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH, on every node")
+        found["RAY_AUTH_MODE"] = "token"
+    if ray.tls is not None:
+        found |= {
+            "RAY_USE_TLS": "1",
+            "RAY_TLS_SERVER_CERT": str(ray.tls.certificate.resolve()),
+            "RAY_TLS_SERVER_KEY": str(ray.tls.private_key.resolve()),
+            "RAY_TLS_CA_CERT": str(ray.tls.authority.resolve()),
+        }
+    return found
+
+
+def _tls(http: HttpSettings) -> dict[str, str]:
+    """Return the environment of ``haproxy_on_loopback``. Raises InvalidSettings where a file cannot be read."""
+    found = {BEHIND_PROXY_ENV: "1"} if http.behind_tls_proxy else {}
+    if http.tls is not None:
+        paths = {CERTIFICATE_ENV: http.tls.certificate.resolve(), PRIVATE_KEY_ENV: http.tls.private_key.resolve()}
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(paths[CERTIFICATE_ENV], paths[PRIVATE_KEY_ENV], _no_password)
+        except (OSError, ValueError) as error:  # an SSLError is an OSError
+            raise InvalidSettings(f"http.tls: certificate and private key cannot be used: {error}") from error
+        found |= {name: str(path) for name, path in paths.items()}
+    return found
+
+
+def _no_password() -> str:
+    raise ValueError("the private key has a password, which nobody could type in")
+
+
 def _start(settings: Settings, scratch: Path) -> Running:
     import ray
     from ray import serve
@@ -167,8 +221,10 @@ def _start(settings: Settings, scratch: Path) -> Running:
     )
     signal.signal(signal.SIGTERM, _exit)  # Ray has put a handler of its own there, which aborts
     serve.start(http_options=HTTPOptions(host=settings.http.host, port=port), logging_config={"log_level": "WARNING"})
-    deploy(settings, APP_NAME, START_TIMEOUT_S)
-    found = Running(f"http://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address)
+    key = deploy(settings, APP_NAME, START_TIMEOUT_S)
+    made = key is not None and ADMIN_KEY_ENV not in os.environ
+    scheme = "http" if settings.http.tls is None else "https"
+    found = Running(f"{scheme}://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address, key, made)
     content: dict[str, Any] = {"url": found.url, "ray_address": found.ray_address, "pid": os.getpid()}
     content["settings"] = shared_settings(settings)
     (settings.data_dir / RUNTIME_FILE).write_text(json.dumps(content), encoding="utf-8")

@@ -11,9 +11,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from cluster.access_settings import AccessSettings, LimitSettings, TlsSettings, is_loopback
+from quantum_db.access.tokens import JWT_SECRET_ENV
 from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
 from quantum_db.client.config import KEY_ENV
+from quantum_db.encryption import DATA_KEYS_ENV
 from quantum_db.errors import InvalidRequest, InvalidSettings
 from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.jobs.assembly import TenantPolicy
@@ -26,6 +29,10 @@ from quantum_db.requests import invalid_request
 
 PREFIX = "QUANTUM_DB_"
 SEPARATOR = "__"
+ADMIN_KEY_ENV = "QUANTUM_DB_ADMIN_KEY"
+_SECRETS = frozenset({ADMIN_KEY_ENV, KEY_ENV, JWT_SECRET_ENV, DATA_KEYS_ENV})
+"""Variables that hold secrets. They are no settings, so that none is ever in a file or an error."""
+
 Port = Annotated[int, Field(ge=0, le=65_535)]
 
 
@@ -34,11 +41,37 @@ class _Section(BaseModel):
 
 
 class HttpSettings(_Section):
-    """Where HTTP is served. Port 0 means a free one."""
+    """Where HTTP is served.
+
+    Attributes:
+        port: 0 means a free one.
+        tls: with it HTTPS is served instead.
+        behind_tls_proxy: states that only a proxy that ends TLS reaches the host; it tells the callers' addresses by
+            ``X-Forwarded-For``.
+    """
 
     host: str = "127.0.0.1"
     port: Port = 8000
     max_body_bytes: Annotated[int, Field(ge=1024)] = 32 * 1024 * 1024
+    tls: TlsSettings | None = None
+    behind_tls_proxy: bool = False
+
+    @model_validator(mode="after")
+    def _keys_do_not_travel_in_the_open(self) -> HttpSettings:
+        if not (is_loopback(self.host) or self.tls is not None or self.behind_tls_proxy):
+            raise ValueError(
+                f"host {self.host!r} is reached from outside, where keys must not travel in the open: set tls, or "
+                "behind_tls_proxy: true if a proxy that ends TLS stands in front"
+            )
+        return self
+
+
+class RayTlsSettings(_Section):
+    """Ray's own TLS: each node shows a certificate of one authority. Files in PEM."""
+
+    certificate: Path
+    private_key: Path
+    authority: Path
 
 
 class RaySettings(_Section):
@@ -46,29 +79,49 @@ class RaySettings(_Section):
 
     Attributes:
         replicas: of the ingress.
+        auth_mode: ``token`` lets only processes join that have the same ``RAY_AUTH_TOKEN``.
+        tls: of the connections between Ray's own processes.
         redis_url: where Ray's head keeps its state, so that a crash of its control process loses nothing; None keeps
             it in memory.
     """
 
     num_cpus: Annotated[int, Field(ge=1)] | None = None
     replicas: Annotated[int, Field(ge=1, le=1000)] = 1
+    auth_mode: Literal["disabled", "token"] = "disabled"
+    tls: RayTlsSettings | None = None
     max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
     max_queued_requests: Annotated[int, Field(ge=-1)] = 1024
     redis_url: Annotated[str, Field(pattern=r"^rediss?://([^@/]*@)?[^@:/]+:\d+$")] | None = None
 
 
 class StoreSettings(_Section):
-    """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``."""
+    """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``.
+
+    Attributes:
+        collection: the server's, for the collection that is always there; the names of others begin with it.
+        max_collections: of one tenant.
+        max_open_collections: embedded stores that are open at the same time, each with 14 MB and 8 threads.
+        journal_url: where transactions are written down; None for ``commits.sqlite`` in the data folder. It belongs to
+            the collections as the data does.
+        flush_interval_s: how often an embedded store is flushed: plain writes of so long a crash of the machine may
+            take.
+    """
 
     kind: Literal["qdrant_edge", "qdrant"] = "qdrant_edge"
     url: str | None = None
     collection: str = "default"
     api_key_env: str = "QDRANT_API_KEY"
+    max_collections: Annotated[int, Field(ge=1, le=100_000)] = 100
+    max_open_collections: Annotated[int, Field(ge=1, le=10_000)] = 32
+    journal_url: str | None = None
+    flush_interval_s: Annotated[float, Field(gt=0.0)] = 5.0
 
     @model_validator(mode="after")
     def _server_has_a_url(self) -> StoreSettings:
         if self.kind == "qdrant" and not self.url:
             raise ValueError("url is needed for kind qdrant, like http://127.0.0.1:6333")
+        if self.kind == "qdrant_edge" and self.journal_url is not None:
+            raise ValueError("journal_url is for kind qdrant; what is embedded keeps its journal beside it")
         return self
 
 
@@ -199,6 +252,8 @@ class Settings(BaseSettings):
     sessions: SessionSettings = SessionSettings()
     groups: GroupSettings = GroupSettings()
     circuits: CircuitSettings = CircuitSettings()
+    access: AccessSettings = AccessSettings()
+    limits: LimitSettings = LimitSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -242,11 +297,12 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
 
 def shared_settings(settings: Settings) -> dict[str, Any]:
     """Return what a cluster must have as the one whose data it takes over."""
+    journals = {name: getattr(settings, name).journal_url for name in ("jobs", "store", "states", "groups")}
     return {
         "store.kind": settings.store.kind,
         "store.collection": settings.store.collection,
         "states.shards": settings.states.shards,
-        "jobs.journal_url": "in data_dir" if settings.jobs.journal_url is None else "elsewhere",
+        **{f"{name}.journal_url": "in data_dir" if url is None else "elsewhere" for name, url in journals.items()},
     }
 
 
@@ -262,9 +318,11 @@ def _told(error: ValidationError) -> InvalidRequest:
 
 
 def _check_environment(environment: Mapping[str, str]) -> None:
-    known = {*_names(Settings, PREFIX), KEY_ENV}
+    known = set(_names(Settings, PREFIX))
     for name in environment:
         upper = name.upper()
+        if upper in _SECRETS:
+            continue
         if upper.startswith(PREFIX) and not any(upper == n or upper.startswith(n + SEPARATOR) for n in known):
             raise InvalidSettings(f"the environment variable {name} is not a known setting{near_name(upper, known)}")
 

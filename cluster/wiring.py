@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import logging
+import os
+import secrets
 from typing import Any
 
 import ray
 from ray import serve
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from actors.access_client import ACCESS_NAME
+from actors.access_keeper import AccessKeeper, KeeperSettings
 from actors.circuit_cache import CircuitCache
 from actors.entanglement_registry import EntanglementRegistry
 from actors.job_pool import JobPool, PoolSettings
 from actors.metrics_hub import MetricsHub
 from actors.pool_client import POOL_NAME
-from actors.shell import NAMESPACE, named
+from actors.shell import CALL_TIMEOUT_S, NAMESPACE, named
 from actors.state_manager import StateManager
-from actors.store_shard import QdrantServer, StoreSettings, StoreShard
-from cluster.settings import Settings
+from actors.store_shard import StoreSettings, StoreShard
+from cluster.settings import ADMIN_KEY_ENV, Settings
 from cluster.shards import group_shards, state_shards
+from quantum_db.access.audit import AUDIT_FILE
+from quantum_db.access.keys import given_token, new_token
 from quantum_db.errors import Unavailable
 from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.ledger import DAY_S, Retention
 from quantum_db.refinement import Policy
-from serve_app.ingress import IngressConfig, deployment
+from quantum_db.stores.places import EmbeddedPlace, QdrantServer, StorePlace
+from serve_app.ingress import AccessConfig, IngressConfig, TokenConfig, deployment, verifier_of
 
 logger = logging.getLogger(__name__)
 
@@ -31,8 +38,8 @@ CLOSE_TIMEOUT_S = 30.0
 _LIFE = {"lifetime": "detached", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
 
 
-def deploy(settings: Settings, app_name: str, timeout_s: float) -> None:
-    """Start the actors, wait until they are ready, and run the ingress.
+def deploy(settings: Settings, app_name: str, timeout_s: float) -> str | None:
+    """Start the actors, wait until they are ready, and run the ingress; return what ``ensure_admin`` does.
 
     Raises:
         Unavailable: an actor was not ready in time. What an actor raises when it cannot be ready is raised too.
@@ -42,6 +49,7 @@ def deploy(settings: Settings, app_name: str, timeout_s: float) -> None:
         ray.get([actor.ready.remote() for actor in actors], timeout=timeout_s)
     except ray.exceptions.GetTimeoutError:
         raise Unavailable(f"a part of the cluster was not ready within {timeout_s:.0f} s") from None
+    key = ensure_admin()
     ingress = deployment.options(
         num_replicas=settings.ray.replicas,
         max_ongoing_requests=settings.ray.max_ongoing_requests,
@@ -50,11 +58,33 @@ def deploy(settings: Settings, app_name: str, timeout_s: float) -> None:
         graceful_shutdown_timeout_s=5.0,
     )
     serve.run(ingress.bind(_ingress_config(settings)), name=app_name, route_prefix="/")
+    return key
+
+
+def ensure_admin() -> str | None:
+    """See to it that somebody may administer the cluster.
+
+    Returns:
+        The administrator's key: the one in the environment, or the one that was made because there was none; None if
+        there is one already.
+
+    Raises:
+        InvalidSettings: the key in the environment is none, or is not random.
+        Unavailable: the keeper of keys did not answer.
+    """
+    given = os.environ.get(ADMIN_KEY_ENV)
+    token = new_token(secrets.token_bytes) if given is None else given_token(given)
+    taken = named(ACCESS_NAME).ensure_admin.remote(token.id, token.digest, given is not None)
+    try:
+        made = bool(ray.get(taken, timeout=CLOSE_TIMEOUT_S))
+    except ray.exceptions.GetTimeoutError:
+        raise Unavailable(f"the keeper of keys did not answer within {CLOSE_TIMEOUT_S:.0f} s") from None
+    return str(token) if made or given is not None else None
 
 
 def close(settings: Settings) -> None:
     """Flush what is kept on disk, before the actors end."""
-    names = ["store", POOL_NAME]
+    names = ["store", POOL_NAME, ACCESS_NAME]
     names += [f"states-{shard}" for shard in range(settings.states.shards)]
     names += [f"groups-{shard}" for shard in range(settings.groups.shards)]
     for name in names:
@@ -78,26 +108,41 @@ def _start_actors(settings: Settings) -> list[Any]:
         ray.remote(JobPool).options(name=POOL_NAME, max_concurrency=10_000, **pools).remote(_pool_settings(settings)),
         ray.remote(MetricsHub).options(name="metrics", **_LIFE).remote(),
     ]
+    keys_url = settings.access.journal_url or f"sqlite:///{data / 'access.sqlite'}"
+    keeper = ray.remote(AccessKeeper).options(name=ACCESS_NAME, max_concurrency=10_000, **at_home)
+    audit = data / AUDIT_FILE
+    actors.append(keeper.remote(KeeperSettings(keys_url, audit, settings.limits.blocking.policy())))
     for shard, place in enumerate(group_shards(settings)):
         registry = ray.remote(EntanglementRegistry).options(name=f"groups-{shard}", **groups_at)
         actors.append(registry.remote(shard, place))
     for shard, kept in enumerate(state_shards(settings)):
         manager = ray.remote(StateManager).options(name=f"states-{shard}", **states_at)
         actors.append(manager.remote(shard, kept))
-    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **at_home)
+    moves = settings.store.kind == "qdrant" and settings.store.journal_url is not None
+    store = ray.remote(StoreShard).options(name="store", max_concurrency=10_000, **(_LIFE if moves else at_home))
     actors.append(store.remote(_store_settings(settings)))
     return actors
 
 
 def _store_settings(settings: Settings) -> StoreSettings:
     data, store = settings.data_dir.resolve(), settings.store
-    embedded = store.kind == "qdrant_edge"
     return StoreSettings(
-        place=str(data / "store") if embedded else QdrantServer(store.url or "", store.collection, store.api_key_env),
-        journal_url=f"sqlite:///{data / 'commits.sqlite'}",
+        place=_store_place(settings),
+        journal_url=store.journal_url or f"sqlite:///{data / 'commits.sqlite'}",
+        collections_url=store.journal_url or f"sqlite:///{data / 'collections.sqlite'}",
+        max_collections=store.max_collections,
+        max_open=store.max_open_collections,
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
+        flush_interval_s=store.flush_interval_s,
     )
+
+
+def _store_place(settings: Settings) -> StorePlace:
+    store = settings.store
+    if store.kind == "qdrant_edge":
+        return EmbeddedPlace(str(settings.data_dir.resolve()))
+    return QdrantServer(store.url or "", store.collection, store.api_key_env, CALL_TIMEOUT_S)
 
 
 def _pool_settings(settings: Settings) -> PoolSettings:
@@ -127,7 +172,23 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         circuit_capacity=settings.circuits.capacity,
-        qdrant_url=settings.store.url if settings.store.kind == "qdrant" else None,
-        qdrant_collection=settings.store.collection,
-        qdrant_key_env=settings.store.api_key_env,
+        place=_store_place(settings),
+        access=_access_config(settings),
+    )
+
+
+def _access_config(settings: Settings) -> AccessConfig:
+    jwt, limits = settings.access.jwt, settings.limits
+    tokens = None
+    if jwt is not None:
+        paths = [None if path is None else path.resolve() for path in (jwt.public_key, jwt.jwks_file)]
+        tokens = TokenConfig(jwt.policy(), *paths)
+        verifier_of(tokens)  # what is wrong with its keys is told here, not by a replica that does not start
+    return AccessConfig(
+        limits=limits.table(),
+        blocking=limits.blocking.policy(),
+        tokens=tokens,
+        replicas=settings.ray.replicas,
+        redis_url=limits.redis_url,
+        audited_reads=settings.access.audited_reads,
     )

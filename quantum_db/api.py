@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+from typing import Any, TypeVar
 
+from quantum_db.access.bodies import KeyBody, RotateKeyBody
 from quantum_db.backend_ports import JobPool
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
+from quantum_db.collection_bodies import CollectionBody, CollectionPageBody, collection_view
 from quantum_db.commits.bodies import (
     BatchBody,
     TransactionBody,
@@ -21,29 +24,29 @@ from quantum_db.commits.bodies import (
     scoped_key,
 )
 from quantum_db.commits.operations import Transaction, Update
-from quantum_db.database import Database
-from quantum_db.errors import NotFound
+from quantum_db.directory import Directory, Inside
 from quantum_db.group_bodies import GroupBody, GroupPageBody, GroupUpdateBody, MeasureBody
 from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody, order_of
 from quantum_db.jobs.desk import JobDesk, JobPage
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Answer
-from quantum_db.ports import Sessions
 from quantum_db.requests import Body, EntityBody, QueryBody, VectorPageBody, parse
-from quantum_db.scope import DEFAULT_COLLECTION, DEFAULT_SCOPE, Scope
+from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.sessions import SessionKey
 from quantum_db.views import (
     answer_view,
     batch_view,
     entity_view,
     group_view,
+    instances_view,
     item_view,
     measurement_view,
     session_view,
 )
 
 Json = dict[str, Any]
+Result = TypeVar("Result")
 
 
 class Api:
@@ -51,34 +54,28 @@ class Api:
 
     def __init__(
         self,
-        database: Database,
-        measurement: GroupMeasurement,
+        directory: Directory,
         batches: BatchRunner,
         jobs: JobCalls,
-        sessions: Sessions,
         note_answer: Callable[[Answer], None],
     ) -> None:
         """Join the parts.
 
         Args:
-            database: entities, groups and queries.
-            measurement: of groups.
+            directory: of collections, with the entities, groups and sessions in them.
             batches: of circuit operations.
             jobs: the calls about jobs, costs and backends.
-            sessions: to look at and end.
             note_answer: is shown each answer, for metrics.
         """
         self.jobs = jobs
-        self._database = database
-        self._measurement = measurement
+        self._directory = directory
         self._batches = batches
-        self._sessions = sessions
         self._note_answer = note_answer
 
     async def insert(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write one entity (``EntityBody``), replacing one with the same id. Idempotent but for the version."""
         entity = parse(EntityBody, raw).to_entity()
-        version = await (await self._of(scope)).insert(entity)
+        version = await self._in(scope, lambda one: one.database.insert(entity))
         contexts = [context.name for context in entity.contexts]
         return {"id": entity.id, "dimension": entity.dimension, "contexts": contexts, "version": version}
 
@@ -90,9 +87,9 @@ class Api:
         together, entities = batch_entities(raw)
         if together:
             transaction = batch_transaction(raw, scoped_key(key, scope.tenant))
-            answer = await (await self._of(scope)).transact(transaction)
+            answer = await self._in(scope, lambda one: one.database.transact(transaction))
             return {"written": len(transaction.operations), "transaction": True, **answer}
-        version, refused = await (await self._of(scope)).insert_each(entities)
+        version, refused = await self._in(scope, lambda one: one.database.insert_each(entities))
         items = [
             item_view(id_of_item(raw, i), version if error is None else None, error) for i, error in enumerate(refused)
         ]
@@ -107,10 +104,16 @@ class Api:
         key: str | None = None,
         scope: Scope = DEFAULT_SCOPE,
     ) -> Json:
-        """Replace fields of an entity (``UpdateBody``): a transaction of one update."""
-        change = Update(entity_id, parse(UpdateBody, raw).changes(), "", expected_version)
-        answer = await (await self._of(scope)).transact(Transaction((change,), scoped_key(key, scope.tenant)))
-        return {"id": entity_id, "version": answer["commit"]}
+        """Replace fields of an entity (``UpdateBody``): a transaction of one update.
+
+        With ``propagate``, ``moved`` tells which partners it moved; they have the same version.
+        """
+        body = parse(UpdateBody, raw)
+        change = Update(entity_id, body.changes(), "", expected_version, body.propagate)
+        transaction = Transaction((change,), scoped_key(key, scope.tenant))
+        answer = await self._in(scope, lambda one: one.database.transact(transaction))
+        (result,) = answer["results"]
+        return {name: value for name, value in result.items() if name != "op"}
 
     async def transact(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Do operations (``TransactionBody``) together or not at all.
@@ -118,7 +121,7 @@ class Api:
         The same again under the same ``key`` is answered as the first time, and is not done again.
         """
         transaction = parse(TransactionBody, raw).to_transaction(scoped_key(key, scope.tenant))
-        return dict(await (await self._of(scope)).transact(transaction))
+        return dict(await self._in(scope, lambda one: one.database.transact(transaction)))
 
     async def query_under(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Answer a query as if operations had taken place (``TransactionQueryBody``), which they have not."""
@@ -127,17 +130,17 @@ class Api:
 
     async def fetch(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return an entity."""
-        return entity_view(await (await self._of(scope)).fetch(entity_id))
+        return entity_view(await self._in(scope, lambda one: one.database.fetch(entity_id)))
 
     async def scroll(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return a page of all entities (``VectorPageBody``); ``next`` is the cursor of the next page, or None."""
         body = parse(VectorPageBody, raw)
-        entities, following = await (await self._of(scope)).scroll(body.cursor, body.limit)
+        entities, following = await self._in(scope, lambda one: one.database.scroll(body.cursor, body.limit))
         return {"vectors": [entity_view(entity, body.vectors) for entity in entities], "next": following}
 
     async def delete(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Delete an entity."""
-        commit = await (await self._of(scope)).delete(entity_id)
+        commit = await self._in(scope, lambda one: one.database.delete(entity_id))
         return {"id": entity_id, "deleted": True, "commit": commit}
 
     async def query(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
@@ -146,50 +149,88 @@ class Api:
 
     async def create_group(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write an entanglement group (``GroupBody``). Idempotent."""
-        return group_view(await (await self._of(scope)).create_group(parse(GroupBody, raw).to_group()))
+        group = parse(GroupBody, raw).to_group()
+        return group_view(await self._in(scope, lambda one: one.database.create_group(group)))
 
     async def group(self, group_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return an entanglement group."""
-        return group_view(await (await self._of(scope)).group(group_id))
+        return group_view(await self._in(scope, lambda one: one.database.group(group_id)))
 
     async def update_group(self, group_id: str, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Change a group (``GroupUpdateBody``) that is at the expected version."""
         body = parse(GroupUpdateBody, raw)
-        group = await (await self._of(scope)).update_group(group_id, body.to_update(), body.expected_version)
+        update, version = body.to_update(), body.expected_version
+        group = await self._in(scope, lambda one: one.database.update_group(group_id, update, version))
         if group is None:
-            return {"group_id": group_id, "deleted": True, "version": body.expected_version + 1}
+            return {"group_id": group_id, "deleted": True, "version": version + 1}
         return group_view(group)
 
     async def delete_group(
         self, group_id: str, expected_version: int | None = None, scope: Scope = DEFAULT_SCOPE
     ) -> Json:
         """Delete a group, at the expected version if one is given."""
-        version = await (await self._of(scope)).delete_group(group_id, expected_version)
+        version = await self._in(scope, lambda one: one.database.delete_group(group_id, expected_version))
         return {"group_id": group_id, "deleted": True, "version": version}
 
     async def list_groups(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return groups by id (``GroupPageBody``); ``next`` is the cursor of the next page."""
         body = parse(GroupPageBody, raw)
-        page = await (await self._of(scope)).groups(body.member, body.cursor, body.limit)
+        page = await self._in(scope, lambda one: one.database.groups(body.member, body.cursor, body.limit))
         return {"groups": [group_view(group) for group in page.groups], "next": page.after}
 
     async def measure_group(self, group_id: str, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Run the circuit of an entanglement group (``MeasureBody``) and return its correlations."""
         body = parse(MeasureBody, raw)
         timeout_s = body.timeout_ms / 1000.0
-        found = await self._measurement.measure(
-            group_id, shots=body.shots, timeout_s=timeout_s, tenant=scope.tenant, backend=body.backend, chsh=body.chsh
+        measure = partial(
+            GroupMeasurement.measure,
+            group_id=group_id,
+            shots=body.shots,
+            timeout_s=timeout_s,
+            tenant=scope.tenant,
+            backend=body.backend,
+            chsh=body.chsh,
         )
-        return measurement_view(found)
+        return measurement_view(await self._in(scope, lambda one: measure(one.measurement)))
+
+    async def state(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Return where the state of an entity stands in its lifecycle, and the instances before it."""
+        return instances_view(await self._in(scope, lambda one: one.database.state(entity_id)))
 
     async def session(self, session_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return what a tenant's session has measured and moved."""
-        return session_view(await self._sessions.get(SessionKey(scope.tenant, session_id)))
+        key = SessionKey(scope.tenant, session_id)
+        return session_view(await self._in(scope, lambda one: one.sessions.get(key)))
 
     async def end_session(self, session_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """End a tenant's session. Idempotent."""
-        await self._sessions.end(SessionKey(scope.tenant, session_id))
+        key = SessionKey(scope.tenant, session_id)
+        await self._in(scope, lambda one: one.sessions.end(key))
         return {"session_id": session_id, "ended": True}
+
+    async def create_collection(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Create a collection (``CollectionBody``) of the scope's tenant. Idempotent."""
+        body = parse(CollectionBody, raw)
+        made = await self._directory.collections.create(Scope(scope.tenant, body.name), body.dimension, "cosine")
+        return collection_view(made)
+
+    async def collection(self, name: str, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Return a collection of the scope's tenant, with the number of its entities."""
+        found, dimension, entities = await self._directory.collections.describe(Scope(scope.tenant, name))
+        return {**collection_view(found, dimension), "entities": entities}
+
+    async def list_collections(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Return the tenant's collections by name (``CollectionPageBody``)."""
+        body = parse(CollectionPageBody, raw)
+        found, following = await self._directory.collections.page(scope.tenant, body.cursor, body.limit)
+        return {"collections": [collection_view(one) for one in found], "next": following}
+
+    async def drop_collection(self, name: str, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Drop a collection of the scope's tenant, with all that is in it."""
+        dropped = Scope(scope.tenant, name)
+        await self._directory.collections.drop(dropped)
+        self._directory.forget(dropped)
+        return {"name": name, "deleted": True}
 
     async def execute_batch(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Encode, entangle and measure (``RunBatchBody``) in as few circuits and jobs as the qubits allow."""
@@ -199,19 +240,18 @@ class Api:
         start = time.perf_counter()
         body = raw if isinstance(raw, QueryBody) else parse(QueryBody, raw)
         query = body.to_query(scope.tenant)
-        answer = await (await self._of(scope)).query(query, (time.perf_counter() - start) * 1000.0, under)
+        parse_ms = (time.perf_counter() - start) * 1000.0
+        answer = await self._in(scope, lambda one: one.database.query(query, parse_ms, under))
         self._note_answer(answer)
         return answer_view(answer, query.explain)
 
-    async def _of(self, scope: Scope) -> Database:
-        """Return the database of a collection. Raises NotFound."""
-        if scope.collection != DEFAULT_COLLECTION:
-            raise NotFound(f"there is no collection {scope.collection!r}")
-        return self._database
+    async def _in(self, scope: Scope, work: Callable[[Inside], Awaitable[Result]]) -> Result:
+        """Do something in a collection. Raises NoSuchCollection, and what ``work`` raises."""
+        return await self._directory.do(scope, work)
 
     async def circuit(self, key: str, form: str) -> tuple[str, str]:
         """Return a circuit structure that a query has used, as (text, media type), in a form of ``drawing.FORMS``."""
-        template = await self._database.circuit(key)
+        template = await self._in(DEFAULT_SCOPE, lambda one: one.database.circuit(key))
         return await asyncio.to_thread(draw, template, form), FORMS[form]
 
 
@@ -275,4 +315,7 @@ BODIES: Mapping[str, type[Body]] = {
     "execute_batch": RunBatchBody,
     "submit_job": JobBody,
     "set_breaker": BreakerBody,
+    "create_collection": CollectionBody,
+    "create_key": KeyBody,
+    "rotate_key": RotateKeyBody,
 }

@@ -30,10 +30,11 @@ from quantum_db.lifecycle import Happening
 from quantum_db.model import Answer, Candidates, EntanglementGroup, Entity, Query, StageTimes
 from quantum_db.modes import MODES
 from quantum_db.near import near_name
-from quantum_db.ports import Clock, Groups, ScrollableReader, Sessions, StateLog, Templates, VectorReader
+from quantum_db.ports import Clock, Groups, ScrollableReader, Sessions, States, Templates, VectorReader
 from quantum_db.refinement import Policy, Refiner, exact_scores
 from quantum_db.session_rules import SessionRules
 from quantum_db.states.batches import happened, joined
+from quantum_db.states.history import Instances
 from quantum_db.stores.points import check_storable
 
 
@@ -51,7 +52,7 @@ class Database:
         writes: Writes,
         jobs: JobPool,
         templates: Templates,
-        states: StateLog,
+        states: States,
         groups: Groups,
         sessions: Sessions,
         clock: Clock,
@@ -104,8 +105,9 @@ class Database:
     async def _write(self, entities: Sequence[Entity]) -> int:
         answer = await self._writes.do(Upserts(tuple(entities)))
         ids, times_ms = [entity.id for entity in entities], [entity.coherence_time_ms for entity in entities]
-        self._states.record(happened(Happening.CREATED, ids, self._clock.now_s(), times_ms))
-        return int(answer["commit"])
+        commit = int(answer["commit"])
+        self._states.record(happened(Happening.CREATED, ids, self._clock.now_s(), times_ms, commit))
+        return commit
 
     async def fetch(self, entity_id: str) -> Entity:
         """Return an entity. Raises NotFound."""
@@ -128,8 +130,9 @@ class Database:
         answer = await self._writes.do(Deletes((entity_id,)))
         if not answer["existed"][0]:
             raise NotFound(f"there is no entity {entity_id!r}")
-        self._states.record(happened(Happening.ARCHIVED, [entity_id], self._clock.now_s()))
-        return int(answer["commit"])
+        commit = int(answer["commit"])
+        self._states.record(happened(Happening.ARCHIVED, [entity_id], self._clock.now_s(), commit=commit))
+        return commit
 
     async def create_group(self, group: EntanglementGroup) -> EntanglementGroup:
         """Write an entanglement group of stored entities. Idempotent.
@@ -162,6 +165,10 @@ class Database:
         """Return an entanglement group. Raises NotFound."""
         return await self._groups.get(group_id)
 
+    async def state(self, entity_id: str) -> Instances:
+        """Return the instances of an entity's state; see ``States.instances``."""
+        return await self._states.instances(entity_id)
+
     async def circuit(self, key: str) -> Template:
         """Return a circuit structure that a query has used. Raises NotFound."""
         return await self._templates.get(key)
@@ -192,9 +199,11 @@ class Database:
     async def _overlay(self, transaction: Transaction) -> VectorReader:
         """Return the store with the changes of a transaction that is not committed."""
         wanted = needs(transaction)
+        groups = {one: await self._groups.of_member(one) for one in wanted.groups}
+        wanted = wanted.with_partners(groups)
         ids = (*wanted.entities, *wanted.versions)
         found = dict(zip(ids, await self._store.fetch(ids) if ids else [], strict=True))
-        planned = plan(transaction, Stored(found, {}, await self._dimension_of_store()), commit=0)
+        planned = plan(transaction, Stored(found, {}, await self._dimension_of_store(), groups), commit=0)
         changed: dict[str, Entity | None] = {entity.id: entity for entity in planned.upserts}
         return OverlayStore(self._store, changed | dict.fromkeys(planned.deletes))
 

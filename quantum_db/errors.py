@@ -73,6 +73,36 @@ class NotFound(QuantumDBError):
     slug, status, title = "not-found", 404, "Not found"
 
 
+class NoSuchCollection(NotFound):
+    """The tenant has no collection of this name."""
+
+    slug, status, title = "no-such-collection", 404, "There is no such collection"
+
+
+class TooMany(QuantumDBError):
+    """A limit on how many things are kept is reached; nothing was written."""
+
+    slug, status, title = "too-many", 409, "A limit is reached"
+
+
+class Unauthenticated(QuantumDBError):
+    """There is no credential, or it is not good (any more); which of the two and why is told to nobody."""
+
+    slug, status, title = "unauthenticated", 401, "A good credential is needed"
+
+
+class Forbidden(QuantumDBError):
+    """The credential is good, but not for this; nothing was done."""
+
+    slug, status, title = "forbidden", 403, "The credential is not good for this"
+
+
+class TooManyRequests(QuantumDBError):
+    """The caller is above a limit; nothing was done. The same request may succeed after ``retry_after_s``."""
+
+    slug, status, title = "too-many-requests", 429, "Too many requests"
+
+
 class BodyTooLarge(QuantumDBError):
     """The request body is above the limit."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -47,9 +48,8 @@ class GroupShard:
         return len(self.table)
 
     def snapshot(self) -> Iterator[Json]:
-        """Yield the records that make the same shard."""
-        yield from self.table.snapshot()
-        yield from self.pending.records()
+        """Return the records that make the same shard; see ``Kept.snapshot``."""
+        return chain(self.table.snapshot(), list(self.pending.records()))
 
     def check(self) -> None:
         """Raise CorruptData if the table contradicts itself."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import merge, nsmallest
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Final
 
 import numpy as np
@@ -121,10 +121,7 @@ class GroupTable:
         return _page((self._groups[one] for one in ids), limit)
 
     def affected(self, entity_ids: Iterable[str]) -> frozenset[str]:
-        """Return whose cached answers and circuits are stale when these entities have changed: they and their partners.
-
-        Where an update moves partners, ask for all that it reaches (``entanglement_rules.Spread.reached``).
-        """
+        """Return whose cached answers and circuits are stale when these entities, or their partners, have changed."""
         return frozenset().union(*(invalidated(one, self.of_member(one)) for one in entity_ids))
 
     def plan_create(self, group: EntanglementGroup) -> GroupChange | None:
@@ -196,9 +193,8 @@ class GroupTable:
         return change.changed()
 
     def snapshot(self) -> Iterator[dict[str, Any]]:
-        """Yield records from which ``restore`` makes the same table. The table must not change meanwhile."""
-        yield from self._versions.snapshot()
-        yield from map(record_of, self._groups.values())
+        """Return the records from which ``restore`` makes the same table, as it is when this is called."""
+        return chain(self._versions.snapshot(), map(record_of, list(self._groups.values())))
 
     def restore(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Take in the records of a snapshot and of changes since then, in order. Raises CorruptData."""

@@ -56,14 +56,9 @@ class LastNumbers:
             self._put(_digests(ids[above]), numbers[above])
 
     def snapshot(self) -> Iterator[dict[str, Any]]:
-        """Yield JSON records from which ``restore`` makes the same memory."""
-        for start in range(0, max(1, self._count), RECORD_SIZE):
-            end = min(start + RECORD_SIZE, self._count)
-            yield {
-                "floor": self.floor,
-                "digests": self._chains.keys[start:end].view(np.uint64).tolist(),
-                "numbers": self._numbers[start:end].tolist(),
-            }
+        """Return JSON records from which ``restore`` makes the same memory, as it is when this is called."""
+        digests, numbers = self._chains.keys[: self._count].copy(), self._numbers[: self._count].copy()
+        return _records(self.floor, digests.view(np.uint64), numbers)
 
     def restore(self, record: Mapping[str, Any]) -> None:
         """Take in one record of a snapshot, beside what is known. Raises CorruptData."""
@@ -114,6 +109,12 @@ class LastNumbers:
         self._numbers = np.zeros(self._bound, dtype=np.uint32)
         self._chains = HashChains(self._bound)
         self._count = 0
+
+
+def _records(floor: int, digests: NDArray[np.uint64], numbers: NDArray[np.uint32]) -> Iterator[dict[str, Any]]:
+    for start in range(0, max(1, len(numbers)), RECORD_SIZE):
+        part = slice(start, start + RECORD_SIZE)
+        yield {"floor": floor, "digests": digests[part].tolist(), "numbers": numbers[part].tolist()}
 
 
 def is_of_numbers(record: Mapping[str, Any]) -> bool:

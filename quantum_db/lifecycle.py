@@ -47,17 +47,25 @@ class Happening(Enum):
 
 @dataclass(frozen=True, slots=True)
 class StateEvent:
-    """Something that happened to an entity's state at ``at_s`` (seconds since the epoch)."""
+    """Something that happened to an entity's state at ``at_s`` (seconds since the epoch).
+
+    Attributes:
+        commit: number of the write that created or archived the state; 0 where no numbered write did.
+    """
 
     entity_id: str
     what: Happening
     at_s: float
     coherence_time_ms: float | None = None
+    commit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """One state instance. ``expires_at_s`` is when it decoheres, counted from its preparation."""
+    """One state instance. ``expires_at_s`` is when it decoheres, counted from its preparation.
+
+    ``commit`` is the number of the last write that it was told of: an event of this or an earlier one changes nothing.
+    """
 
     entity_id: str
     generation: int
@@ -66,6 +74,7 @@ class State:
     coherence_time_ms: float
     expires_at_s: float | None = None
     measurements: int = 0
+    commit: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +133,7 @@ def step(state: State, event: StateEvent) -> State:
         phase=phase,
         since_s=state.since_s if phase is state.phase else event.at_s,
         measurements=state.measurements + (event.what is Happening.MEASURED),
+        commit=max(state.commit, event.commit),
     )
 
 
@@ -138,7 +148,8 @@ def aged(state: State, now_s: float) -> State:
 def follow(state: State | None, event: StateEvent, last_generation: int = 0) -> tuple[State, ...]:
     """Return the states that an entity goes through by one event; none where nothing changes.
 
-    ``created`` on a state that exists (an entity written anew) archives the old instance.
+    ``created`` on a state that exists (an entity written anew) archives the old instance. What tells of a write that
+    the state knows of, or of an earlier one, changes nothing.
 
     Args:
         state: the entity's state, aged up to the event; None where it has none, or an archived one.
@@ -152,12 +163,22 @@ def follow(state: State | None, event: StateEvent, last_generation: int = 0) -> 
             return ()
         first = _first(event, last_generation)
         return (first,) if event.what is Happening.CREATED else (first, step(first, event))
+    if 0 < event.commit <= state.commit:
+        return ()
     if event.what is Happening.CREATED:
-        archived = replace(state, phase=Phase.ARCHIVED, since_s=event.at_s)
+        commit = max(state.commit, event.commit)
+        archived = replace(state, phase=Phase.ARCHIVED, since_s=event.at_s, commit=commit)
         return (archived, _first(event, state.generation))
     after = step(state, event)
     return () if after == state else (after,)
 
 
 def _first(event: StateEvent, last_generation: int) -> State:
-    return State(event.entity_id, last_generation + 1, Phase.CREATED, event.at_s, event.coherence_time_ms or 0.0)
+    return State(
+        event.entity_id,
+        last_generation + 1,
+        Phase.CREATED,
+        event.at_s,
+        event.coherence_time_ms or 0.0,
+        commit=event.commit,
+    )

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from quantum_db.circuits.template import Template
+from quantum_db.collection_table import Collection, Metric
 from quantum_db.groups import GroupPage, GroupUpdate
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
+from quantum_db.scope import Scope
 from quantum_db.sessions import Observation, SessionKey
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
 
 
 class VectorReader(Protocol):
@@ -29,6 +33,18 @@ class VectorReader(Protocol):
 
     async def context_names(self) -> list[str]:
         """Return the names of all contexts that some entity has. Slow: for error messages."""
+
+
+class Snapshots(Protocol):
+    """At which commit the readers of a store look that several processes search."""
+
+    def taken(self) -> AbstractAsyncContextManager[int]:
+        """Return a context in which a reader looks at one commit: what transactions up to it wrote, and none later.
+
+        Raises:
+            Unavailable: on entering, that it is not known in time which commit that is; on leaving, that the look has
+                taken so long that older versions may have been dropped meanwhile.
+        """
 
 
 class ScrollableReader(VectorReader, Protocol):
@@ -61,25 +77,35 @@ class VectorStore(ScrollableReader, Protocol):
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         """Delete the entities; return for each id whether it was there. Idempotent in effect."""
 
-    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
         """Write some entities and delete others: no search or fetch sees a part of it. Idempotent.
 
-        All ids of one call are distinct; unknown ones are deleted already. When it fails midway, reads raise
-        Unavailable until a call with the same ids has succeeded. Of a store that was killed midway, the owner calls
-        again before it lets readers in.
+        All ids of one call are distinct; unknown ones are deleted already. Where one process reads the store, all is
+        seen at once; where others do, by those who look at ``commit`` or a later one. When it fails midway, the
+        former's reads raise Unavailable until a call with the same ids has succeeded. Of a store that was killed
+        midway, the owner calls again before it lets readers in.
 
         Raises:
-            InvalidRequest: a dimension is wrong, or what ``check_transactions`` says; nothing was written.
+            InvalidRequest: a dimension is wrong; nothing was written.
         """
 
-    def check_transactions(self) -> None:
-        """Raise InvalidRequest when the store has no way to show several changes together."""
+    async def newest_commit(self) -> int:
+        """Return the highest commit that has left a mark for readers, 0 if none has."""
+
+    async def sweep(self, through: int) -> None:
+        """Drop what nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
 
     async def versions(self, ids: Sequence[str]) -> list[int | None]:
         """Return the versions of the entities in the order of ``ids``, None for each unknown one. Reads no vectors."""
 
     async def count(self) -> int:
         """Return the number of entities."""
+
+    async def flush(self) -> None:
+        """Let what was written survive a crash of the machine, too, when this returns; its process's death it does.
+
+        A server that others run does that by itself, as it is set up to.
+        """
 
     async def optimize(self) -> None:
         """Build what makes searches fast. Optional after a bulk load; may take minutes."""
@@ -106,6 +132,13 @@ class StateLog(Protocol):
 
     def record(self, events: EventBatch) -> None:
         """Note the events, in order."""
+
+
+class States(StateLog, Protocol):
+    """A ``StateLog`` that can be asked."""
+
+    async def instances(self, entity_id: str) -> Instances:
+        """Return the instances of an entity's state. Raises NotFound where there is none, or none is kept any more."""
 
 
 class Groups(Protocol):
@@ -168,6 +201,31 @@ class Sessions(Protocol):
 
     async def end(self, key: SessionKey) -> None:
         """Forget a session. Idempotent."""
+
+
+class Collections(Protocol):
+    """The collections of all tenants, durable when a write returns. All methods raise ``Unavailable``."""
+
+    async def resolve(self, scope: Scope) -> Collection:
+        """Return a collection; a tenant's default one is created by the first call. Raises NoSuchCollection."""
+
+    async def create(self, scope: Scope, dimension: int | None, metric: Metric) -> Collection:
+        """Create a collection. Idempotent.
+
+        Raises:
+            InvalidRequest: the name is none.
+            Conflict: the name stands for a collection with another dimension.
+            TooMany: the tenant has as many as it may.
+        """
+
+    async def drop(self, scope: Scope) -> Collection:
+        """Drop a collection with all that is in it. Raises NoSuchCollection, and Conflict for a default one."""
+
+    async def describe(self, scope: Scope) -> tuple[Collection, int | None, int]:
+        """Return a collection, the dimension of its vectors (None before the first), and how many entities it has."""
+
+    async def page(self, tenant: str, after: str, limit: int) -> tuple[list[Collection], str | None]:
+        """Return a tenant's collections whose names come after ``after``, and the cursor of the next page."""
 
 
 class Journal(Protocol):

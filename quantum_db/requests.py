@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, NoReturn, TypeVar
 
 import numpy as np
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -35,6 +36,7 @@ from quantum_db.model import (
 )
 from quantum_db.modes import DEFAULT_MODE, MODES
 from quantum_db.near import near_name
+from quantum_db.scope import MARK
 
 MAX_DIMENSION = 4_096
 MAX_CONTEXTS = 64
@@ -97,13 +99,19 @@ def _known_mode(value: object) -> object:
     return value
 
 
+def _without_mark(value: str) -> str:
+    if MARK in value:
+        refuse(f"must not hold the character U+{ord(MARK):X}")
+    return value
+
+
 VectorField = Annotated[
     Vector,
     PlainValidator(_unit_vector),
     WithJsonSchema({"type": "array", "items": {"type": "number"}, "minItems": 1, "maxItems": MAX_DIMENSION}),
 ]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
-EntityId = Annotated[str, Field(min_length=1, max_length=512)]
+EntityId = Annotated[str, Field(min_length=1, max_length=512), AfterValidator(_without_mark)]
 SessionId = Annotated[str, Field(min_length=1, max_length=128)]
 Finite = Annotated[float, BeforeValidator(lambda value: _finite(value) if isinstance(value, float) else value)]
 

@@ -68,7 +68,7 @@ class SessionLimits:
     idle_s: float = 1_800.0
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class _Move:
     kept: float = 1.0
     added: dict[str, float] = field(default_factory=dict)
@@ -168,9 +168,11 @@ class SessionTable:
         return limit
 
     def snapshot(self) -> Iterator[dict[str, Any]]:
-        """Yield records from which ``restore`` makes the same table. The table must not change meanwhile."""
-        for key, session in self._sessions.items():
-            yield _record_of(key, session)
+        """Return the records from which ``restore`` makes the same table, as it is when this is called."""
+        copies = [
+            (key, _Session(one.used_s, one.moves.copy(), one.measured.copy())) for key, one in self._sessions.items()
+        ]
+        return (_record_of(key, session) for key, session in copies)
 
     def restore(self, records: Iterable[Mapping[str, Any]]) -> None:
         """Take in the records of snapshots; a later one of a session replaces. Raises CorruptData."""

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from typing import Any
+
+import numpy as np
 
 from quantum_db.errors import CorruptData
 from quantum_db.groups import group_of_record, record_of
@@ -56,14 +59,16 @@ class StateShard:
         return len(self.table) + len(self.history) + len(self.sessions)
 
     def snapshot(self) -> Iterator[Json]:
-        """Yield the records that make the same shard."""
-        return pack(self.records())
+        """Return the records that make the same shard; see ``Kept.snapshot``."""
+        archived = pack(self.history.snapshot(self._now_s))
+        return chain(archived, self.table.copy().runs(), self._session_records())
 
     def records(self) -> Iterator[Json]:
-        """Yield the records of a snapshot, one for each thing. Archived instances come before the hot ones."""
-        yield from self.history.snapshot(self._now_s)
-        yield from self.table.snapshot()
-        yield from ({"session": record} for record in self.sessions.snapshot())
+        """Return the records of a snapshot, one for each thing. Archived instances come before the hot ones."""
+        return chain(self.history.snapshot(self._now_s), self.table.copy().records(), self._session_records())
+
+    def _session_records(self) -> Iterator[Json]:
+        return ({"session": record} for record in self.sessions.snapshot())
 
     def check(self) -> None:
         """Raise CorruptData if the tables contradict themselves. Takes no longer than reading them."""
@@ -81,7 +86,7 @@ class StateShard:
             batch = batch_of_record(record)
             self.taken += len(batch)
             self._now_s = max(self._now_s, float(record["now_s"]))
-            outcome = self.table.apply(batch)
+            outcome = self.table.apply(self._untold(batch))
             self.history.add(outcome.transitions.archived(), self._now_s)
         elif "states" in record:
             self._restore_states(unpack(record))
@@ -99,6 +104,18 @@ class StateShard:
         else:
             raise ValueError("it is of no known kind")
         return outcome
+
+    def _untold(self, batch: EventBatch) -> EventBatch:
+        """Leave out what tells of writes that archived instances or this batch know of; the table sees to hot ones."""
+        latest: dict[str, int] = {}
+        known = []
+        places = np.flatnonzero(batch.commits)
+        for at, name, commit in zip(places, batch.ids[places], batch.commits[places].tolist(), strict=True):
+            if commit <= max(latest.get(name, 0), self.history.last_commit(name)):
+                known.append(at)
+            else:
+                latest[name] = commit
+        return batch.take(np.delete(np.arange(len(batch)), known)) if known else batch
 
     def _restore_states(self, records: list[Json]) -> None:
         archived = [record for record in records if record["phase"] == Phase.ARCHIVED.value]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -14,15 +16,19 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 
+from quantum_db.access.ports import KeyDesk, WatchDesk
 from quantum_db.api import Api, JobCalls
-from quantum_db.errors import NotFound, QuantumDBError
-from quantum_db.states.history import Instances
+from quantum_db.errors import NotFound, QuantumDBError, Unauthenticated
 from quantum_db.telemetry import CONTENT_TYPE
 from serve_app.exchange import expected_version as _version
 from serve_app.exchange import json_body as _json_body
 from serve_app.exchange import json_response as _json
 from serve_app.exchange import scope_of as _scope
+from serve_app.gate import Gate
+from serve_app.gated_route import behind
 from serve_app.openapi import complete, documented
+from serve_app.routes_access import add_keys, add_watch
+from serve_app.routes_collections import add_collections
 from serve_app.routes_groups import add_groups
 from serve_app.routes_states import add_states
 
@@ -35,9 +41,6 @@ BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 class Cluster(Protocol):
     """What the HTTP layer asks of the cluster around it."""
 
-    async def instances(self, entity_id: str) -> Instances:
-        """Return the instances of an entity's state. Raises NotFound."""
-
     async def failing_parts(self) -> list[str]:
         """Return the names of the parts that are not ready."""
 
@@ -45,15 +48,28 @@ class Cluster(Protocol):
         """Return the metrics of all processes as Prometheus text."""
 
 
-def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_bytes: int) -> FastAPI:
-    """Return the ASGI application."""
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """Who is let in, and the desks for keys and for what is watched."""
+
+    gate: Gate
+    keys: KeyDesk
+    watch: WatchDesk
+
+
+def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_bytes: int, doors: Doors) -> FastAPI:
+    """Return the ASGI application. All routes but the docs are behind the gate."""
     app = FastAPIOffline(title="Quantum query cluster", version="2.0", redoc_url=None)
+    app.router.route_class = behind(doors.gate)
     _add_vectors(app, api, max_body_bytes)
     _add_listing(app, api)
     _add_quantum(app, api, max_body_bytes)
+    add_collections(app, api, max_body_bytes)
     add_groups(app, api, max_body_bytes)
-    add_states(app, api, cluster.instances)
+    add_states(app, api)
     _add_jobs(app, api.jobs, max_body_bytes)
+    add_keys(app, doors.keys, max_body_bytes)
+    add_watch(app, doors.watch)
     _add_operations(app, cluster)
     _add_errors(app)
     _add_request_log(app, registry)
@@ -200,7 +216,9 @@ def _add_operations(app: FastAPI, cluster: Cluster) -> None:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(QuantumDBError)
     async def known(request: Request, error: QuantumDBError) -> Response:
-        headers = {} if error.retry_after_s is None else {"Retry-After": str(max(1, round(error.retry_after_s)))}
+        headers = {} if error.retry_after_s is None else {"Retry-After": str(max(1, math.ceil(error.retry_after_s)))}
+        if isinstance(error, Unauthenticated):
+            headers["WWW-Authenticate"] = "Bearer"
         return _problem(request, error.problem(), headers)
 
     @app.exception_handler(HTTPException)

@@ -4,36 +4,48 @@ from __future__ import annotations
 
 import asyncio
 import os
-from dataclasses import dataclass
+import random
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 from ray import serve
 
+from actors.access_client import ACCESS_NAME, RemoteAccess
 from actors.circuit_cache import SharedTemplates, cache_gauge, report
 from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
-from actors.shell import CALL_TIMEOUT_S, ask, named
+from actors.shell import ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
-from actors.store_shard import RemoteStore, RemoteWrites
+from actors.store_shard import RemoteCollections, RemoteStore, RemoteWrites, followed
+from quantum_db.access.blocking import BlockPolicy
+from quantum_db.access.following import KeyFollower
+from quantum_db.access.limits import Limiter, LimitTable
+from quantum_db.access.reports import Reports
+from quantum_db.access.tokens import JWT_SECRET_ENV, SYMMETRIC, TokenPolicy, TokenVerifier, load_keys
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
+from quantum_db.collection_table import Collection
 from quantum_db.database import Database
+from quantum_db.directory import Directory, Inside
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.invalidation import Invalidations
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
-from quantum_db.states.history import Instances
-from quantum_db.stores.qdrant import connect
+from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStates, ScopedWrites
+from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
-from quantum_db.views import instances_view
-from serve_app.http import build_app
+from serve_app.auth import GateParts, KeyGate
+from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
 from serve_app.query_metrics import QueryMetrics
 
@@ -44,7 +56,8 @@ HANDLE_CALLS = frozenset(
         *("insert", "insert_batch", "fetch", "scroll", "update", "delete"),
         *("query", "query_under", "transact", "execute_batch"),
         *("create_group", "group", "update_group", "delete_group", "list_groups", "measure_group"),
-        *("session", "end_session"),
+        *("state", "session", "end_session"),
+        *("create_collection", "collection", "list_collections", "drop_collection"),
     }
 )
 JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
@@ -54,12 +67,33 @@ UNSCOPED_CALLS = frozenset({"backends", "set_breaker"})
 
 
 @dataclass(frozen=True, slots=True)
+class TokenConfig:
+    """Whose tokens are trusted. The keys are read here, in each replica: a secret only from the environment."""
+
+    policy: TokenPolicy
+    public_key: Path | None = None
+    jwks_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AccessConfig:
+    """Who is let in, and for how much; see ``serve_app.auth.GateParts``."""
+
+    limits: LimitTable = field(default_factory=LimitTable)
+    blocking: BlockPolicy = field(default_factory=BlockPolicy)
+    tokens: TokenConfig | None = None
+    replicas: int = 1
+    redis_url: str | None = field(default=None, repr=False)
+    audited_reads: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
     Attributes:
-        qdrant_url: the Qdrant server that is searched from here, or None for the embedded store behind the actor
-            ``store``, through which all writes go in either case.
+        place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
+            through which all writes go in either case.
     """
 
     policy: Policy
@@ -67,9 +101,8 @@ class IngressConfig:
     state_shards: int
     group_shards: int
     circuit_capacity: int
-    qdrant_url: str | None = None
-    qdrant_collection: str = "default"
-    qdrant_key_env: str = "QDRANT_API_KEY"
+    place: StorePlace
+    access: AccessConfig
 
 
 class ClusterParts:
@@ -79,7 +112,9 @@ class ClusterParts:
         self.registry = CollectorRegistry()
         shards = [f"states-{shard}" for shard in range(config.state_shards)]
         group_shards = [f"groups-{shard}" for shard in range(config.group_shards)]
-        self._parts = {name: named(name) for name in ("store", "circuits", POOL_NAME, *group_shards, *shards)}
+        self._parts = {
+            name: named(name) for name in ("store", "circuits", ACCESS_NAME, POOL_NAME, *group_shards, *shards)
+        }
         self._hub = named("metrics")
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
@@ -91,18 +126,23 @@ class ClusterParts:
         self.invalidations = Invalidations()
         self._follower = ChangeFollower([self._parts[name] for name in group_shards], self.invalidations, self.registry)
         self.sessions = RemoteSessions([self._parts[name] for name in shards])
+        self.access = RemoteAccess(self._parts[ACCESS_NAME])
+        self.keys = KeyFollower(self.access, source, SystemClock())
+        self.reports = Reports(self.access, source, config.access.blocking, SystemClock())
         self.templates = SharedTemplates(self._parts["circuits"], self._cache)
         self.states = ShardedStateLog([self._parts[name] for name in shards], self.registry)
         self.writes = RemoteWrites(self._parts["store"])
-        self.store: ScrollableReader
-        if config.qdrant_url:
-            key = os.environ.get(config.qdrant_key_env)
-            self.store = connect(config.qdrant_url, key, config.qdrant_collection, CALL_TIMEOUT_S)
-        else:
-            self.store = RemoteStore(self._parts["store"])
+        self.collections = RemoteCollections(self._parts["store"])
+        self._place = config.place
+        embedded = isinstance(config.place, EmbeddedPlace)
+        self._snapshots = None if embedded else followed(self._parts["store"])
+        self.store = self.reader("")
 
-    async def instances(self, entity_id: str) -> Instances:
-        return await self.states.instances(entity_id)
+    def reader(self, collection: str) -> ScrollableReader:
+        """Return what searches a collection's store, by the collection's key."""
+        if isinstance(self._place, EmbeddedPlace):
+            return RemoteStore(self._parts["store"], collection)
+        return self._place.open(collection, self._snapshots)
 
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:
@@ -137,23 +177,43 @@ class ClusterParts:
         await ask(self._hub.put.remote(self._source, snapshot(self.registry, self._source)), PART_TIMEOUT_S)
 
 
-def _api(parts: ClusterParts, policy: Policy) -> Api:
+def _inside(parts: ClusterParts, policy: Policy, collection: Collection) -> Inside:
+    groups = ScopedGroups(parts.groups, collection.key)
+    sessions = ScopedSessions(parts.sessions, collection.key)
     database = Database(
-        store=parts.store,
-        writes=parts.writes,
+        store=parts.reader(collection.key),
+        writes=ScopedWrites(parts.writes, collection.key),
         jobs=parts.jobs,
         templates=parts.templates,
-        states=parts.states,
-        groups=parts.groups,
-        sessions=parts.sessions,
+        states=ScopedStates(parts.states, collection.key),
+        groups=groups,
+        sessions=sessions,
         clock=SystemClock(),
         rng=np.random.default_rng(),
         policy=policy,
     )
-    measurement = GroupMeasurement(jobs=parts.jobs, groups=parts.groups, default_backend=policy.backend)
+    measurement = GroupMeasurement(jobs=parts.jobs, groups=groups, default_backend=policy.backend)
+    return Inside(collection, database, measurement, sessions)
+
+
+def _api(parts: ClusterParts, policy: Policy) -> Api:
+    directory = Directory(parts.collections, partial(_inside, parts, policy), SystemClock())
     jobs = JobCalls(parts.desk, parts.jobs, policy.backend)
     batches = BatchRunner(parts.jobs, policy.backend)
-    return Api(database, measurement, batches, jobs, parts.sessions, parts.query_metrics.note)
+    return Api(directory, batches, jobs, parts.query_metrics.note)
+
+
+def verifier_of(config: TokenConfig) -> TokenVerifier:
+    """Return what checks tokens. Raises InvalidSettings when the keys cannot be used."""
+    secret = os.environ.get(JWT_SECRET_ENV) if config.policy.algorithms == SYMMETRIC else None
+    return TokenVerifier(config.policy, load_keys(config.public_key, config.jwks_file, secret))
+
+
+def _gate_parts(config: AccessConfig, parts: ClusterParts) -> GateParts:
+    clock = SystemClock()
+    tokens = None if config.tokens is None else verifier_of(config.tokens)
+    limiter = Limiter(config.limits, clock, replicas=config.replicas, redis_url=config.redis_url)
+    return GateParts(parts.keys, tokens, limiter, parts.reports, clock, random.Random(), config.audited_reads)
 
 
 class Ingress:
@@ -162,20 +222,27 @@ class Ingress:
     def __init__(self, config: IngressConfig) -> None:
         bind_to_loopback()
         self._config = config
-        self._parts = ClusterParts(config, f"ingress-{os.getpid()}")
+        self._parts = ClusterParts(config, f"ingress-{uuid4().hex[:12]}")
         self._api = _api(self._parts, config.policy)
-        self._push = asyncio.get_running_loop().create_task(self._push_metrics())
+        loop = asyncio.get_running_loop()
+        self._push = loop.create_task(self._push_metrics())
+        self._follow = loop.create_task(self._parts.keys.run())
+        self._report = loop.create_task(self._parts.reports.run())
+
+    async def __del__(self) -> None:
+        """Hand over what the audit log has not been told, before the replica ends; Ray Serve awaits it."""
+        await self._parts.reports.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes)
+        gate = KeyGate(_gate_parts(self._config.access, self._parts), self._parts.registry)
+        doors = Doors(gate, self._parts.access, self._parts.access)
+        return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes, doors)
 
     async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Call a method of ``Api`` by its name (one of ``HANDLE_CALLS``), for a tenant's collection.
 
         Who holds a handle is inside the Ray cluster, and may act for any tenant.
         """
-        if method == "state":
-            return instances_view(await self._parts.instances(*arguments))
         owner: object = self._api
         name = method.removeprefix("jobs.")
         if name != method:

@@ -7,6 +7,7 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from quantum_db.access.policy import RULES
 from quantum_db.api import BODIES
 
 _REF = "#/components/schemas/{model}"
@@ -32,6 +33,20 @@ _PROBLEM: dict[str, Any] = {
 }
 
 
+_SCHEMES: dict[str, Any] = {
+    "key": {"type": "apiKey", "in": "header", "name": "api-key"},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "a key, or a token of the identity provider"},
+}
+
+
+def _tell_access(operation: dict[str, Any]) -> None:
+    """Add who may call an operation."""
+    action = str(operation.get("x-action"))
+    if action in RULES:
+        operation["security"] = [{"key": []}, {"bearer": []}]
+        operation["x-role"] = RULES[action].role.label
+
+
 def documented(body: str | None = None, status: int = 200) -> dict[str, Any]:
     """Return the route arguments that document a route with the body of API call ``body``."""
     extra: dict[str, Any] = {}
@@ -54,6 +69,10 @@ def complete(app: FastAPI) -> None:
             app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
             components = app.openapi_schema.setdefault("components", {}).setdefault("schemas", {})
             components["Problem"] = _PROBLEM
+            app.openapi_schema["components"]["securitySchemes"] = _SCHEMES
+            for path in app.openapi_schema["paths"].values():
+                for operation in path.values():
+                    _tell_access(operation)
             for kind in BODIES.values():
                 own = kind.model_json_schema(ref_template=_REF)
                 components.update(own.pop("$defs", {}))

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-
 from fastapi import FastAPI, Request, Response
 
 from quantum_db.api import Api
-from quantum_db.states.history import Instances
-from quantum_db.views import instances_view
 from serve_app.exchange import json_response, scope_of
 from serve_app.openapi import documented
 
 
-def add_states(app: FastAPI, api: Api, instances: Callable[[str], Awaitable[Instances]]) -> None:
-    """Add the routes. ``instances`` returns those of an entity's state."""
+def add_states(app: FastAPI, api: Api) -> None:
+    """Add the routes."""
 
     @app.get("/api/v2/states/{entity_id:path}", **documented())
-    async def state(entity_id: str) -> Response:
+    async def state(request: Request, entity_id: str) -> Response:
         """Return where the state of an entity stands in its lifecycle, and the instances before it."""
-        return json_response(instances_view(await instances(entity_id)))
+        return json_response(await api.state(entity_id, scope=scope_of(request)))
 
     @app.get("/api/v2/sessions/{session_id:path}", **documented())
     async def session(request: Request, session_id: str) -> Response:

@@ -15,6 +15,8 @@ from cluster.settings import load
 from cluster.status import look
 from quantum_db.errors import InvalidSettings
 
+FIRST_KEY: Final = "the administrator's key, shown this once; keep it (export QUANTUM_DB_KEY=...):"
+
 TEND_S: Final = 0.5
 """Between two looks at what the cluster stands on."""
 
@@ -25,6 +27,8 @@ def serve(config: ConfigOption = None) -> None:
     print(f"starting with {config or 'defaults'}, data in {settings.data_dir} ...", flush=True)
     try:
         with running(settings) as cluster:
+            if cluster.made_key:
+                print(f"{FIRST_KEY} {cluster.admin_key}", flush=True)
             print(f"the cluster answers at {cluster.url} (try {cluster.url}/docs); Ctrl-C stops it", flush=True)
             while True:
                 tend(settings)

@@ -47,9 +47,9 @@ class TransactionBuffer:
         self._changed[entity_id] = {name: value for name, value in body.items() if name not in own}
 
     def update(self, entity_id: str, changes: Mapping[str, Any]) -> None:
-        """Replace fields of an entity (``UpdateBody``)."""
+        """Replace fields of an entity (``UpdateBody``). Partners that it moves are seen by queries, not by ``seen``."""
         self._operations.append({"update": self._expecting(entity_id, dict(changes))})
-        changes = {name: value for name, value in changes.items() if name != "expected_version"}
+        changes = {name: value for name, value in changes.items() if name not in ("expected_version", "propagate")}
         before = self._changed.get(entity_id)
         if before is not None or entity_id in self._changed:
             self._changed[entity_id] = None if before is None else {**before, **changes}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from quantum_db.client.caller import Caller
+from quantum_db.client.collection_calls import CollectionCalls
 from quantum_db.client.config import Config
 from quantum_db.client.entities import EntityCalls
 from quantum_db.client.loop import LoopThread, blocking
@@ -18,7 +19,7 @@ from quantum_db.client.transports import transport_for
 from quantum_db.clock import SystemClock
 
 
-class QuantumDB(EntityCalls, GroupCalls, JobCalls, StateCalls):
+class QuantumDB(EntityCalls, CollectionCalls, GroupCalls, JobCalls, StateCalls):
     """A client of one cluster, for any number of threads and event loops.
 
     It connects with its first call, or with ``connect``. ``close`` gives the connections back, and stops a local

@@ -154,16 +154,18 @@ class EntityCalls(Calls):
         coherence_time_ms: float | None = None,
         metadata: Mapping[str, Any] | None = None,
         expected_version: int | None = None,
+        propagate: bool = False,
     ) -> Written:
-        """Replace those fields of an entity that are given, each as a whole.
+        """Replace those fields of an entity that are given, each as a whole; ``propagate`` moves its partners along.
 
         Raises:
             Conflict: it is not at ``expected_version``.
             NotFound: there is no such entity.
         """
         changes = changes_body(vector, contexts, coherence_time_ms, metadata)
-        answer = await self.call("update", entity_id, changes, expected_version)
-        return Written(answer["id"], answer["version"])
+        body = {**changes, "propagate": True} if propagate else changes
+        answer = await self.call("update", entity_id, body, expected_version)
+        return Written(answer["id"], answer["version"], tuple(answer.get("moved", ())))
 
     async def delete(self, entity_id: str) -> None:
         """Delete an entity. Raises NotFound."""

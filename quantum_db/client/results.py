@@ -53,10 +53,11 @@ class Results(Sequence[Hit]):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """An entity that was written, and the number of the commit that wrote it."""
+    """An entity that was written, the number of the commit that wrote it, and which partners it has moved with it."""
 
     id: str
     version: int
+    moved: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

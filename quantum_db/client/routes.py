@@ -67,6 +67,10 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         "measure_group": Route(
             "POST", "/entanglement/groups/{group_id}/measure", ("group_id", "body"), repeatable=False
         ),
+        "create_collection": Route("POST", "/collections", ("body",)),
+        "list_collections": Route("GET", "/collections", ("page",)),
+        "collection": Route("GET", "/collections/{name}", ("name",)),
+        "drop_collection": Route("DELETE", "/collections/{name}", ("name",), repeatable=False, writes=True),
         "state": Route("GET", "/states/{entity_id}", ("entity_id",)),
         "session": Route("GET", "/sessions/{session_id}", ("session_id",)),
         "end_session": Route("DELETE", "/sessions/{session_id}", ("session_id",)),

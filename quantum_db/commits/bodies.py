@@ -30,6 +30,7 @@ from quantum_db.requests import (
 MAX_BATCH = 1_000
 MAX_KEY = 255
 Version = Annotated[int, Field(ge=0)]
+_CHANGEABLE = frozenset({"vector", "contexts", "coherence_time_ms", "metadata"})
 
 
 class InsertBody(EntityBody):
@@ -46,7 +47,10 @@ class InsertBody(EntityBody):
 
 
 class UpdateBody(Body):
-    """Fields that replace those of an entity, each as a whole; the others stay."""
+    """Fields that replace those of an entity, each as a whole; the others stay.
+
+    ``propagate`` moves its partners, too.
+    """
 
     model_config = ConfigDict(json_schema_extra={"example": {"metadata": {"source": "arxiv", "read": True}}})
 
@@ -54,6 +58,7 @@ class UpdateBody(Body):
     contexts: Annotated[list[ContextBody], Field(max_length=MAX_CONTEXTS, default_factory=list)]
     coherence_time_ms: Annotated[Finite, Field(gt=0.0, le=YEAR_MS)] = 1.0
     metadata: Annotated[dict[str, Any], Field(default_factory=dict)]
+    propagate: bool = False
 
     @field_validator("contexts")
     @classmethod
@@ -73,7 +78,7 @@ class UpdateBody(Body):
 
     def changes(self) -> dict[str, Any]:
         """Return the fields that were given, as an ``Entity`` has them."""
-        given = {name: getattr(self, name) for name in self.model_fields_set if name in UpdateBody.model_fields}
+        given = {name: getattr(self, name) for name in self.model_fields_set if name in _CHANGEABLE}
         if "contexts" in given:
             given["contexts"] = normalised(self.contexts)
         return given
@@ -113,7 +118,8 @@ class OperationBody(Body):
             given = self.insert
             return Insert(given.to_entity(), f"{path}.insert", given.expected_version, given.if_absent)
         if self.update is not None:
-            return Update(self.update.id, self.update.changes(), f"{path}.update", self.update.expected_version)
+            change = self.update
+            return Update(change.id, change.changes(), f"{path}.update", change.expected_version, change.propagate)
         if self.delete is not None:
             return Delete(self.delete.id, f"{path}.delete", self.delete.expected_version)
         assert self.create_entanglement is not None

@@ -30,6 +30,10 @@ class Claims:
         self._claimed[owner], self._ahead[owner] = claimed, ahead
         return ahead == 0
 
+    def of(self, owner: int) -> frozenset[Claim]:
+        """Return what an owner has or waits for."""
+        return frozenset(self._claimed.get(owner, ()))
+
     def release(self, owner: int) -> list[int]:
         """Give back what an owner has or waits for; return those who have all of theirs now. Idempotent."""
         free = []

@@ -6,11 +6,12 @@ has it already: a compaction may stand for less of the stream than the ledger kn
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from quantum_db.commits.operations import Deletes, Transaction
 from quantum_db.commits.planning import Plan
 from quantum_db.commits.records import entity_of, entity_record, group_of, group_record
 from quantum_db.errors import CorruptData
@@ -32,6 +33,7 @@ class Intent:
         at_s: when it was planned, in seconds since the epoch.
         key, digest: the caller's name for it and what tells it from another one, if it has a name.
         groups: with their versions.
+        collection: the key of the collection that it changes.
     """
 
     commit: int
@@ -42,16 +44,18 @@ class Intent:
     deletes: tuple[str, ...]
     groups: tuple[EntanglementGroup, ...]
     results: tuple[Json, ...]
+    collection: str = ""
 
     @classmethod
-    def of_plan(cls, commit: int, at_s: float, key: str | None, digest: str, plan: Plan) -> Intent:
-        """Return the intent of a plan whose groups have their versions."""
+    def of_plan(cls, commit: int, at_s: float, request: Transaction | Deletes, plan: Plan) -> Intent:
+        """Return the intent of a request's plan whose groups have their versions."""
         versions = iter(plan.groups)
         results = tuple(
             {**one, "version": next(versions).version} if one["op"] == "create_entanglement" else one
             for one in plan.results
         )
-        return cls(commit, at_s, key, digest, plan.upserts, plan.deletes, plan.groups, results)
+        key, digest = (request.key, request.digest) if isinstance(request, Transaction) else (None, "")
+        return cls(commit, at_s, key, digest, plan.upserts, plan.deletes, plan.groups, results, request.collection)
 
     def answer(self) -> Json:
         """Return what the caller is told."""
@@ -69,6 +73,7 @@ class Intent:
             "deletes": list(self.deletes),
             "groups": [group_record(group) for group in self.groups],
             "results": list(self.results),
+            "collection": self.collection,
         }
 
     @classmethod
@@ -83,6 +88,7 @@ class Intent:
             deletes=tuple(record["deletes"]),
             groups=tuple(group_of(one) for one in record["groups"]),
             results=tuple(record["results"]),
+            collection=str(record.get("collection", "")),
         )
 
 
@@ -111,6 +117,7 @@ class CommitLedger:
         open: transactions that take place, and are not known to have done so, by number.
         reserved: no number above this one was ever given out.
         number: of the last record that was applied.
+        settled: transactions that are applied, by number, until the store is known to have been flushed since.
     """
 
     def __init__(self, retention: KeyRetention) -> None:
@@ -119,6 +126,9 @@ class CommitLedger:
         self.reserved = 0
         self.number = 0
         self.records_since_snapshot = 0
+        self.settled: dict[int, Intent] = {}
+        self._settled_at: dict[int, int] = {}
+        self._settled_ids: Counter[str] = Counter()
         self._aborted: OrderedDict[int, None] = OrderedDict()
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._retention = retention
@@ -126,10 +136,10 @@ class CommitLedger:
     def apply(self, number: int, record: Mapping[str, Any]) -> None:
         """Take in the record with this number. Raises CorruptData when it is none of this ledger."""
         try:
+            self.number = max(self.number, number)
             getattr(self, _APPLY[record["t"]])(record)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise CorruptData(f"record {number} of the commit journal cannot be understood: {error!r}") from error
-        self.number = max(self.number, number)
         self.records_since_snapshot += 1
 
     def kept(self, key: str, now_s: float) -> Kept | None:
@@ -137,9 +147,17 @@ class CommitLedger:
         found = self._kept.get(key)
         return found if found is not None and now_s - found.at_s <= self._retention.kept_s else None
 
+    def unflushed(self) -> int:
+        """Return how many changes of entities are settled."""
+        return self._settled_ids.total()
+
+    def is_unflushed(self, entity_id: str) -> bool:
+        """Return whether a settled transaction has changed an entity."""
+        return entity_id in self._settled_ids
+
     def size(self) -> int:
         """Return how many records a snapshot would have, roughly."""
-        return 1 + len(self.open) + len(self._kept) + len(self._aborted)
+        return 1 + len(self.open) + 2 * len(self.settled) + len(self._kept) + len(self._aborted)
 
     def snapshot(self, now_s: float) -> Sequence[Json]:
         """Return the records that give this ledger to an empty one. Answers that are too old are dropped."""
@@ -151,6 +169,9 @@ class CommitLedger:
             yield abort_record(commit)
         for intent in self.open.values():
             yield intent.record()
+        for commit, intent in self.settled.items():
+            yield intent.record()
+            yield receipt_record(commit)
         for kept in self._kept.values():
             if now_s - kept.at_s <= self._retention.kept_s:
                 yield {"t": "kept", "key": kept.key, "digest": kept.digest, "answer": kept.answer, "at_s": kept.at_s}
@@ -171,8 +192,20 @@ class CommitLedger:
 
     def _receipt(self, record: Mapping[str, Any]) -> None:
         intent = self.open.pop(int(record["commit"]), None)
-        if intent is not None and intent.key is not None:
+        if intent is None:
+            return
+        if intent.key is not None:
             self._keep(Kept(intent.key, intent.digest, intent.answer(), intent.at_s))
+        if record.get("redo", False):  # version 0.1.0 wrote no deletions down that would have to come between
+            self.settled[intent.commit] = intent
+            self._settled_at[intent.commit] = self.number
+            self._settled_ids.update(_ids_of(intent))
+
+    def _flushed(self, record: Mapping[str, Any]) -> None:
+        through = int(record["through"])
+        for commit in [one for one, number in self._settled_at.items() if number <= through]:
+            del self._settled_at[commit]
+            self._settled_ids -= Counter(_ids_of(self.settled.pop(commit)))
 
     def _restore_kept(self, record: Mapping[str, Any]) -> None:
         self._keep(Kept(str(record["key"]), str(record["digest"]), dict(record["answer"]), float(record["at_s"])))
@@ -195,8 +228,17 @@ def abort_record(commit: int) -> Json:
 
 
 def receipt_record(commit: int) -> Json:
-    """Return the record that a transaction is applied as a whole."""
-    return {"t": "receipt", "commit": commit}
+    """Return the record that a transaction is applied as a whole, and is kept to be done again until a flush."""
+    return {"t": "receipt", "commit": commit, "redo": True}
+
+
+def flushed_record(through: int) -> Json:
+    """Return the record that what was receipted up to this number of the journal is safe in the store."""
+    return {"t": "flushed", "through": through}
+
+
+def _ids_of(intent: Intent) -> list[str]:
+    return [*(entity.id for entity in intent.upserts), *intent.deletes]
 
 
 _APPLY: Final[Mapping[str, str]] = {
@@ -204,5 +246,6 @@ _APPLY: Final[Mapping[str, str]] = {
     "intent": "_intent",
     "abort": "_abort",
     "receipt": "_receipt",
+    "flushed": "_flushed",
     "kept": "_restore_kept",
 }

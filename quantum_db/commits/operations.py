@@ -11,12 +11,13 @@ import orjson
 
 from quantum_db.commits.records import changes_record, entity_record, group_record
 from quantum_db.model import EntanglementGroup, Entity
+from quantum_db.scope import scoped
 
 MAX_OPERATIONS: Final = 1_000
 
 Json = dict[str, Any]
 Claim = tuple[str, str]
-"""What two writes may not touch at the same time: ``("entity", id)``, ``("group", id)``."""
+"""What two writes may not touch at the same time: ``("entity", scoped id)``, ``("group", scoped id)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,17 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Replace the given fields of an entity: among ``vector``, ``contexts``, ``coherence_time_ms`` and ``metadata``."""
+    """Replace the given fields of an entity: among ``vector``, ``contexts``, ``coherence_time_ms`` and ``metadata``.
+
+    Attributes:
+        propagate: move the partners, too; see ``quantum_db.propagation``.
+    """
 
     entity_id: str
     changes: Mapping[str, Any]
     path: str = ""
     expected_version: int | None = None
+    propagate: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +77,30 @@ class Transaction:
 
     Attributes:
         key: the caller's name for it: the same again is answered as before, and done once.
+        collection: the key of the collection that they are about; see ``quantum_db.scope``.
         digest: of the operations, to tell another transaction under the same key.
     """
 
     operations: tuple[Operation, ...]
     key: str | None = None
+    collection: str = ""
     digest: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         if self.key is not None:
             text = orjson.dumps([operation_record(one) for one in self.operations], option=orjson.OPT_SORT_KEYS)
+            text += self.collection.encode()
             object.__setattr__(self, "digest", hashlib.blake2b(text, digest_size=16).hexdigest())
 
     def claims(self) -> Iterator[Claim]:
         """Yield what no other write may touch meanwhile."""
         for operation in self.operations:
             if isinstance(operation, CreateGroup):
-                yield "group", operation.group.group_id
+                yield "group", scoped(self.collection, operation.group.group_id)
                 for member in operation.group.entity_ids:
-                    yield "entity", member
+                    yield "entity", scoped(self.collection, member)
             else:
-                yield "entity", id_of(operation)
+                yield "entity", scoped(self.collection, id_of(operation))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +108,12 @@ class Upserts:
     """Write entities, each for itself, replacing those with the same ids. Ids are distinct."""
 
     entities: tuple[Entity, ...]
+    collection: str = ""
 
     def claims(self) -> Iterator[Claim]:
         """Yield what no other write may touch meanwhile."""
         for entity in self.entities:
-            yield "entity", entity.id
+            yield "entity", scoped(self.collection, entity.id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +121,12 @@ class Deletes:
     """Delete entities, each for itself."""
 
     ids: tuple[str, ...]
+    collection: str = ""
 
     def claims(self) -> Iterator[Claim]:
         """Yield what no other write may touch meanwhile."""
         for entity_id in self.ids:
-            yield "entity", entity_id
+            yield "entity", scoped(self.collection, entity_id)
 
 
 Request = Transaction | Upserts | Deletes
@@ -133,7 +144,8 @@ def operation_record(operation: Operation) -> Json:
         return {**record, "expected_version": operation.expected_version}
     if isinstance(operation, Update):
         record = {"op": "update", "id": operation.entity_id, "changes": changes_record(operation.changes)}
-        return {**record, "expected_version": operation.expected_version}
+        propagate = {"propagate": True} if operation.propagate else {}
+        return {**record, **propagate, "expected_version": operation.expected_version}
     if isinstance(operation, Delete):
         return {"op": "delete", "id": operation.entity_id, "expected_version": operation.expected_version}
     return {"op": "create_entanglement", "group": group_record(operation.group)}

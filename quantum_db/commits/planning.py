@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from quantum_db.commits.operations import CreateGroup, Delete, Insert, Transaction, Update, id_of
+from quantum_db.entanglement_rules import GroupsOf, partners
 from quantum_db.errors import Conflict, FieldError, InvalidRequest, NotFound
 from quantum_db.model import EntanglementGroup, Entity
+from quantum_db.propagation import MAX_MOVED, change_between, moved
 from quantum_db.stores.points import check_storable
 
 Json = dict[str, Any]
@@ -21,10 +23,22 @@ class Needs:
     Attributes:
         entities: ids of entities that are updated.
         versions: ids of those of which only the version counts.
+        groups: ids of entities whose groups count, because an update moves their partners.
     """
 
     entities: tuple[str, ...]
     versions: tuple[str, ...]
+    groups: tuple[str, ...] = ()
+
+    def with_partners(self, groups: GroupsOf) -> Needs:
+        """Return what has to be read once the groups have been. Raises InvalidRequest if too many would move."""
+        reached = partners_in(groups)
+        if len(reached) > MAX_MOVED:
+            message = f"would move {len(reached)} partners; one transaction may move at most {MAX_MOVED:,}"
+            raise InvalidRequest.at("propagate", message)
+        entities = tuple(dict.fromkeys((*self.entities, *reached)))
+        known = set(entities)
+        return Needs(entities, tuple(one for one in self.versions if one not in known), self.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,11 +47,13 @@ class Stored:
 
     Attributes:
         dimension: of the store, None while it is empty.
+        groups: of each entity of ``Needs.groups``.
     """
 
     entities: Mapping[str, Entity | None]
     versions: Mapping[str, int | None]
     dimension: int | None
+    groups: GroupsOf = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,20 +75,28 @@ def needs(transaction: Transaction) -> Needs:
     """Return what has to be read."""
     entities: dict[str, None] = {}
     versions: dict[str, None] = {}
+    groups: dict[str, None] = {}
     for operation in transaction.operations:
         if isinstance(operation, CreateGroup):
             versions |= dict.fromkeys(operation.group.entity_ids)
         elif isinstance(operation, Update):
             entities[operation.entity_id] = None
+            groups |= {operation.entity_id: None} if operation.propagate else {}
         elif isinstance(operation, Delete) or operation.if_absent or operation.expected_version is not None:
             versions[id_of(operation)] = None
-    return Needs(tuple(entities), tuple(one for one in versions if one not in entities))
+    return Needs(tuple(entities), tuple(one for one in versions if one not in entities), tuple(groups))
+
+
+def partners_in(groups: GroupsOf) -> tuple[str, ...]:
+    """Return the partners of all entities whose groups are given, by id."""
+    return tuple(sorted({partner for one, own in groups.items() for partner in partners(one, own)}))
 
 
 def plan(transaction: Transaction, stored: Stored, commit: int) -> Plan:
     """Fold the operations, in their order, into one change of each entity.
 
-    Expected versions, and ``if_absent``, are about what is stored before the transaction, for each operation.
+    Expected versions, and ``if_absent``, are about what is stored before the transaction, for each operation; so are
+    the groups by which an update moves partners.
 
     Raises:
         Conflict: an entity is at another version than expected, or is there (not there) against expectation.
@@ -108,8 +132,11 @@ class _Folding:
             self._put(operation.entity, operation.path)
             self.results.append({"op": "insert", "id": entity_id, "version": self._commit})
         elif isinstance(operation, Update):
-            self._put(self._updated(operation), operation.path)
-            self.results.append({"op": "update", "id": entity_id, "version": self._commit})
+            before = self._present(entity_id, operation.path)
+            after = replace(before, **operation.changes)
+            self._put(after, operation.path)
+            moves = {"moved": self._move_partners(before, after, operation.path)} if operation.propagate else {}
+            self.results.append({"op": "update", "id": entity_id, "version": self._commit, **moves})
         else:
             if not self._is_there(entity_id):
                 raise _missing(operation.path, entity_id)
@@ -135,14 +162,25 @@ class _Folding:
             raise _conflict(operation.path, f"there is no entity {entity_id!r}, where version {expected} was expected")
         raise _conflict(operation.path, f"the entity {entity_id!r} is at version {found}, not {expected}")
 
-    def _updated(self, operation: Update) -> Entity:
-        if operation.entity_id in self.changed:
-            before = self.changed[operation.entity_id]
-        else:
-            before = self._stored.entities[operation.entity_id]
-        if before is None:
-            raise _missing(operation.path, operation.entity_id)
-        return replace(before, **operation.changes)
+    def _move_partners(self, before: Entity, after: Entity, path: str) -> list[str]:
+        """Let the partners of an updated entity follow; return the ids of those that moved."""
+        change, ids = change_between(before, after), []
+        for partner, strength in partners(before.id, self._stored.groups[before.id]).items():
+            there = self._current(partner)
+            if there is not None and (follows := moved(there, change, strength)) is not there:
+                self._put(follows, path)
+                ids.append(partner)
+        return ids
+
+    def _present(self, entity_id: str, path: str) -> Entity:
+        found = self._current(entity_id)
+        if found is None:
+            raise _missing(path, entity_id)
+        return found
+
+    def _current(self, entity_id: str) -> Entity | None:
+        """Return an entity as the operations so far have left it."""
+        return self.changed[entity_id] if entity_id in self.changed else self._stored.entities[entity_id]
 
     def _put(self, entity: Entity, path: str) -> None:
         if entity.vector is None and (not entity.contexts or any(c.vector is None for c in entity.contexts)):

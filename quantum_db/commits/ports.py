@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from quantum_db.commits.operations import Request
 from quantum_db.model import EntanglementGroup
+from quantum_db.ports import VectorStore
 
 
 class CommitGroups(Protocol):
@@ -35,11 +36,30 @@ class CommitGroups(Protocol):
     async def sweep(self, first: int) -> tuple[int, ...]:
         """Return the commits that are not forgotten. Of those below ``first``, none is prepared from now on."""
 
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        """See ``Groups.of_member``."""
+
     async def entity_deleted(self, entity_id: str) -> None:
         """See ``Groups.entity_deleted``."""
 
     async def entities_written(self, entity_ids: Sequence[str]) -> None:
         """See ``Groups.entities_written``."""
+
+
+class Stores(Protocol):
+    """The stores of all collections. All methods raise ``Unavailable`` when a store does not answer."""
+
+    def of(self, collection: str) -> VectorStore:
+        """Return the store of a collection by its key. Raises NoSuchCollection."""
+
+    async def flush(self) -> None:
+        """Bring what was written to the disk; see ``VectorStore.flush``."""
+
+    async def newest_commit(self) -> int:
+        """Return the highest commit that has left a mark for readers anywhere, 0 if none has."""
+
+    async def sweep(self, through: int) -> None:
+        """Drop what nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
 
 
 class Writes(Protocol):

@@ -9,6 +9,8 @@ A state machine without I/O: events in, commands out. One transaction's way::
                                     ended <----- forgetting <---------------------------|--aborting
                                                      ^                                  v
                                                      |                               applying
+                                                     |                                  v
+                                                     |                               showing
                                                      |   receipt durable                v
                                                      +------------- receipting <---- finishing
                                                                               answer
@@ -19,17 +21,28 @@ again from there before anybody is answered. All that follows is idempotent, and
 **The answer** is given when all is applied, and does not wait for the receipt, which only saves a repetition. But the
 claims are kept until the receipt is durable, so no later write can come in between and be undone by a repetition.
 
+**Visible** is the highest commit such that all transactions up to it are applied or have come to nothing. Where readers
+search the store by themselves they look at that commit, and a transaction is answered when all of them do. So it waits
+for those with lower numbers that are under way.
+
 **Groups** are checked and reserved before the commit point, because afterwards nothing may be refused.
 
 **An intent that may or may not have been written** is ended by an ``abort`` record: after it, the intent counts for
 nothing, whether or not it got into the journal.
+
+**Partners that an update moves** are known once the groups have been read. Where they are not among the claims, all
+claims are given back and taken anew, with the partners, and the reading is repeated: so nobody waits in a circle.
+
+**A crash of the machine** may take back what the store has not flushed. So intents are kept beyond their receipts until
+a flush, and are held against the store at a start (``redo``). A plain deletion of what such an intent has written is
+written down like a transaction: else a start would bring it back.
 
 **Numbers** are given out from blocks that the journal has reserved, so they never come twice.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, Final
@@ -38,14 +51,12 @@ import numpy as np
 
 from quantum_db.commits.claims import Claims
 from quantum_db.commits.ledger import CommitLedger, Intent, reserve_record
-from quantum_db.commits.operations import Claim, Request, Transaction, Upserts
-from quantum_db.commits.planning import Stored, plan
+from quantum_db.commits.operations import Claim, Deletes, Request, Transaction, Upserts
+from quantum_db.commits.planning import Plan, Stored, partners_in, plan
 from quantum_db.commits.steps import (
     Answer,
-    Apply,
     Asked,
     Command,
-    Compact,
     Done,
     Event,
     Failed,
@@ -55,28 +66,32 @@ from quantum_db.commits.steps import (
     Prepared,
     Record,
     Recorded,
+    Redo,
     Sweep,
     Swept,
     Wake,
     Woken,
 )
+from quantum_db.commits.upkeep import MIN_RECORDS, UNFLUSHED_COMMITS, Upkeep
 from quantum_db.commits.work import Phase, Work
-from quantum_db.errors import Conflict, QuantumDBError, Unavailable
+from quantum_db.errors import Conflict, InvalidRequest, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.scope import scoped
 
 BLOCK: Final = 10_000
 """Numbers that are reserved at once; so many may be left out at a restart."""
 
-MIN_RECORDS: Final = 2_000
-"""Records after a snapshot before the next one is worth while; it also waits until they outnumber what is live."""
+MAX_WIDENED: Final = 5
+"""How often a request may find other partners than it has claimed, before it is told to come again."""
 
-_EMPTY_STORE: Final[Claim] = ("dimension", "")
 _NUMBERS: Final = -1
 _SWEEP: Final = -2
+_REDO: Final = -3
+_FLUSH: Final = -4
 
 
 class CommitProtocol:
-    """All writes of one collection. Feed it with ``on``; carry out what it returns, in order."""
+    """All writes of all collections. Feed it with ``on``; carry out what it returns, in order."""
 
     def __init__(
         self,
@@ -87,6 +102,7 @@ class CommitProtocol:
         now_s: Callable[[], float],
         block: int = BLOCK,
         min_records: int = MIN_RECORDS,
+        unflushed_commits: int = UNFLUSHED_COMMITS,
     ) -> None:
         """Start from what the journal says.
 
@@ -96,13 +112,16 @@ class CommitProtocol:
             now_s: seconds since the epoch.
             block: numbers that are reserved at once.
             min_records: of the journal before it is compacted.
+            unflushed_commits: transactions after which the store is flushed.
         """
         self.ledger = ledger
         self._retry = retry
         self._rng = rng
         self._now_s = now_s
         self._block = block
-        self._min_records = min_records
+        self._upkeep = Upkeep(ledger, _FLUSH, min_records, unflushed_commits)
+        self._redo_failures = 0
+        self._after_redo: list[Command] = []
         self._next = self._first = ledger.reserved + 1
         self._claims = Claims()
         self._works: dict[int, Work] = {}
@@ -112,8 +131,10 @@ class CommitProtocol:
         self._records: dict[int, tuple[Record, int]] = {}
         self._unnumbered: deque[Work] = deque()
         self._recovering: set[int] = set()
+        self._unapplied: OrderedDict[int, None] = OrderedDict()
+        self._applied = ledger.reserved
         self._held: dict[int, Asked] = {}
-        self._known_dimension = False
+        self._known_dimensions: set[str] = set()
         self._sweep_failures = 0
 
     @property
@@ -126,15 +147,44 @@ class CommitProtocol:
         """Transactions that are written down and not yet applied as a whole."""
         return len(self.ledger.open)
 
+    def is_busy(self, collection: str) -> bool:
+        """Return whether any write of a collection is under way, from before a restart too."""
+        return any(work.collection == collection for work in self._works.values())
+
+    @property
+    def visible(self) -> int:
+        """The commit that readers may look at: of transactions up to it, none is written in part. It only grows."""
+        first = next(iter(self._unapplied), None)
+        return self._applied if first is None else min(self._applied, first - 1)
+
     def start(self) -> list[Command]:
         """Return what has to be done first. Call it once, before ``on``."""
-        commands: list[Command] = [Sweep(_SWEEP, self._first)]
+        opened = []
         for intent in sorted(self.ledger.open.values(), key=lambda one: one.commit):
             work = self._new_work(None)
             work.commit, work.intent, work.phase = intent.commit, intent, Phase.APPLYING
             self._recovering.add(work.id)
-            commands.append(Apply(work.id, intent))
-        return commands
+            self._unapplied[work.commit] = None
+            opened.append(work.command())
+        sweep = Sweep(_SWEEP, self._first)
+        if not self.ledger.settled:
+            return [sweep, *opened]
+        self._recovering.add(_REDO)
+        self._after_redo = opened
+        return [sweep, self._redo()]
+
+    def _redo(self) -> Command:
+        return Redo(_REDO, tuple(self.ledger.settled[commit] for commit in sorted(self.ledger.settled)))
+
+    def _redone(self, event: Event) -> list[Command]:
+        if isinstance(event, Failed):
+            self._redo_failures += 1
+            return [Wake(_REDO, self._retry.pause_s(self._redo_failures, self._rng))]
+        if not isinstance(event, Done):
+            return [self._redo()]
+        notes: list[Command] = [Note(intent) for intent in self.ledger.settled.values()]
+        self._recovering.discard(_REDO)
+        return [*notes, *self._after_redo, *self._upkeep.flush(), *self._let_in()]
 
     def on(self, event: Event) -> list[Command]:
         """Take in what happened; return what has to be done, in order."""
@@ -147,13 +197,20 @@ class CommitProtocol:
             assert record is not None
             self.ledger.apply(event.number, record[0].record)
         commands = self._go_on(event)
-        return [*commands, *self._compaction()] if isinstance(event, Recorded) else commands
+        if isinstance(event, Recorded):
+            in_flight = [number for _, number in self._records.values()]
+            commands += [*self._upkeep.flush(), *self._upkeep.compact(in_flight, self._now_s())]
+        return commands
 
     def _go_on(self, event: Found | Prepared | Recorded | Done | Failed | Swept | Woken) -> list[Command]:
         if event.work == _NUMBERS:
             return self._numbers(event)
         if event.work == _SWEEP:
             return self._swept(event)
+        if event.work == _REDO:
+            return self._redone(event)
+        if event.work == _FLUSH:
+            return self._flushed(event)
         work = self._works.get(event.work)
         if work is None:  # its caller has gone
             return []
@@ -179,8 +236,10 @@ class CommitProtocol:
             case Phase.RECORDING, Recorded():
                 commands = self._enter(work, Phase.APPLYING)
             case Phase.APPLYING, Done():
+                self._note_applied(work)
+                commands = self._enter(work, Phase.SHOWING)
+            case Phase.SHOWING, Done():
                 assert work.intent is not None
-                self._known_dimension |= bool(work.intent.upserts)
                 commands = self._enter(work, Phase.FINISHING) if work.intent.groups else self._finished(work)
             case Phase.FINISHING, Done():
                 commands = self._finished(work)
@@ -191,6 +250,7 @@ class CommitProtocol:
                 nothing = Unavailable(
                     "the transaction could not be written down; nothing of it was done", retry_after_s=1.0
                 )
+                self._unapplied.pop(work.commit)
                 commands = [*self._answer(work, None, nothing), *self._release(work), *self._forget_or_end(work)]
             case Phase.FORGETTING, Done():
                 self._end(work)
@@ -199,6 +259,13 @@ class CommitProtocol:
             case _:
                 raise AssertionError(f"{event} does not fit the phase {work.phase.value}")
         return commands
+
+    def _note_applied(self, work: Work) -> None:
+        assert work.intent is not None
+        if work.intent.upserts:
+            self._known_dimensions.add(work.collection)
+        self._unapplied.pop(work.commit)
+        self._applied = max(self._applied, work.commit)
 
     # From a request to its intent
 
@@ -230,10 +297,16 @@ class CommitProtocol:
         self._of_ticket[asked.ticket] = work
         if work.key is not None:
             self._of_key[work.key] = work
-        claims = list(request.claims())
-        if not self._known_dimension:  # of two dimensions in an empty store, the second must be refused in time
-            claims.append(_EMPTY_STORE)
+        try:
+            claims = self._claimed_by(request)
+        except InvalidRequest as error:
+            return self._refuse(work, error)
         return self._granted(work) if self._claims.claim(work.id, claims) else []
+
+    def _claimed_by(self, request: Request) -> list[Claim]:
+        # Of two dimensions in an empty collection, the second must be refused in time.
+        known = request.collection in self._known_dimensions
+        return [*request.claims(), *([] if known else [("dimension", request.collection)])]
 
     def _granted(self, work: Work) -> list[Command]:
         if self._next > self.ledger.reserved:
@@ -241,7 +314,15 @@ class CommitProtocol:
             return [] if _NUMBERS in self._records else [self._reserve()]
         work.commit = self._next
         self._next += 1
-        return self._enter(work, Phase.READING if isinstance(work.request, Transaction) else Phase.WRITING)
+        if not self._is_written_down(work.request):
+            return self._enter(work, Phase.WRITING)
+        self._unapplied[work.commit] = None
+        return self._enter(work, Phase.READING)
+
+    def _is_written_down(self, request: Request | None) -> bool:
+        if isinstance(request, Deletes):
+            return any(self.ledger.is_unflushed(one) for one in request.ids)
+        return isinstance(request, Transaction)
 
     def _reserve(self) -> Command:
         command = Record(_NUMBERS, reserve_record(self.ledger.reserved + self._block))
@@ -255,19 +336,40 @@ class CommitProtocol:
         return [one for work in waiting for one in self._granted(work)]
 
     def _found(self, work: Work, stored: Stored) -> list[Command]:
+        if isinstance(work.request, Deletes):
+            work.existed = tuple(stored.versions[one] is not None for one in work.request.ids)
+            work.plan = Plan((), work.request.ids, (), ())
+            return self._to_recording(work)
         assert isinstance(work.request, Transaction)
-        self._known_dimension |= stored.dimension is not None
+        if stored.dimension is not None:
+            self._known_dimensions.add(work.collection)
+        moved: set[Claim] = {("entity", scoped(work.collection, one)) for one in partners_in(stored.groups)}
+        if not moved <= self._claims.of(work.id):
+            return self._widen(work, moved)
         try:
             work.plan = plan(work.request, stored, work.commit)
         except QuantumDBError as error:
             return self._refuse(work, error)
         return self._enter(work, Phase.PREPARING) if work.plan.groups else self._to_recording(work)
 
+    def _widen(self, work: Work, more: set[Claim]) -> list[Command]:
+        """Claim all anew, with more; the number is given anew, too, for others may write in between."""
+        assert work.request is not None
+        work.widened += 1
+        if work.widened > MAX_WIDENED:
+            busy = Unavailable("the groups of what is updated keep changing; nothing was done", retry_after_s=1.0)
+            return self._refuse(work, busy)
+        work.phase = Phase.WAITING
+        self._unapplied.pop(work.commit, None)
+        freed = self._claims.release(work.id)
+        granted = self._claims.claim(work.id, [*self._claimed_by(work.request), *sorted(more)])
+        commands = [one for owner in freed for one in self._granted(self._works[owner])]
+        return [*commands, *(self._granted(work) if granted else [])]
+
     def _to_recording(self, work: Work) -> list[Command]:
         assert work.plan is not None
-        assert isinstance(work.request, Transaction)
-        key, digest = work.request.key, work.request.digest
-        work.intent = Intent.of_plan(work.commit, self._now_s(), key, digest, work.plan)
+        assert isinstance(work.request, Transaction | Deletes)
+        work.intent = Intent.of_plan(work.commit, self._now_s(), work.request, work.plan)
         return self._enter(work, Phase.RECORDING)
 
     # Steps and what becomes of them
@@ -287,6 +389,7 @@ class CommitProtocol:
             case Phase.READING | Phase.WRITING:
                 return self._refuse(work, error)
             case Phase.PREPARING:
+                self._unapplied.pop(work.commit)
                 answers = self._answer(work, None, error)
                 return [*answers, *self._release(work), *self._enter(work, Phase.FORGETTING)]
             case Phase.RECORDING:
@@ -297,22 +400,27 @@ class CommitProtocol:
 
     def _finished(self, work: Work) -> list[Command]:
         assert work.intent is not None
-        answers = self._answer(work, work.intent.answer(), None)
+        answers = self._answer(work, work.answer(), None)
         return [*answers, Note(work.intent), *self._enter(work, Phase.RECEIPTING)]
 
     def _receipted(self, work: Work) -> list[Command]:
         assert work.intent is not None
-        commands = self._answer(work, work.intent.answer(), None)
+        commands = self._answer(work, work.answer(), None)
         commands += self._release(work)
         self._recovering.discard(work.id)
         commands += self._forget_or_end(work)
-        if not self._recovering:
-            held, self._held = self._held, {}
-            commands += [one for asked in held.values() for one in self._asked(asked)]
-        return commands
+        return [*commands, *self._let_in()]
+
+    def _let_in(self) -> list[Command]:
+        """Take up who came while transactions were being recovered, if they are."""
+        if self._recovering:
+            return []
+        held, self._held = self._held, {}
+        return [one for asked in held.values() for one in self._asked(asked)]
 
     def _written(self, work: Work, result: list[bool]) -> list[Command]:
-        self._known_dimension |= isinstance(work.request, Upserts)
+        if isinstance(work.request, Upserts):
+            self._known_dimensions.add(work.collection)
         answer = {"commit": work.commit, "existed": result}
         return [*self._answer(work, answer, None), *self._leave(work)]
 
@@ -369,6 +477,7 @@ class CommitProtocol:
         return [one for owner in freed for one in self._granted(self._works[owner])]
 
     def _leave(self, work: Work) -> list[Command]:
+        self._unapplied.pop(work.commit, None)  # it may have no number yet
         self._end(work)
         return self._release(work)
 
@@ -380,17 +489,13 @@ class CommitProtocol:
         work = self._works[self._count] = Work(self._count, request)
         return work
 
-    # The journal
-
-    def _compaction(self) -> list[Command]:
-        """Replace records by a snapshot, up to where all of them have been taken in here."""
-        if self.ledger.records_since_snapshot <= max(self._min_records, 2 * self.ledger.size()):
+    def _flushed(self, event: Event) -> list[Command]:
+        if not isinstance(event, Done):
+            self._upkeep.flush_ended()
             return []
-        through = min([self.ledger.number, *(number for _, number in self._records.values())])
-        if through == 0:
-            return []
-        self.ledger.records_since_snapshot = 0
-        return [Compact(through, self.ledger.snapshot(self._now_s()))]
+        command = self._upkeep.flushed()
+        self._records[_FLUSH] = (command, self.ledger.number)
+        return [command]
 
 
 def _other_transaction(asked: Asked, key: str) -> Answer:

@@ -101,6 +101,7 @@ class Read:
 
     work: int
     needs: Needs
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,7 @@ class Prepare:
     work: int
     commit: int
     groups: tuple[EntanglementGroup, ...]
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,32 @@ class Record:
 @dataclass(frozen=True, slots=True)
 class Apply:
     """Change the store, all at once and idempotently: ``Done`` or ``Failed``."""
+
+    work: int
+    intent: Intent
+
+
+@dataclass(frozen=True, slots=True)
+class Redo:
+    """Change the store where it has lost what these transactions did (``redo``): ``Done`` or ``Failed``."""
+
+    work: int
+    intents: tuple[Intent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Flush:
+    """Make safe against a crash of the machine what the store has been told: ``Done`` or ``Failed``."""
+
+    work: int
+
+
+@dataclass(frozen=True, slots=True)
+class Show:
+    """Wait until all who look from now on see what was applied, then tell who caches: ``Done`` or ``Failed``.
+
+    The commit becomes ``visible`` in the end. Idempotent.
+    """
 
     work: int
     intent: Intent
@@ -158,6 +186,7 @@ class Put:
 
     work: int
     entities: tuple[Entity, ...]
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +195,7 @@ class Erase:
 
     work: int
     ids: tuple[str, ...]
+    collection: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,4 +230,21 @@ class Answer:
     error: QuantumDBError | None = None
 
 
-Command = Read | Prepare | Record | Apply | Finish | Forget | Sweep | Put | Erase | Note | Wake | Compact | Answer
+Command = (
+    Read
+    | Prepare
+    | Record
+    | Apply
+    | Show
+    | Redo
+    | Flush
+    | Finish
+    | Forget
+    | Sweep
+    | Put
+    | Erase
+    | Note
+    | Wake
+    | Compact
+    | Answer
+)

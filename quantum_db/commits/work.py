@@ -8,8 +8,8 @@ from typing import Any
 
 from quantum_db.commits.ledger import Intent, abort_record, receipt_record
 from quantum_db.commits.operations import Deletes, Request, Transaction, Upserts
-from quantum_db.commits.planning import Plan, needs
-from quantum_db.commits.steps import Apply, Command, Erase, Finish, Forget, Prepare, Put, Read, Record
+from quantum_db.commits.planning import Needs, Plan, needs
+from quantum_db.commits.steps import Apply, Command, Erase, Finish, Forget, Prepare, Put, Read, Record, Show
 
 
 class Phase(Enum):
@@ -21,6 +21,7 @@ class Phase(Enum):
     RECORDING = "recording"
     ABORTING = "aborting"
     APPLYING = "applying"
+    SHOWING = "showing"
     FINISHING = "finishing"
     RECEIPTING = "receipting"
     FORGETTING = "forgetting"
@@ -36,6 +37,8 @@ class Work:
         tickets: of the callers that wait for it.
         commit: its number, once it has one.
         failures: of the present phase's command.
+        widened: how often it has claimed more than it asked for itself.
+        existed: what was there of ``Deletes`` that are written down.
     """
 
     id: int
@@ -46,11 +49,27 @@ class Work:
     plan: Plan | None = None
     intent: Intent | None = None
     failures: int = 0
+    widened: int = 0
+    existed: tuple[bool, ...] = ()
+
+    @property
+    def collection(self) -> str:
+        """The key of the collection that it is about."""
+        if self.request is not None:
+            return self.request.collection
+        return "" if self.intent is None else self.intent.collection
 
     @property
     def key(self) -> str | None:
         """The caller's name for a transaction."""
         return self.request.key if isinstance(self.request, Transaction) else None
+
+    def answer(self) -> dict[str, Any]:
+        """Return what the callers of a request that is written down are told."""
+        assert self.intent is not None
+        if isinstance(self.request, Deletes):
+            return {"commit": self.commit, "existed": list(self.existed)}
+        return self.intent.answer()
 
     def command(self) -> Command:
         """Return what the phase consists of."""
@@ -59,14 +78,18 @@ class Work:
             return Record(self.id, record)
         match self.phase:
             case Phase.READING:
-                assert isinstance(self.request, Transaction)
-                command: Command = Read(self.id, needs(self.request))
+                assert isinstance(self.request, Transaction | Deletes)
+                wanted = Needs((), self.request.ids) if isinstance(self.request, Deletes) else needs(self.request)
+                command: Command = Read(self.id, wanted, self.collection)
             case Phase.PREPARING:
                 assert self.plan is not None
-                command = Prepare(self.id, self.commit, self.plan.groups)
+                command = Prepare(self.id, self.commit, self.plan.groups, self.collection)
             case Phase.APPLYING:
                 assert self.intent is not None
                 command = Apply(self.id, self.intent)
+            case Phase.SHOWING:
+                assert self.intent is not None
+                command = Show(self.id, self.intent)
             case Phase.FINISHING:
                 command = Finish(self.id, self.commit)
             case Phase.FORGETTING:
@@ -89,6 +112,7 @@ class Work:
     def _plain_write(self) -> Command:
         assert self.phase is Phase.WRITING, f"nothing is to be done while {self.phase.value}"
         if isinstance(self.request, Upserts):
-            return Put(self.id, tuple(replace(one, version=self.commit) for one in self.request.entities))
+            entities = tuple(replace(one, version=self.commit) for one in self.request.entities)
+            return Put(self.id, entities, self.collection)
         assert isinstance(self.request, Deletes)
-        return Erase(self.id, self.request.ids)
+        return Erase(self.id, self.request.ids, self.collection)

@@ -36,7 +36,11 @@ class Kept(Protocol):
         """Return how many items are held."""
 
     def snapshot(self) -> Iterator[Json]:
-        """Yield the records that make the same of an empty one. Nothing is applied meanwhile."""
+        """Return the records that make the same of an empty one, as it is when this is called.
+
+        It copies what it needs at once, in milliseconds; the records are made as they are asked for, in another
+        thread, while records are applied here.
+        """
 
     def check(self) -> None:
         """Raise CorruptData if what is held contradicts itself."""
@@ -64,7 +68,7 @@ class Keeper(Generic[Held]):
 
     Attributes:
         kept: the table. Whoever changes it beside ``write`` does so ``alone``.
-        alone: held while records are applied or a snapshot is taken.
+        alone: held while records are applied or copied for a snapshot.
         epoch: of this writer.
     """
 
@@ -112,7 +116,8 @@ class Keeper(Generic[Held]):
             through, self._taken_before = self._number, self.kept.taken
             if not through:
                 return
-            records = await asyncio.to_thread(lambda: list(self.kept.snapshot()))
+            copied = self.kept.snapshot()
+        records = await asyncio.to_thread(list, copied)
         await self._commit.run(lambda: self._journal.compact(self._stream, through, records, epoch=self.epoch))
 
     async def close(self) -> None:

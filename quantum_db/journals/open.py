@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Final, cast
 from urllib.parse import parse_qsl, urlencode
 
+from quantum_db.encryption import data_keys
 from quantum_db.errors import InvalidSettings
+from quantum_db.journals.encrypted import EncryptedJournal
 from quantum_db.journals.redis import RedisJournal
 from quantum_db.journals.redis_client import Durability
 from quantum_db.journals.sqlite import SqliteJournal
@@ -16,7 +19,7 @@ _SQLITE: Final = "sqlite:///"
 
 
 def open_journal(url: str) -> Journal:
-    """Open or make a journal.
+    """Open or make a journal; its records are encrypted where the environment has keys, see ``quantum_db.encryption``.
 
     Args:
         url: ``sqlite:///data/journal.sqlite`` (relative), ``sqlite:////var/lib/journal.sqlite`` (absolute), or
@@ -24,9 +27,13 @@ def open_journal(url: str) -> Journal:
             those of ``RedisJournal``: ``rediss://:password@host:6379/0?name=qqc&durability=trusted``.
 
     Raises:
-        InvalidSettings: the URL is of another kind, or what it names cannot be used as a journal.
+        InvalidSettings: the URL is of another kind, what it names cannot be used as a journal, or a key is none.
         CorruptData, Unavailable: as the journal's constructor.
     """
+    return EncryptedJournal(_opened(url), data_keys(os.environ))
+
+
+def _opened(url: str) -> Journal:
     if url.startswith(_SQLITE) and len(url) > len(_SQLITE):
         return SqliteJournal(Path(url.removeprefix(_SQLITE)))
     if not url.startswith(("redis://", "rediss://")):

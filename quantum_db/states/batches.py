@@ -16,14 +16,15 @@ from quantum_db.states.events import EventBatch
 
 
 def happened(
-    what: Happening, ids: Sequence[str], at_s: float, coherence_ms: Sequence[float] | float = 0.0
+    what: Happening, ids: Sequence[str], at_s: float, coherence_ms: Sequence[float] | float = 0.0, commit: int = 0
 ) -> EventBatch:
-    """Return one event of a kind for each id, at one time."""
+    """Return one event of a kind for each id, at one time; ``commit`` is the number of the write, if one it was."""
     return EventBatch(
         np.array(ids, dtype=np.object_),
         np.full(len(ids), what.code, dtype=np.uint8),
         np.full(len(ids), at_s),
         np.broadcast_to(np.asarray(coherence_ms, dtype=np.float32), (len(ids),)),
+        np.full(len(ids), commit, dtype=np.int64),
     )
 
 
@@ -34,6 +35,7 @@ def joined(batches: Sequence[EventBatch]) -> EventBatch:
         np.concatenate([batch.codes for batch in batches]),
         np.concatenate([batch.at_s for batch in batches]),
         np.concatenate([batch.coherence_ms for batch in batches]),
+        np.concatenate([batch.commits for batch in batches]),
     )
 
 
@@ -61,8 +63,10 @@ def unpacked(text: str, dtype: type[np.generic], length: int) -> NDArray[Any]:
 
 
 def record_of_batch(batch: EventBatch) -> dict[str, Any]:
-    """Return a batch as one JSON record: its ids, and its columns as base64."""
+    """Return a batch as one JSON record: its ids, and its columns as base64; the commits where there are some."""
+    commits = {"commits": packed(batch.commits)} if batch.commits.any() else {}
     return {
+        **commits,
         "ids": batch.ids.tolist(),
         "codes": packed(batch.codes),
         "at_s": packed(batch.at_s),
@@ -81,6 +85,7 @@ def batch_of_record(record: Mapping[str, Any]) -> EventBatch:
             unpacked(record["codes"], np.uint8, len(ids)),
             unpacked(record["at_s"], np.float64, len(ids)),
             unpacked(record["coherence_ms"], np.float32, len(ids)),
+            unpacked(record["commits"], np.int64, len(ids)) if "commits" in record else np.zeros(len(ids), np.int64),
         )
         batch.check()
     except (KeyError, TypeError, ValueError, InvalidRequest) as error:

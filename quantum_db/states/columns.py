@@ -22,7 +22,7 @@ At = NDArray[np.int32] | NDArray[np.intp] | NDArray[np.bool_] | slice
 
 @dataclass(frozen=True, slots=True, eq=False)
 class StateColumns:
-    """The fields of N states; ``expires_at_s`` is infinite where there is none."""
+    """The fields of N states; ``expires_at_s`` is infinite and ``commit`` is 0 where there is none."""
 
     phase: NDArray[np.uint8]
     generation: NDArray[np.uint32]
@@ -30,6 +30,7 @@ class StateColumns:
     coherence_ms: NDArray[np.float32]
     expires_at_s: NDArray[np.float64]
     measurements: NDArray[np.uint32]
+    commit: NDArray[np.int64]
 
     @classmethod
     def absent(cls, rows: int) -> StateColumns:
@@ -41,6 +42,7 @@ class StateColumns:
             coherence_ms=np.zeros(rows, dtype=np.float32),
             expires_at_s=np.full(rows, np.inf),
             measurements=np.zeros(rows, dtype=np.uint32),
+            commit=np.zeros(rows, dtype=np.int64),
         )
 
     @classmethod
@@ -55,6 +57,7 @@ class StateColumns:
                 [math.inf if state.expires_at_s is None else state.expires_at_s for state in states], dtype=np.float64
             ),
             measurements=np.array([state.measurements for state in states], dtype=np.uint32),
+            commit=np.array([state.commit for state in states], dtype=np.int64),
         )
 
     @classmethod
@@ -88,6 +91,7 @@ class StateColumns:
         self.coherence_ms[at] = state.coherence_time_ms
         self.expires_at_s[at] = math.inf if state.expires_at_s is None else state.expires_at_s
         self.measurements[at] = state.measurements
+        self.commit[at] = state.commit
 
     def state(self, at: int, entity_id: str) -> State:
         """Return one state, which is not absent."""
@@ -100,6 +104,7 @@ class StateColumns:
             coherence_time_ms=float(self.coherence_ms[at]),
             expires_at_s=None if math.isinf(expires_at_s) else expires_at_s,
             measurements=int(self.measurements[at]),
+            commit=int(self.commit[at]),
         )
 
 

@@ -60,6 +60,11 @@ class History:
         while self._kept and (self._count > self._retention.instances or self._is_old(self._oldest()[-1], now_s)):
             self._count -= len(self._kept.popitem(last=False)[1])
 
+    def last_commit(self, entity_id: str) -> int:
+        """Return the number of the last write that the archived instances of an entity know of, 0 if of none."""
+        known = self._kept.get(entity_id)
+        return known[-1].commit if known else 0
+
     def of(self, entity_id: str, current: State | None, now_s: float) -> Instances | None:
         """Return the instances of an entity, or None if there is none.
 
@@ -71,9 +76,9 @@ class History:
         return Instances(found[0], tuple(found[1:])) if found else None
 
     def snapshot(self, now_s: float) -> Iterator[dict[str, Any]]:
-        """Yield the records of what is kept, so that a journal can forget the others."""
-        for states in self._kept.values():
-            yield from (record_of(state) for state in states if not self._is_old(state, now_s))
+        """Return the records of what is kept and not too old, oldest first, as it is when this is called."""
+        kept = list(self._kept.values())
+        return (record_of(state) for states in kept for state in states if not self._is_old(state, now_s))
 
     def restore(self, records: Iterable[Mapping[str, Any]], now_s: float) -> None:
         """Take in records, oldest first; only those of archived instances count. Idempotent. Raises CorruptData."""

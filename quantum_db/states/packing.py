@@ -11,7 +11,9 @@ import numpy as np
 
 from quantum_db.errors import CorruptData
 from quantum_db.states.batches import packed, unpacked
-from quantum_db.states.columns import PHASES
+from quantum_db.states.columns import PHASES, StateColumns
+from quantum_db.states.events import Ids
+from quantum_db.states.records import state_of
 
 RUN: Final = 4_096
 """States in one record."""
@@ -22,8 +24,8 @@ _COLUMNS: Final[Mapping[str, type[np.generic]]] = {
     "since_s": np.float64,
     "coherence_time_ms": np.float32,
     "measurements": np.uint32,
+    "commit": np.int64,
 }
-_CODES: Final = {phase.value: phase.code for phase in PHASES}
 
 
 def is_of_a_state(record: Mapping[str, Any]) -> bool:
@@ -38,7 +40,8 @@ def pack(records: Iterable[Json]) -> Iterator[Json]:
             yield from run
             continue
         while states := list(islice(run, RUN)):
-            yield _packed_run(states)
+            found = [state_of(record) for record in states]
+            yield packed_run(np.array([one.entity_id for one in found], dtype=np.object_), StateColumns.of(found))
 
 
 def unpack(record: Mapping[str, Any]) -> list[Json]:
@@ -47,7 +50,10 @@ def unpack(record: Mapping[str, Any]) -> list[Json]:
         ids = record["states"]
         codes = unpacked(record["phase"], np.uint8, len(ids))
         expires_at_s = unpacked(record["expires_at_s"], np.float64, len(ids)).tolist()
-        columns = {name: unpacked(record[name], kind, len(ids)).tolist() for name, kind in _COLUMNS.items()}
+        columns = {
+            name: unpacked(record[name], kind, len(ids)).tolist() for name, kind in _COLUMNS.items() if name in record
+        }
+        columns.setdefault("commit", [0] * len(ids))  # version 0.1.0 wrote none
         return [
             {
                 "entity_id": entity_id,
@@ -61,11 +67,15 @@ def unpack(record: Mapping[str, Any]) -> list[Json]:
         raise CorruptData(f"a record of states cannot be read: {error!r}") from error
 
 
-def _packed_run(states: list[Json]) -> Json:
-    expires_at_s = [math.inf if one["expires_at_s"] is None else one["expires_at_s"] for one in states]
+def packed_run(ids: Ids, states: StateColumns) -> Json:
+    """Return the record of a run of states."""
     return {
-        "states": [one["entity_id"] for one in states],
-        "phase": packed(np.array([_CODES[one["phase"]] for one in states], dtype=np.uint8)),
-        "expires_at_s": packed(np.array(expires_at_s, dtype=np.float64)),
-        **{name: packed(np.array([one[name] for one in states], dtype=kind)) for name, kind in _COLUMNS.items()},
+        "states": ids.tolist(),
+        "phase": packed(states.phase),
+        "generation": packed(states.generation),
+        "since_s": packed(states.since_s),
+        "coherence_time_ms": packed(states.coherence_ms),
+        "expires_at_s": packed(states.expires_at_s),
+        "measurements": packed(states.measurements),
+        "commit": packed(states.commit),
     }

@@ -20,6 +20,7 @@ def record_of(state: State) -> dict[str, Any]:
         "coherence_time_ms": state.coherence_time_ms,
         "expires_at_s": state.expires_at_s,
         "measurements": state.measurements,
+        "commit": state.commit,
     }
 
 
@@ -35,6 +36,7 @@ def state_of(record: Mapping[str, Any]) -> State:
             coherence_time_ms=float(record["coherence_time_ms"]),
             expires_at_s=None if expires_at_s is None else float(expires_at_s),
             measurements=int(record["measurements"]),
+            commit=int(record.get("commit", 0)),  # version 0.1.0 wrote none
         )
         if (
             not isinstance(state.entity_id, str)

@@ -82,12 +82,13 @@ def take_step(states: StateColumns, rows: Rows, events: EventBatch, log: StepLog
     An archived row is left ``ABSENT``, with its generation.
     """
     decohere(states, rows, events.at_s, log)
-    creating = events.codes == Happening.CREATED.code
-    archiving = creating | (events.codes == Happening.ARCHIVED.code)
+    told = (events.commits > 0) & (events.commits <= states.commit[rows]) & (states.phase[rows] != ABSENT)
+    creating = (events.codes == Happening.CREATED.code) & ~told
+    archiving = creating | ((events.codes == Happening.ARCHIVED.code) & ~told)
     beginning = creating | (events.codes == Happening.PREPARED.code)
     _archive(states, rows, events, archiving, log)
     _begin(states, rows, events, beginning, log)
-    return _follow(states, rows, events, ~archiving, log)
+    return _follow(states, rows, events, ~(archiving | told), log)
 
 
 def _archive(states: StateColumns, rows: Rows, events: EventBatch, asked: NDArray[np.bool_], log: StepLog) -> None:
@@ -97,6 +98,7 @@ def _archive(states: StateColumns, rows: Rows, events: EventBatch, asked: NDArra
         rows = rows[ended]
         states.phase[rows] = Phase.ARCHIVED.code
         states.since_s[rows] = events.at_s[ended]
+        states.commit[rows] = np.maximum(states.commit[rows], events.commits[ended])
         log.note(rows, phase[ended], states.take(rows))
         states.phase[rows] = ABSENT
 
@@ -111,6 +113,7 @@ def _begin(states: StateColumns, rows: Rows, events: EventBatch, asked: NDArray[
         states.coherence_ms[rows] = events.coherence_ms[new]
         states.expires_at_s[rows] = np.inf
         states.measurements[rows] = 0
+        states.commit[rows] = events.commits[new]
         log.note(rows, np.full(len(rows), ABSENT, dtype=np.uint8), states.take(rows))
 
 

@@ -18,8 +18,9 @@ from quantum_db.hashing import NONE, IdIndex, Rows
 from quantum_db.last_numbers import LastNumbers, is_of_numbers
 from quantum_db.lifecycle import Happening, Phase, State, aged
 from quantum_db.states.columns import ABSENT, PHASES, Outcome, Refusal, StateColumns, Transitions
+from quantum_db.states.copies import TableCopy
 from quantum_db.states.events import EventBatch, Ids
-from quantum_db.states.records import record_of, state_of
+from quantum_db.states.records import state_of
 from quantum_db.states.rounds import Rounds
 from quantum_db.states.steps import StepLog, decohere, is_live, take_step
 from quantum_db.states.timers import Timers
@@ -39,7 +40,7 @@ class StateTable:
     """
 
     def __init__(self, capacity: int, remembered: int = REMEMBERED) -> None:
-        """Start empty. All memory of the arrays, about 80 bytes a state, is taken now."""
+        """Start empty. All memory of the arrays, about 90 bytes a state, is taken now."""
         self._capacity = capacity
         rows = capacity + CHUNK
         self._index = IdIndex(rows)
@@ -103,12 +104,16 @@ class StateTable:
         found = np.bincount(self._states.phase[self._index.rows()], minlength=len(PHASES))
         return dict(zip(PHASES, found.tolist(), strict=True))
 
-    def snapshot(self) -> Iterator[dict[str, Any]]:
-        """Yield records from which ``restore`` makes the same table. The table must not change meanwhile."""
-        yield from self._generations.snapshot()
+    def copy(self) -> TableCopy:
+        """Return what a snapshot needs, in array operations: some 20 ms for a million states."""
         rows = self._index.rows()
-        for row in rows[np.argsort(self._touched[rows])].tolist():
-            yield record_of(self._states.state(row, self._index.ids[row]))
+        return TableCopy(
+            self._generations.snapshot(), self._index.ids[rows], self._touched[rows], self._states.take(rows)
+        )
+
+    def snapshot(self) -> Iterator[dict[str, Any]]:
+        """Return the records from which ``restore`` makes the same table, as it is when this is called."""
+        return self.copy().records()
 
     def restore(self, records: Iterable[Mapping[str, Any]]) -> Transitions:
         """Take in the records of a snapshot and of transitions since then, oldest first; a later one replaces.
@@ -197,6 +202,7 @@ class StateTable:
             np.full(count, Happening.ARCHIVED.code, dtype=np.uint8),
             np.full(count, now_s),
             np.zeros(count, dtype=np.float32),
+            np.zeros(count, dtype=np.int64),
         )
         log = StepLog()
         take_step(self._states, oldest, ends, log)

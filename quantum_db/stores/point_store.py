@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
 
-from quantum_db.errors import CorruptData, Unavailable
+from quantum_db.errors import CorruptData, InvalidRequest, Unavailable
 from quantum_db.model import Candidates, Entity, Search
 from quantum_db.stores.points import (
+    NOWHERE,
     Found,
     Gathered,
+    Place,
     Point,
     candidates,
     check_dimensions,
@@ -24,6 +27,7 @@ from quantum_db.stores.points import (
     ranked,
     read_record,
     rebuild,
+    scroll_start,
     settled,
     wants_all,
     within_a_read,
@@ -50,6 +54,26 @@ class PointStore(ABC):
     async def dimension(self) -> int | None:
         """Return the length of the stored vectors, or None before the first write."""
 
+    async def flush(self) -> None:
+        """See ``VectorStore.flush``."""
+        return  # a server does it by itself
+
+    @abstractmethod
+    async def count(self) -> int:
+        """Return the number of entities."""
+
+    @abstractmethod
+    async def context_names(self) -> list[str]:
+        """Return the names of all contexts that some entity has, sorted."""
+
+    @abstractmethod
+    async def optimize(self) -> None:
+        """Build what makes searches fast."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Flush and release. Idempotent."""
+
     @abstractmethod
     async def _create(self, dimension: int) -> int:
         """Make the store ready for its first write; return its dimension. Idempotent."""
@@ -63,31 +87,61 @@ class PointStore(ABC):
         """Delete points; unknown ids are ignored."""
 
     @abstractmethod
-    async def _highs(self, point_ids: Sequence[str]) -> dict[str, int]:
-        """Return the ``HIGH`` field of the points that exist."""
+    async def _places(self, entity_ids: Sequence[str]) -> dict[str, Place]:
+        """Return where the latest versions of entities are, of those of which something is there."""
 
     @abstractmethod
-    async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
-        """Return the ``RECORD`` field of the points that exist."""
+    async def _records(self, entity_ids: Sequence[str], at: int) -> dict[str, object]:
+        """Return the ``RECORD`` field of the entities that exist at commit ``at``."""
 
     @abstractmethod
-    def check_transactions(self) -> None:
-        """Raise InvalidRequest where others read the store too, or where a read can come in between."""
+    async def _firsts(self, entity_ids: Sequence[str], at: int) -> list[Found]:
+        """Return the points of slot 0 of the entities that exist at commit ``at``, with record and vector."""
 
     @abstractmethod
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         """Return the points that exist, with record and vector."""
 
     @abstractmethod
-    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
-        """Return the points of slot 0 in the order of ids, and the id of the one after them, None at the end.
+    async def _heads(self, first: str | None, limit: int, at: int) -> tuple[list[Found], str | None]:
+        """Return the points of slot 0 at commit ``at``, by ids, and where those after them begin, None at the end.
 
         They begin with the id ``first``, or the next one if there is none of this id (any more).
         """
 
     @abstractmethod
-    async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
-        """Return for each search its nearest points, best first, so many as are asked for."""
+    async def _nearest(self, asked: Sequence[tuple[Search, int]], at: int) -> list[list[Found]]:
+        """Return for each search its nearest points at commit ``at``, best first, so many as are asked for."""
+
+    @abstractmethod
+    async def newest_commit(self) -> int:
+        """Return the highest commit that has left a mark for readers, 0 if none has."""
+
+    @abstractmethod
+    async def sweep(self, through: int) -> None:
+        """Drop what nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
+
+    @asynccontextmanager
+    async def _look(self) -> AsyncIterator[int]:
+        """Yield the commit at which a reader looks, during the whole of its look.
+
+        A store that one process reads, which applies transactions in one step, has only what is there.
+        """
+        self.check_whole()
+        yield 0
+
+    async def prepare(self, dimension: int) -> None:
+        """Fix the dimension before the first write. Idempotent.
+
+        Raises:
+            InvalidRequest: the store has another one.
+            Unavailable: the store does not answer.
+        """
+        async with self._writing:
+            stored = await self.dimension()
+            found = await self._create(dimension) if stored is None else stored
+            if found != dimension:
+                raise InvalidRequest.at("dimension", f"is {dimension}; the vectors of this collection have {found}")
 
     async def upsert(self, entities: Sequence[Entity]) -> None:
         """Write the entities, replacing those with the same id as a whole. Idempotent.
@@ -105,25 +159,18 @@ class PointStore(ABC):
                 self.check_whole()
                 await self._put(entities)
 
-    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:  # noqa: ARG002
         """Write some entities and delete others: no search or fetch of this object sees a part of it. Idempotent.
 
         When it fails midway, reads and other writes raise Unavailable until an ``apply`` of the same ids has succeeded.
 
         Raises:
-            InvalidRequest: a dimension or an entity's metadata is wrong, or the store has several readers that this
-                object knows nothing of; nothing was written.
+            InvalidRequest: a dimension or an entity's metadata is wrong; nothing was written.
             Unavailable: the store does not answer.
 
         """
-        self.check_transactions()
         async with self._writing:
-            stored = await self.dimension()
-            if upserts:
-                check_dimensions(upserts, stored)
-            for i, entity in enumerate(upserts):
-                check_storable(entity, f"upserts[{i}]")
-            if stored is None and not upserts:
+            if not await self._is_change(upserts):
                 return
             changed = frozenset([*(entity.id for entity in upserts), *deletes])
             self._torn.add(changed)
@@ -135,12 +182,12 @@ class PointStore(ABC):
 
     async def versions(self, ids: Sequence[str]) -> list[int | None]:
         """Return the versions of the entities in the order of ``ids``, None for each unknown one. Reads no vectors."""
-        self.check_whole()
-        if not ids or await self.dimension() is None:
-            return [None for _ in ids]
-        texts = await self._records([point_id(i, 0) for i in dict.fromkeys(ids)])
-        found = {key: read_record(text).version for key, text in texts.items()}
-        return [found.get(point_id(i, 0)) for i in ids]
+        async with self._look() as at:
+            if not ids or await self.dimension() is None:
+                return [None for _ in ids]
+            texts = await self._records(list(dict.fromkeys(ids)), at)
+            found = {entity_id: read_record(text).version for entity_id, text in texts.items()}
+            return [found.get(i) for i in ids]
 
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         """Delete the entities; return for each id whether it was there. Idempotent in effect."""
@@ -155,56 +202,69 @@ class PointStore(ABC):
 
         Raises CorruptData when points of a stored entity are missing.
         """
-        self.check_whole()
-        if not ids or await self.dimension() is None:
-            return [None for _ in ids]
-        whole = await self._gather(ids)
-        return [rebuild(whole[i]) if i in whole else None for i in ids]
+        async with self._look() as at:
+            if not ids or await self.dimension() is None:
+                return [None for _ in ids]
+            whole = await self._gather(ids, at)
+            return [rebuild(whole[i]) if i in whole else None for i in ids]
 
     async def scroll(self, after: str | None, limit: int) -> tuple[list[Entity], str | None]:
         """Return entities in the order of their first points' ids, which never change. At most a few calls.
 
         The cursor is the id of the first point not returned, which need not be there any more at the next call.
         """
-        self.check_whole()
-        stored = await self.dimension()
-        if stored is None:
-            return [], None
-        heads, following = await self._heads(after, limit)
-        fitting = within_a_read(heads, stored)
-        if fitting < len(heads):
-            following = point_id(heads[fitting].record.entity_id, 0)
-        heads = heads[:fitting]
-        whole = await self._whole(heads)
-        ids = [head.record.entity_id for head in heads]
-        return [rebuild(whole[i]) for i in ids if i in whole], following
+        async with self._look() as at:
+            stored = await self.dimension()
+            if stored is None:
+                return [], None
+            heads, following = await self._heads(after, limit, at)
+            fitting = within_a_read(heads, stored)
+            if fitting < len(heads):
+                following = scroll_start(point_id(heads[fitting].record.entity_id, 0))
+            heads = heads[:fitting]
+            whole = await self._whole(heads, at)
+            ids = [head.record.entity_id for head in heads]
+            return [rebuild(whole[i]) for i in ids if i in whole], following
 
     async def search(self, searches: Sequence[Search]) -> list[Candidates]:
         """Answer several searches in one call to the store, mostly; see ``_find`` and ``_complete``.
 
         Raises InvalidRequest when a query vector is not of the store's dimension.
         """
-        self.check_whole()
-        stored = await self.dimension()
-        if stored is None:
-            return [candidates(search, [], {}) for search in searches]
-        for search in searches:
-            check_query(search, stored)
-        best = await self._find(searches)
-        spread = [
-            point
-            for search, points in zip(searches, best, strict=True)
-            if wants_all(search)
-            for point in points
-            if point.record.slots > 1
-        ]
-        whole = await self._whole(spread)
-        return [candidates(search, points, whole) for search, points in zip(searches, best, strict=True)]
+        async with self._look() as at:
+            stored = await self.dimension()
+            if stored is None:
+                return [candidates(search, [], {}) for search in searches]
+            for search in searches:
+                check_query(search, stored)
+            best = await self._find(searches, at)
+            spread = [
+                point
+                for search, points in zip(searches, best, strict=True)
+                if wants_all(search)
+                for point in points
+                if point.record.slots > 1
+            ]
+            whole = await self._whole(spread, at)
+            return [candidates(search, points, whole) for search, points in zip(searches, best, strict=True)]
+
+    def is_whole(self) -> bool:
+        """Return whether nothing is written in part; see ``apply``."""
+        return not self._torn
 
     def check_whole(self) -> None:
         """Raise Unavailable where changes that belong together were written in part; see ``apply``."""
         if self._torn:
             raise Unavailable("a transaction is written in part; it is being completed", retry_after_s=1.0)
+
+    async def _is_change(self, upserts: Sequence[Entity]) -> bool:
+        """Return whether a transaction can change anything. Raises InvalidRequest when it cannot be stored."""
+        stored = await self.dimension()
+        if upserts:
+            check_dimensions(upserts, stored)
+        for i, entity in enumerate(upserts):
+            check_storable(entity, f"upserts[{i}]")
+        return stored is not None or bool(upserts)
 
     async def _put(self, entities: Sequence[Entity]) -> None:
         stored = await self.dimension()
@@ -213,33 +273,33 @@ class PointStore(ABC):
         if stored is None:
             # Another process may have been first, with another dimension.
             check_dimensions(entities, await self._create(dimension))
-        highs = await self._highs([points[0].id for points in laid_out])
+        places = await self._places([entity.id for entity in entities])
         stale: list[str] = []
         for i, entity in enumerate(entities):
-            high = highs.get(laid_out[i][0].id, 0)
-            if high > len(laid_out[i]):
-                stale += leftovers(entity, high)
-                laid_out[i] = lay_out(entity, f"vectors[{i}]", high)
+            place = places.get(entity.id, NOWHERE)
+            if place.born or place.high > len(laid_out[i]):
+                stale += leftovers(entity, place)
+                laid_out[i] = lay_out(entity, f"vectors[{i}]", place)
         for portion in in_writes(laid_out, dimension):
             await self._write(portion)
         if stale:
             await self._erase(stale)
 
     async def _remove(self, ids: Sequence[str]) -> list[bool]:
-        highs = await self._highs([point_id(i, 0) for i in dict.fromkeys(ids)])
-        there = [highs.get(point_id(i, 0), 0) for i in ids]
-        gone = [point_id(i, slot) for i, high in zip(ids, there, strict=True) for slot in range(high)]
+        places = await self._places(list(dict.fromkeys(ids)))
+        there = [places.get(i, NOWHERE) for i in ids]
+        gone = [point_id(i, slot, at.born) for i, at in zip(ids, there, strict=True) for slot in range(at.high)]
         if gone:
             await self._erase(gone)
-        return [high > 0 for high in there]
+        return [place.high > 0 for place in there]
 
-    async def _find(self, searches: Sequence[Search]) -> list[list[Found]]:
+    async def _find(self, searches: Sequence[Search], at: int) -> list[list[Found]]:
         """Return each search's best points, one an entity, asking for more points until enough entities are there."""
         asked = [self._first_ask(search) for search in searches]
         answers: list[list[Found]] = [[] for _ in searches]
         waiting = list(range(len(searches)))
         while waiting:
-            got = await self._nearest([(searches[i], asked[i]) for i in waiting])
+            got = await self._nearest([(searches[i], asked[i]) for i in waiting], at)
             for i, points in zip(waiting, got, strict=True):
                 answers[i] = points
             waiting = [i for i in waiting if not settled(answers[i], searches[i].limit, asked[i])]
@@ -262,33 +322,36 @@ class PointStore(ABC):
             ratio = sum(map(len, answers)) / entities
             self._points_an_entity += 0.1 * (ratio - self._points_an_entity)
 
-    async def _gather(self, ids: Iterable[str]) -> dict[str, Gathered]:
+    async def _gather(self, ids: Iterable[str], at: int) -> dict[str, Gathered]:
         """Read the entities that exist, by id: all first slots in one call, all others in a second."""
         whole: dict[str, Gathered] = {}
         left = list(dict.fromkeys(ids))
         for _ in range(_ATTEMPTS):
-            heads = await self._read([point_id(i, 0) for i in left])
+            firsts = await self._firsts(left, at)
             complete, left = await self._complete(
-                {p.record.entity_id: Gathered(p.text, p.record, {0: p.vector}) for p in heads.values()}
+                {p.record.entity_id: Gathered(p.text, p.record, {0: p.vector}, p.born) for p in firsts}
             )
             whole |= complete
             if not left:
                 return whole
         raise CorruptData(f"Not all vectors of the entity {left[0]!r} are in the store")
 
-    async def _whole(self, points: Iterable[Found]) -> dict[str, Gathered]:
+    async def _whole(self, points: Iterable[Found], at: int) -> dict[str, Gathered]:
         """Read the other slots of the entities that the points belong to, in one call."""
         partial: dict[str, Gathered] = {}
         for point in points:
-            entity = partial.setdefault(point.record.entity_id, Gathered(point.text, point.record, {}))
+            whole = Gathered(point.text, point.record, {}, point.born)
+            entity = partial.setdefault(point.record.entity_id, whole)
             if entity.text == point.text:
                 entity.vectors[point.slot] = point.vector
         complete, torn = await self._complete(partial)
-        return complete | await self._gather(torn) if torn else complete
+        return complete | await self._gather(torn, at) if torn else complete
 
     async def _complete(self, partial: dict[str, Gathered]) -> tuple[dict[str, Gathered], list[str]]:
         """Read what is missing. Return the complete entities, and the ids of those replaced between two calls."""
-        wanted = {point_id(i, slot): (i, slot) for i, entity in partial.items() for slot in entity.missing()}
+        wanted = {
+            point_id(i, slot, entity.born): (i, slot) for i, entity in partial.items() for slot in entity.missing()
+        }
         if wanted:
             for key, point in (await self._read(list(wanted))).items():
                 entity_id, slot = wanted[key]

@@ -8,6 +8,16 @@ copies that a search folds into their entity, never a vector of the older versio
 
 The record that an entity is rebuilt from is JSON text in one payload field. Qdrant reads payload numbers back with an
 error in the last bit (one in five float64), and a string crosses its bindings faster than nested objects.
+
+Where others search the store by themselves, an entity has several versions for a while. A transaction writes its
+version under ids of its own, ``born`` with it, and marks the one before as ``died``. A reader who looks at commit
+V sees what was born at V or earlier and has not died by then, which is one version of an entity at most:
+
+    version   written plainly     by transaction 5        by transaction 9
+    marks     died: 5             born: 5, died: 9        born: 9
+    seen at   V < 5               5 <= V < 9              9 <= V
+
+What is written plainly replaces the latest version in its place, and keeps its birth.
 """
 
 from __future__ import annotations
@@ -16,7 +26,7 @@ import hashlib
 import json
 import struct
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -34,6 +44,8 @@ HIGH: Final = "high"
 CONTEXTS: Final = "contexts"
 METADATA: Final = "metadata"
 RECORD: Final = "record"
+BORN: Final = "born"
+DIED: Final = "died"
 
 # Qdrant writes payloads nested deeper than about 120 levels but cannot read them back, nor its log with them.
 MAX_METADATA_DEPTH: Final = 64
@@ -42,6 +54,7 @@ MAX_METADATA_DEPTH: Final = 64
 SEARCH_EF: Final = 256
 _FLOATS_A_WRITE: Final = 1_000_000
 _FLOATS_A_READ: Final = 1_000_000
+_HALF: Final = 8
 _NAMESPACE: Final = uuid.UUID("6a2f1c04-5d0b-4a57-9a3e-7c1f6e0b9d42")
 
 _Row = tuple[str | None, float, bytes]
@@ -82,6 +95,20 @@ class Record:
         return max([int(self.own)] + [slot + 1 for _, _, slot in self.contexts])
 
 
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the latest version of an entity is: its birth, which is in the ids, and how many slots may have points.
+
+    No slots: there is none, and one that is written may be put there.
+    """
+
+    born: int
+    high: int
+
+
+NOWHERE: Final = Place(0, 0)
+
+
 @dataclass(slots=True, eq=False)
 class Found:
     """One point of a store's answer: its score (0 when it was read by id), record and vector (as float32 bytes)."""
@@ -91,6 +118,7 @@ class Found:
     slot: int
     score: float
     vector: bytes
+    born: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -100,18 +128,29 @@ class Gathered:
     text: str
     record: Record
     vectors: dict[int, bytes]
+    born: int = 0
 
     def missing(self) -> list[int]:
         """Return the slots that have not been read yet."""
         return [slot for slot in range(self.record.slots) if slot not in self.vectors]
 
 
-def point_id(entity_id: str, slot: int) -> str:
-    """Return the id of one point of an entity: a version 5 UUID."""
-    # uuid.uuid5 refuses the lone surrogates that a JSON string may hold; an unknown id must be unknown, not an error.
-    name = f"{slot}:{entity_id}".encode("utf-8", "surrogatepass")
-    digest = hashlib.sha1(_NAMESPACE.bytes + name, usedforsecurity=False).digest()
+def point_id(entity_id: str, slot: int, born: int = 0) -> str:
+    """Return the id of one point of an entity: a version 5 UUID. Its first half is the same for all versions."""
+    digest = _digest(f"{slot}:{entity_id}")
+    if born:
+        digest = digest[:_HALF] + _digest(f"{born}:{slot}:{entity_id}")
     return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+def scroll_start(head_id: str) -> str:
+    """Return an id that is below those of all versions of the entity with this first point, and above all others."""
+    return str(uuid.UUID(bytes=uuid.UUID(head_id).bytes[:_HALF] + bytes(16 - _HALF)))
+
+
+def _digest(name: str) -> bytes:
+    # uuid.uuid5 refuses the lone surrogates that a JSON string may hold; an unknown id must be unknown, not an error.
+    return hashlib.sha1(_NAMESPACE.bytes + name.encode("utf-8", "surrogatepass"), usedforsecurity=False).digest()
 
 
 def check_dimensions(entities: Sequence[Entity], stored: int | None) -> int:
@@ -149,13 +188,13 @@ def _vectors_of(entity: Entity) -> Iterator[tuple[str, Vector]]:
             yield f"contexts[{i}].vector", context.vector
 
 
-def lay_out(entity: Entity, path: str, high: int = 0) -> list[Point]:
+def lay_out(entity: Entity, path: str, place: Place = NOWHERE) -> list[Point]:
     """Return the points of an entity.
 
     Args:
         entity: what is written.
         path: where the entity stands in the request, for errors.
-        high: slots below this may hold points of an older version; see the module's docstring.
+        place: where it is written; slots that may hold points of an older one are written, too.
 
     Raises:
         InvalidRequest: the entity's metadata is not JSON that every store can hold.
@@ -163,7 +202,8 @@ def lay_out(entity: Entity, path: str, high: int = 0) -> list[Point]:
     """
     groups = entity.distinct_vectors()
     record = _record_text(entity, path)
-    high = max(high, len(groups))
+    high = max(place.high, len(groups))
+    birth = {BORN: place.born} if place.born else {}
     points = []
     for slot in range(high):
         vector, contexts = groups[slot if slot < len(groups) else 0]
@@ -174,14 +214,16 @@ def lay_out(entity: Entity, path: str, high: int = 0) -> list[Point]:
             CONTEXTS: [context.name for context in contexts],
             METADATA: dict(entity.metadata),
             RECORD: record,
+            **birth,
         }
-        points.append(Point(point_id(entity.id, slot), vector, payload))
+        points.append(Point(point_id(entity.id, slot, place.born), vector, payload))
     return points
 
 
-def leftovers(entity: Entity, high: int) -> list[str]:
+def leftovers(entity: Entity, place: Place) -> list[str]:
     """Return the ids of the copies that ``lay_out`` made for the sake of an older version."""
-    return [point_id(entity.id, slot) for slot in range(len(entity.distinct_vectors()), high)]
+    slots = range(len(entity.distinct_vectors()), place.high)
+    return [point_id(entity.id, slot, place.born) for slot in slots]
 
 
 def in_writes(entities: Sequence[list[Point]], dimension: int) -> Iterator[list[Point]]:
@@ -259,6 +301,20 @@ def high_of(payload: Mapping[str, Any] | None) -> int:
     return high
 
 
+def place_of(payload: Mapping[str, Any] | None) -> Place:
+    """Return the place that the first slot of one version tells of. Raises CorruptData when it is not there."""
+    died = (payload or {}).get(DIED)
+    if died is not None:
+        # One that is written after the deletion must not be seen together with the deleted one.
+        return Place(int(died), 0)
+    return Place(int((payload or {}).get(BORN) or 0), high_of(payload))
+
+
+def latest(places: Iterable[Place]) -> Place:
+    """Return the place of the latest version, of those of all versions."""
+    return max(places, key=lambda place: (place.high > 0, place.born))
+
+
 def found(payload: Mapping[str, Any] | None, score: float, vector: object) -> Found:
     """Return a point as the store answered it. Raises CorruptData when its payload is not ours."""
     given = payload or {}
@@ -267,7 +323,7 @@ def found(payload: Mapping[str, Any] | None, score: float, vector: object) -> Fo
         raise CorruptData("A stored point lacks its record, slot or vector")
     record = read_record(text)
     # A slot above the entity's own is a copy of slot 0.
-    return Found(text, record, slot if slot < record.slots else 0, score, _packed(vector))
+    return Found(text, record, slot if slot < record.slots else 0, score, _packed(vector), given.get(BORN) or 0)
 
 
 def _packed(vector: list[float]) -> bytes:

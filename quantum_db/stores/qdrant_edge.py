@@ -8,8 +8,8 @@ its methods run without ever suspending; concurrent coroutines are thereby serve
     folder/data/shard/       the shard
 
 A write is in the shard's log when it returns, and survives the process being killed. ``flush`` also makes it survive
-the machine, and happens every 8,192 points and at ``close``. The library takes lost files for a shard that never had
-them; the manifest tells the store what must be there.
+the machine; it happens when the owner asks for it, every 8,192 points and at ``close``. The library takes lost files
+for a shard that never had them; the manifest tells the store what must be there.
 """
 
 from __future__ import annotations
@@ -39,10 +39,12 @@ from quantum_db.stores.points import (
     SEARCH_EF,
     SLOT,
     Found,
+    Place,
     Point,
     found,
     high_of,
     payload_key,
+    point_id,
 )
 
 _FORMAT: Final = 1
@@ -118,6 +120,21 @@ class QdrantEdgeStore(PointStore):
         with self._failing_as(CorruptData, "count entities in"):
             return int(self._shard.count(edge.CountRequest(exact=True, filter=first)))
 
+    async def flush(self) -> None:
+        """See ``VectorStore.flush``. Some milliseconds, and up to a second for thousands of points."""
+        self._check_open()
+        if self._shard is not None and self._unflushed:
+            with self._failing_as(Unavailable, "flush"):
+                self._shard.flush()
+            self._unflushed = 0
+
+    async def newest_commit(self) -> int:
+        """Return 0: one process reads, and needs no marks."""
+        return 0
+
+    async def sweep(self, through: int) -> None:
+        """Nothing is to be dropped: one process reads, and no older versions are kept for it."""
+
     async def optimize(self) -> None:
         """Build the vector index. Keeps this process (GIL and all) busy until it is done: 6 s for 25,000 points.
 
@@ -183,6 +200,7 @@ class QdrantEdgeStore(PointStore):
             with self._failing_as(Unavailable, "create"):
                 _build(self._path / "data.new", dimension)
                 (self._path / "data.new").rename(self._data)
+                _sync(self._path)
             self._open()
         return dimension
 
@@ -192,32 +210,33 @@ class QdrantEdgeStore(PointStore):
         )
         self._unflushed += len(points)
         if self._unflushed >= _POINTS_A_FLUSH:
-            with self._failing_as(Unavailable, "flush"):
-                self._open_shard().flush()
-            self._unflushed = 0
+            await self.flush()
 
     async def _erase(self, point_ids: Sequence[str]) -> None:
         self._change(edge.UpdateOperation.delete_points(list(point_ids)))
+        self._unflushed += len(point_ids)
 
-    async def _highs(self, point_ids: Sequence[str]) -> dict[str, int]:
+    async def _places(self, entity_ids: Sequence[str]) -> dict[str, Place]:
+        return {i: Place(0, high_of(payload)) for i, payload in self._payloads(entity_ids, HIGH).items()}
+
+    async def _records(self, entity_ids: Sequence[str], at: int) -> dict[str, object]:  # noqa: ARG002
+        return {i: (payload or {}).get(RECORD) for i, payload in self._payloads(entity_ids, RECORD).items()}
+
+    def _payloads(self, entity_ids: Sequence[str], field: str) -> dict[str, dict[str, Any] | None]:
+        heads = {point_id(i, 0): i for i in entity_ids}
         with self._failing_as(CorruptData, "read"):
-            records = self._open_shard().retrieve(list(point_ids), with_payload=[HIGH], with_vector=False)
-        return {str(record.id): high_of(record.payload) for record in records}
+            records = self._open_shard().retrieve(list(heads), with_payload=[field], with_vector=False)
+        return {heads[str(record.id)]: record.payload for record in records}
 
-    async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
-        with self._failing_as(CorruptData, "read"):
-            records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD], with_vector=False)
-        return {str(record.id): (record.payload or {}).get(RECORD) for record in records}
-
-    def check_transactions(self) -> None:
-        """Nothing: no other process can open the folder, and no method suspends between its calls to the shard."""
+    async def _firsts(self, entity_ids: Sequence[str], at: int) -> list[Found]:  # noqa: ARG002
+        return list((await self._read([point_id(i, 0) for i in entity_ids])).values())
 
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         with self._failing_as(CorruptData, "read"):
             records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD, SLOT], with_vector=True)
         return {str(record.id): found(record.payload, 0.0, record.vector) for record in records}
 
-    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+    async def _heads(self, first: str | None, limit: int, at: int) -> tuple[list[Found], str | None]:  # noqa: ARG002
         request = edge.ScrollRequest(
             offset=first,
             limit=limit,
@@ -230,7 +249,7 @@ class QdrantEdgeStore(PointStore):
         heads = [found(record.payload, 0.0, record.vector) for record in records]
         return heads, None if following is None else str(following)
 
-    async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
+    async def _nearest(self, asked: Sequence[tuple[Search, int]], at: int) -> list[list[Found]]:  # noqa: ARG002
         requests = [
             edge.QueryRequest(
                 limit=limit,
@@ -276,6 +295,7 @@ class QdrantEdgeStore(PointStore):
             shard.close()
             raise CorruptData(f"The store in {self._path} is damaged: {points} of {manifest.points} points are left")
         self._shard, self._dimension = shard, manifest.dimension
+        self._unflushed = 1  # an owner before may not have come to it
         self._note(segments=self._segments(), points=None)
 
     def _manifest(self) -> _Manifest:
@@ -353,7 +373,18 @@ def _segments_in(data: Path) -> list[str]:
 def _write_manifest(data: Path, manifest: _Manifest) -> None:
     fresh = data / "manifest.json.new"
     fresh.write_text(json.dumps(asdict(manifest)))
+    _sync(fresh)
     fresh.replace(data / "manifest.json")
+    _sync(data)
+
+
+def _sync(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _search_filter(search: Search) -> edge.Filter | None:

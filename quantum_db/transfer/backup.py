@@ -2,7 +2,10 @@
 
     DIR/manifest.json       format, version, time, settings, and the size and SHA-256 of every file
     DIR/store/data/...      the embedded store, as it is on disk while it is closed
+    DIR/collections/*/data/ those of further collections
     DIR/*.sqlite            the journals
+
+With keys in the environment every file but the manifest is encrypted, and its name ends in ``.sealed``.
 
 Why the copies fit together: the store is copied while its process does nothing else, and the journals are copied by
 the same process before it goes on, all of them under their write locks at once. So no write comes between. What was
@@ -19,19 +22,22 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
+from quantum_db.encryption import NO_KEYS, Keyring
 from quantum_db.errors import Conflict, CorruptData, InvalidRequest, Unavailable
 from quantum_db.journals.sqlite_file import connect, told
+from quantum_db.stores.places import STORE
+from quantum_db.transfer.sealed_files import SUFFIX, open_file, seal_file
 
 BACKUP_FORMAT: Final = "quantum-db-backup"
 BACKUP_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
-STORE: Final = "store"
+DATA: Final = "data"
 
 _CHUNK_BYTES: Final = 1024 * 1024
 
@@ -58,13 +64,14 @@ def journals_in(data_dir: Path) -> list[Path]:
     return sorted(data_dir.glob("*.sqlite"))
 
 
-def copy_all(store: Path | None, journals: Sequence[Path], folder: Path) -> None:
-    """Copy a store at rest and the journals into an existing folder, so that they fit together.
+def copy_all(data_dir: Path, stores: Iterable[Path], journals: Sequence[Path], folder: Path) -> None:
+    """Copy the stores at rest and the journals into an existing folder, so that they fit together.
 
     Call it in the store's process while nothing else is served. Files are not flushed to disk yet; see ``seal``.
 
     Args:
-        store: the folder with the closed shard; None for a store without one.
+        data_dir: of the cluster.
+        stores: the folders of the stores in it, all of whose shards are closed.
         journals: SQLite files that others have open.
         folder: of the backup.
 
@@ -74,14 +81,34 @@ def copy_all(store: Path | None, journals: Sequence[Path], folder: Path) -> None
     """
     try:
         (folder / STORE).mkdir()
-        if store is not None:
-            shutil.copytree(store, folder / STORE / store.name)
+        for store in stores:
+            if (store / DATA).is_dir():  # else nothing was ever written
+                shutil.copytree(store / DATA, folder / store.relative_to(data_dir) / DATA)
         with ExitStack() as locks:
             for journal in journals:
                 locks.enter_context(_locked(journal))
             for journal in journals:
                 _copy_journal(journal, folder / journal.name)
     except (OSError, shutil.Error) as error:
+        raise Unavailable(f"the backup in {folder} cannot be written: {error}") from error
+
+
+def encrypt(plain: Path, folder: Path, keyring: Keyring) -> None:
+    """Write the files of a copy, whose journals are checked, encrypted into an existing folder.
+
+    Raises:
+        CorruptData: a copied journal is damaged.
+        Unavailable: a file cannot be read or written.
+    """
+    try:
+        for journal in journals_in(plain):
+            _check_journal(journal)
+        (folder / STORE).mkdir(exist_ok=True)
+        for name in sorted(_files_below(plain)):
+            target = folder / f"{name}{SUFFIX}"
+            target.parent.mkdir(parents=True, exist_ok=True)
+            seal_file(plain / name, target, keyring)
+    except OSError as error:
         raise Unavailable(f"the backup in {folder} cannot be written: {error}") from error
 
 
@@ -132,12 +159,13 @@ def verify(folder: Path) -> Manifest:
     return manifest
 
 
-def restore(folder: Path, manifest: Manifest, data_dir: Path) -> None:
-    """Make a data folder from a verified backup: all of it, or nothing.
+def restore(folder: Path, manifest: Manifest, data_dir: Path, keyring: Keyring = NO_KEYS) -> None:
+    """Make a data folder from a verified backup, decrypted where it is encrypted: all of it, or nothing.
 
     Raises:
         Conflict: the data folder is not empty.
-        CorruptData: the backup was changed since it was verified.
+        CorruptData: the backup was changed since it was verified, or does not go with the keys.
+        InvalidSettings: it is encrypted with a key that is not there.
         Unavailable: the data folder cannot be written.
     """
     check_empty(data_dir)
@@ -151,6 +179,10 @@ def restore(folder: Path, manifest: Manifest, data_dir: Path) -> None:
                 shutil.copyfile(folder / name, fresh / name)
                 if _digest(fresh / name, flush=True) != wanted:
                     raise CorruptData(f"the backup in {folder} changed while it was read: {name}")
+                if name.endswith(SUFFIX):
+                    open_file(fresh / name, fresh / name.removesuffix(SUFFIX), keyring)
+                    (fresh / name).unlink()
+                    _digest(fresh / name.removesuffix(SUFFIX), flush=True)
             for path in (*(path for path in fresh.rglob("*") if path.is_dir()), fresh):
                 _flush_folder(path)
             fresh.chmod(0o755)

@@ -57,7 +57,9 @@ class SimulatedStore:
         self._change([(one, None) for one in ids], probability, dies)
         return there
 
-    def apply(self, upserts: Sequence[Entity], deletes: Sequence[str], probability: float, dies: float) -> None:
+    def apply(
+        self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str], probability: float, dies: float
+    ) -> None:
         changed = frozenset([*(one.id for one in upserts), *deletes])
         if self.plant != "half a transaction is shown":
             self.torn.add(changed)
@@ -71,14 +73,21 @@ class SimulatedStore:
         if self.torn:
             raise Unavailable("written in part")
 
-    def _change(self, changes: list[tuple[str, Entity | None]], probability: float, dies: float) -> None:
+    def _change(self, changes: Sequence[tuple[str, Entity | None]], probability: float, dies: float) -> None:
+        self._in_part([lambda change=change: self._set(*change) for change in changes], probability, dies)
+
+    def _set(self, entity_id: str, entity: Entity | None) -> None:
+        if entity is None:
+            self.entities.pop(entity_id, None)
+        else:
+            self.entities[entity_id] = entity
+
+    def _in_part(self, changes: Sequence[Callable[[], None]], probability: float, dies: float) -> None:
+        """Do all changes, or those up to some place, where the store fails or the process dies."""
         fails, dead = self._strikes(probability), self._strikes(dies)
         until = int(self._rng.integers(len(changes) + 1)) if fails or dead else len(changes)
-        for entity_id, entity in changes[:until]:
-            if entity is None:
-                self.entities.pop(entity_id, None)
-            else:
-                self.entities[entity_id] = entity
+        for change in changes[:until]:
+            change()
         if dead:
             raise Died
         if fails:

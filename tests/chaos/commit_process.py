@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import os
-import pickle
 import signal
 import threading
 import time
@@ -25,21 +24,28 @@ from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.journals.open import open_journal
 from quantum_db.model import EntanglementGroup, Entity
 from quantum_db.ports import Journal
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.points import Point
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
+from tests.chaos.commit_messages import MAX_LINE, Answer, Asked, Shown, answer_line, request_of
 from tests.chaos.commit_requests import ids
 from tests.chaos.embedded import NoStates, Registry
 
 ENTITIES: Final = 10
 GROUPS: Final = 300
-RECORDS: Final = ("reserve", "intent", "receipt", "abort")
 STEPS: Final = (
-    *(f"{when} {what}" for what in ("intent", "receipt", "compaction") for when in ("before", "within", "after")),
+    *(
+        f"{when} {what}"
+        for what in ("intent", "receipt", "flushed", "compaction")
+        for when in ("before", "within", "after")
+    ),
     *(f"{when} {what}" for what in ("apply", "prepare", "finish", "forget") for when in ("before", "after")),
     "between points",
     "before the answer",
 )
-RARE: Final = frozenset(step for step in STEPS if step.endswith(("compaction", "prepare", "finish", "forget")))
+RARE: Final = frozenset(
+    step for step in STEPS if step.endswith(("flushed", "compaction", "prepare", "finish", "forget"))
+)
 
 
 @dataclass(frozen=True)
@@ -127,11 +133,11 @@ class KillingStore(QdrantEdgeStore):
     killer = Killer("", 0)
     _applying = False
 
-    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
         self.killer.reach("before apply")
         self._applying = True
         try:
-            await super().apply(upserts, deletes)
+            await super().apply(commit, upserts, deletes)
         finally:
             self._applying = False
         self.killer.reach("after apply")
@@ -175,9 +181,9 @@ class Server:
         self._killer = KillingStore.killer = Killer(life.step, life.nth)
         self._store = KillingStore(folder / "store")
         self._registry = Registry(folder / "groups.sqlite")
-        coordinator.CommitProtocol = functools.partial(CommitProtocol, block=60, min_records=20)  # type: ignore
+        coordinator.CommitProtocol = functools.partial(CommitProtocol, block=60, min_records=20, unflushed_commits=10)  # type: ignore
         self._coordinator = coordinator.Coordinator(
-            store=self._store,
+            stores=OneStore(self._store),
             groups=KillingGroups(self._registry.commits, self._killer),
             states=NoStates(),
             open_journal=lambda: KillingJournal(open_journal(life.journal_url), self._killer, life.plant),
@@ -190,32 +196,30 @@ class Server:
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
-                size = int.from_bytes(await reader.readexactly(4), "little")
-                answer = await self._answer(pickle.loads(await reader.readexactly(size)))
-                body = pickle.dumps(answer)
-                writer.write(len(body).to_bytes(4, "little") + body)
+                line = await reader.readline()
+                if not line.endswith(b"\n"):  # the client has gone
+                    break
+                writer.write(answer_line(await self._answer(request_of(line))))
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
+        except ConnectionError:
+            pass
+        writer.close()
 
-    async def _answer(self, request: Any) -> Any:
+    async def _answer(self, request: Asked) -> Answer:
         try:
-            if request == "read":
-                return await self._read()
-            if request == "open":
+            if isinstance(request, str):
                 await self._coordinator.readable()
-                return self._coordinator.open_commits
+                return await self._read() if request == "read" else self._coordinator.open_commits
             answer = await self._coordinator.do(request)
         except QuantumDBError as error:
             return error
         self._killer.reach("before the answer")
         return answer
 
-    async def _read(self) -> tuple[dict[str, Entity | None], dict[str, EntanglementGroup | None], int]:
-        await self._coordinator.readable()
+    async def _read(self) -> Shown:
         found = dict(zip(ids(ENTITIES), await self._store.fetch(ids(ENTITIES)), strict=True))
         count = await self._store.count()
-        return found, {f"g{n}": await self._group(f"g{n}") for n in range(GROUPS)}, count
+        return Shown(found, {f"g{n}": await self._group(f"g{n}") for n in range(GROUPS)}, count)
 
     async def _group(self, group_id: str) -> EntanglementGroup | None:
         try:
@@ -231,6 +235,6 @@ def run(life: Life) -> None:
 
     async def main() -> None:
         server = Server(life)
-        await (await asyncio.start_unix_server(server.serve, life.socket)).serve_forever()
+        await (await asyncio.start_unix_server(server.serve, life.socket, limit=MAX_LINE)).serve_forever()
 
     asyncio.run(main())

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
 import random
 import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from quantum_db.commits.operations import Transaction
+from quantum_db.commits.operations import Request, Transaction
 from quantum_db.errors import Conflict, CorruptData, InvalidRequest, NotFound, QuantumDBError
 from tests.chaos.commit_history import Asked, History, Seen
+from tests.chaos.commit_messages import Answer, Shown, answer_of, request_line
 from tests.chaos.commit_process import ENTITIES, GROUPS, RARE, STEPS, Life, run
 from tests.chaos.commit_requests import Requests
 from tests.chaos.forks import FORKS
@@ -36,35 +36,32 @@ class Connection:
     def __init__(self, path: str) -> None:
         self._path = path
         self._socket: socket.socket | None = None
+        self._lines: BinaryIO | None = None
 
-    def call(self, request: Any) -> Any:
+    def call(self, request: Request | str) -> Answer:
         """Return the answer. Raises OSError when there is none, because the process is gone."""
-        body = pickle.dumps(request)
         try:
             if self._socket is None:
                 self._socket = socket.socket(socket.AF_UNIX)
                 self._socket.settimeout(ANSWER_S)
                 self._socket.connect(self._path)
-            self._socket.sendall(len(body).to_bytes(4, "little") + body)
-            return pickle.loads(self._exactly(int.from_bytes(self._exactly(4), "little")))
+                self._lines = self._socket.makefile("rb")
+            assert self._lines is not None
+            self._socket.sendall(request_line(request))
+            line = self._lines.readline()
+            if not line.endswith(b"\n"):
+                raise ConnectionResetError("the process is gone")
+            return answer_of(line)
         except OSError:
             self.close()
             raise
 
     def close(self) -> None:
+        if self._lines is not None:
+            self._lines.close()
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
-
-    def _exactly(self, size: int) -> bytes:
-        assert self._socket is not None
-        found = b""
-        while len(found) < size:
-            portion = self._socket.recv(size - len(found))
-            if not portion:
-                raise ConnectionResetError("the process is gone")
-            found += portion
-        return found
+        self._socket = self._lines = None
 
 
 class Trial:
@@ -164,7 +161,7 @@ class Trial:
             if isinstance(answer, Conflict | NotFound | InvalidRequest):
                 self.log["refused"] += 1
                 return asked.refused(time.monotonic())
-            if answer is not None and not isinstance(answer, QuantumDBError):
+            if isinstance(answer, Mapping):
                 self.log["done"] += 1
                 return asked.done(int(answer["commit"]), time.monotonic())
             if not isinstance(asked.request, Transaction):
@@ -182,16 +179,15 @@ class Trial:
             self._stop.wait(0.03)
         connection.close()
 
-    def _ask(self, connection: Connection, what: str) -> Any:
+    def _ask(self, connection: Connection, what: str) -> Answer:
         begun_at = time.monotonic()
         answer = connection.call(what)
         if isinstance(answer, CorruptData):
             self.problems.append(f"malformed: {answer.detail}")
-        elif what == "read" and not isinstance(answer, QuantumDBError):
-            entities, groups, count = answer
+        elif isinstance(answer, Shown):
             with self._lock:
-                self.history.seen.append(Seen(begun_at, time.monotonic(), entities, groups))
+                self.history.seen.append(Seen(begun_at, time.monotonic(), answer.entities, answer.groups))
             self.log["looked"] += 1
-            if count != sum(entity is not None for entity in entities.values()):
-                self.problems.append(f"malformed: the store counts {count} entities, and has others")
+            if answer.count != sum(entity is not None for entity in answer.entities.values()):
+                self.problems.append(f"malformed: the store counts {answer.count} entities, and has others")
         return answer

@@ -20,8 +20,10 @@ import numpy as np
 from quantum_db.commits import steps
 from quantum_db.commits.ledger import CommitLedger, KeyRetention
 from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.redo import last_changes, to_repeat
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.model import Entity
 from tests.chaos.commit_client import ENTITIES, GROUPS, REFUSALS, Client
 from tests.chaos.commit_history import Asked, History, Seen, entity_for
 from tests.chaos.commit_parts import Died, Registry, RegistryDisk, SimulatedStore
@@ -53,6 +55,9 @@ class Faults:
 class World:
     """One run: some clients ask for ``requests`` each, while readers look at everything."""
 
+    redoes = True
+    """Whether a start writes again what the store may have lost: not where a server sees to that by itself."""
+
     def __init__(
         self, seed: int, *, faults: Faults | None = None, clients: int = 4, requests: int = 8, plant: str = ""
     ) -> None:
@@ -66,7 +71,7 @@ class World:
         self._heap: list[tuple[float, int, int, Callable[[], None]]] = []
         self._numbers = itertools.count()
         self._life = 0
-        self.store = SimulatedStore(self.rng, self.strikes)
+        self.store = self._make_store()
         self.store.plant = plant
         self.registry = Registry(RegistryDisk(self.strikes, self.faults.disk_fails))
         self.disk: list[tuple[int, Mapping[str, Any]]] = []
@@ -134,6 +139,9 @@ class World:
     def delay(self, most_s: float = 0.5) -> float:
         return float(self.rng.exponential(most_s / 3.0))
 
+    def _make_store(self) -> SimulatedStore:
+        return SimulatedStore(self.rng, self.strikes)
+
     def _read(self) -> None:
         if self.protocol is None or not (self.protocol.recovered or self.plant == "readers do not wait"):
             return
@@ -142,13 +150,17 @@ class World:
         except Unavailable:
             self.log["a reader was told to wait"] += 1
             return
+        self._note_seen(self.now_s, found)
+
+    def _note_seen(self, begun_at: float, found: Mapping[str, Entity | None]) -> None:
+        """Note what a reader saw from ``begun_at`` until the present, and now sees of groups."""
         groups = {}
         for group_id in (f"g{n}" for n in range(GROUPS)):
             try:
                 groups[group_id] = self.registry.get(group_id)
             except Unavailable:
                 continue
-        self.history.seen.append(Seen(self.now_s, self.now_s, found, groups))
+        self.history.seen.append(Seen(begun_at, self.now_s, found, groups))
 
     # --- the process
 
@@ -173,6 +185,7 @@ class World:
             now_s=lambda: self.now_s + self._wall_offset_s,
             block=20,
             min_records=25,
+            unflushed_commits=10,
         )
         self._carry_out(self.protocol.start())
 
@@ -237,12 +250,17 @@ class World:
                     self._ask_registry(command)
                 case steps.Note():
                     self.log["noted"] += 1
+                case steps.Show():
+                    self._show(command)
                 case _:
                     self.later(self.delay(), lambda command=command: self._use_store(command))
 
     # --- the store
 
-    def _use_store(self, command: Any) -> None:
+    def _show(self, command: steps.Show) -> None:
+        self.later(self.delay(0.1), lambda: self._on(steps.Done(command.work)))
+
+    def _use_store(self, command: Any) -> None:  # noqa: C901 - one case for each command
         fails, dies = self.faults.store_fails, 4 * self.faults.process_dies
         done: list[bool] = []
         event: steps.Event
@@ -251,10 +269,17 @@ class World:
                 case steps.Read(work, needs):
                     event = steps.Found(work, self.store.read(needs))
                 case steps.Apply(work, intent):
-                    self.store.apply(intent.upserts, intent.deletes, fails, dies)
+                    self.store.apply(intent.commit, intent.upserts, intent.deletes, fails, dies)
                     if self.plant == "an old change is repeated":
                         again = intent.upserts
                         self.later(5.0, lambda: self.store.put(again, 0.0, 0.0))
+                case steps.Redo(_, intents) if self.redoes:
+                    last = last_changes(intents)
+                    found = self.store.entities
+                    versions = [found[one].version if one in found else None for one in last]
+                    self.store.apply(max(one.commit for one in intents), *to_repeat(last, versions), fails, dies)
+                case steps.Flush():
+                    self.log["flushed"] += 1
                 case steps.Put(_, entities):
                     self.store.put(entities, fails, dies)
                 case steps.Erase(_, gone):

@@ -14,7 +14,7 @@ from quantum_db.clock import SystemClock
 from quantum_db.commits.coordinator import CommitPolicy, Coordinator
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.database import Database
-from quantum_db.errors import Fenced
+from quantum_db.errors import Fenced, NotFound
 from quantum_db.group_store import GroupShard
 from quantum_db.groups import GroupChange
 from quantum_db.journals.open import open_journal
@@ -22,14 +22,19 @@ from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import EntanglementGroup
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
-from tests.unit.fakes import FakeJobs, FakeSessions, FakeTemplates
+from tests.unit.fakes import FakeJobs, FakeSessions, FakeTemplates, directory_of
 
 
 class _Commits(GroupCommits):
     """The registry's whole part in transactions: reservations, and what it is told of entities."""
 
     registry: Registry
+
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        return await self.registry.of_member(entity_id)
 
     async def entity_deleted(self, entity_id: str) -> None:
         await self.registry.entity_deleted(entity_id)
@@ -89,21 +94,30 @@ class Registry:
 
 
 class NoStates:
-    """A ``StateLog`` of which nothing is asked here."""
+    """``States`` of which nothing is asked here."""
 
     def record(self, events: EventBatch) -> None:
         return None
+
+    async def instances(self, entity_id: str) -> Instances:
+        raise NotFound(f"there is no state of {entity_id!r}")
 
 
 class Embedded:
     """A database in a folder. Queries that run circuits are not asked of it."""
 
-    def __init__(self, folder: Path, journal_url: str = "", wait_s: float = 10.0) -> None:
-        self.store = QdrantEdgeStore(folder / "store")
+    def __init__(
+        self,
+        folder: Path,
+        journal_url: str = "",
+        wait_s: float = 10.0,
+        kind: type[QdrantEdgeStore] = QdrantEdgeStore,
+    ) -> None:
+        self.store = kind(folder / "store")
         self.registry = Registry(folder / "groups.sqlite")
         url = journal_url or f"sqlite:///{folder / 'commits.sqlite'}"
         self.coordinator = Coordinator(
-            store=self.store,
+            stores=OneStore(self.store),
             groups=self.registry.commits,
             states=NoStates(),
             open_journal=lambda: open_journal(url),
@@ -126,7 +140,8 @@ class Embedded:
         )
         measurement = GroupMeasurement(jobs=jobs, groups=self.registry, default_backend="simulator")
         calls = JobCalls(None, jobs, "simulator")  # type: ignore[arg-type] # nothing is asked of it
-        self.api = Api(database, measurement, BatchRunner(jobs, "simulator"), calls, sessions, lambda _: None)
+        directory = directory_of(database, measurement, sessions)
+        self.api = Api(directory, BatchRunner(jobs, "simulator"), calls, lambda _: None)
 
     async def close(self) -> None:
         await self.coordinator.close()

@@ -20,7 +20,7 @@ import yaml
 from tests.api.emulator_server import TOKEN, Emulator, emulator_process
 from tests.chaos.job_process import TOKEN_ENV
 from tests.chaos.job_trials import paid_entries
-from tests.ray.conftest import LiveCluster, descendants, live_cluster
+from tests.ray.conftest import LiveCluster, admitted, descendants, live_cluster
 
 COORDINATOR: Final = "ray::JobPool"
 WORKER: Final = "ray::JobWorker"
@@ -151,7 +151,7 @@ def cluster(config: Path, emulator: Emulator) -> Iterator[Cluster]:
     os.environ[TOKEN_ENV] = TOKEN
     with (
         live_cluster(config, config.parent / "data") as live,
-        httpx.Client(base_url=live.url, timeout=BOUND_S) as client,
+        admitted(live.url, BOUND_S) as client,
     ):
         until(lambda: client.get("/readyz").status_code == 200 or None, "the cluster is not ready")
         yield Cluster(live, emulator, client)

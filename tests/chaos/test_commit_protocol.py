@@ -10,7 +10,7 @@ from tests.chaos.commit_world import REFUSED, Faults, World
 from tests.chaos.runs import runs
 
 RUNS = runs(short=1_500, long=12_000)
-PLANTED_RUNS = 150
+PLANTED_RUNS = 400
 OFTEN = Faults(process_dies=0.02, store_fails=0.15)
 
 
@@ -35,6 +35,7 @@ def test_nothing_is_lost_half_there_or_done_twice() -> None:
         "a message came twice",
         "clock jumped",
         "compacted",
+        "flushed",
         "a reader was told to wait",
         "a caller gave up",
     ):

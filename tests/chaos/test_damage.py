@@ -165,7 +165,8 @@ async def test_a_folder_that_cannot_be_written_is_told_and_stays_as_it_is(small_
 async def test_a_damaged_journal_is_refused_and_never_taken_for_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, damage: str, repair: str
 ) -> None:
-    often = {"block": 50, "min_records": 20}  # numbers and records; by default a snapshot comes after 2,000 records
+    # By default a snapshot comes after 2,000 records, and a flush after 1,000 transactions.
+    often = {"block": 50, "min_records": 20, "unflushed_commits": 5}
     monkeypatch.setattr("quantum_db.commits.protocol.CommitProtocol.__init__.__kwdefaults__", often)
     database = Embedded(tmp_path)
     acknowledged = await written(database, 0, 40)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from quantum_db.encryption import DATA_KEYS_ENV
 from quantum_db.ports import Journal
 from tests.contract.journals import Place, RedisPlace, SqlitePlace, opened
 from tests.redis_server import DURABLE, RedisServer, running_redis
@@ -27,9 +29,11 @@ def redis_place(redis_server: RedisServer) -> RedisPlace:
     return RedisPlace(redis_server, next(_names))
 
 
-@pytest.fixture(params=["sqlite", "redis"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param == "sqlite":
+@pytest.fixture(params=["sqlite", "redis", "encrypted sqlite", "encrypted redis"])
+def place(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Place:
+    if request.param.startswith("encrypted"):
+        monkeypatch.setenv(DATA_KEYS_ENV, f"k2:{base64.b64encode(bytes(32)).decode()}")
+    if request.param.endswith("sqlite"):
         return SqlitePlace(tmp_path / "journal.sqlite")
     return request.getfixturevalue("redis_place")
 

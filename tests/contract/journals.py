@@ -52,10 +52,16 @@ class SqlitePlace:
         self.url = f"sqlite:///{path}"
 
     def flip_bit(self, number: int) -> None:
-        self._change("UPDATE records SET body = replace(body, '\"n\"', '\"o\"') WHERE number = ?", number)
+        self._flip("records", "number", number)
 
     def flip_bit_of_snapshot(self) -> None:
-        self._change("UPDATE snapshots SET body = replace(body, '\"s\"', '\"r\"') WHERE position = ?", 1)
+        self._flip("snapshots", "position", 1)
+
+    def _flip(self, table: str, column: str, place: int) -> None:
+        with closing(sqlite3.connect(self.path)) as connection, connection:
+            (body,) = connection.execute(f"SELECT body FROM {table} WHERE {column} = ?", (place,)).fetchone()
+            flipped = body[:2] + chr(ord(body[2]) ^ 1) + body[3:]
+            connection.execute(f"UPDATE {table} SET body = ? WHERE {column} = ?", (flipped, place))
 
     def swap(self, one: int, other: int) -> None:
         with closing(sqlite3.connect(self.path)) as connection, connection:

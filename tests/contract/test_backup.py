@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from quantum_db.errors import Conflict, CorruptData, InvalidRequest, QuantumDBError, Unavailable
+from quantum_db.encryption import Keyring
+from quantum_db.errors import Conflict, CorruptData, InvalidRequest, InvalidSettings, QuantumDBError, Unavailable
 from quantum_db.journals import sqlite_file
 from quantum_db.journals.sqlite import SqliteJournal
 from quantum_db.model import Entity
+from quantum_db.stores.places import STORE
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.transfer import backup
 from tests.contract.vector_stores import D, axis
@@ -28,8 +30,8 @@ def entities(start: int, count: int) -> list[Entity]:
 
 def sealed(store: QdrantEdgeStore, data_dir: Path, folder: Path) -> Path:
     folder.mkdir()
-    with store.at_rest() as data:
-        backup.copy_all(data, backup.journals_in(data_dir), folder)
+    with store.at_rest():
+        backup.copy_all(data_dir, [data_dir / STORE], backup.journals_in(data_dir), folder)
     backup.seal(folder, created_at="2026-01-02T03:04:05+00:00", product="test 1", settings={"states.shards": 1})
     return folder
 
@@ -70,6 +72,31 @@ async def test_a_restored_folder_is_as_it_was_at_the_backup(tmp_path: Path) -> N
     assert [record["n"] for _, record in journal.read("groups")] == list(range(7))
     journal.close()
     backup.verify(folder)
+
+
+async def test_an_encrypted_backup_shows_nothing_and_comes_back(tmp_path: Path) -> None:
+    keyring, folder = Keyring("k", {"k": bytes(32)}), tmp_path / "encrypted"
+    plain = await made(tmp_path)
+    (plain / backup.MANIFEST).unlink()
+    folder.mkdir()
+    backup.encrypt(plain, folder, keyring)
+    backup.seal(folder, created_at="2026-01-02T03:04:05+00:00", product="test 1", settings={})
+    shown = b"".join(path.read_bytes() for path in folder.rglob("*") if path.is_file())
+    assert b"SQLite format" not in shown
+    assert b"SQLite format" in b"".join(path.read_bytes() for path in plain.rglob("*") if path.is_file())
+    manifest = backup.verify(folder)
+    assert all(name.endswith(".sealed") for name in manifest.files)
+    for wrong, kind in ((Keyring(), InvalidSettings), (Keyring("k", {"k": bytes(31) + b"x"}), CorruptData)):
+        with pytest.raises(kind):
+            backup.restore(folder, manifest, tmp_path / "restored", wrong)
+        assert not (tmp_path / "restored").exists()
+    backup.restore(folder, manifest, tmp_path / "restored", keyring)
+    store = QdrantEdgeStore(tmp_path / "restored" / "store")
+    assert await store.count() == 20
+    await store.close()
+    journal = SqliteJournal(tmp_path / "restored" / "groups.sqlite")
+    assert [record["n"] for _, record in journal.read("groups")] == list(range(7))
+    journal.close()
 
 
 async def test_a_store_without_data_is_backed_up(tmp_path: Path) -> None:

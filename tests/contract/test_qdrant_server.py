@@ -17,7 +17,7 @@ from quantum_db.filters import Filter
 from quantum_db.model import Context, Entity, Search
 from quantum_db.stores.points import point_id
 from quantum_db.stores.qdrant import QdrantStore, connect
-from tests.contract.vector_stores import D, axis, unit
+from tests.contract.vector_stores import AtCommit, D, axis, unit
 
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection:UserWarning")
 
@@ -157,8 +157,8 @@ def scripted(state: dict[str, Any]) -> Callable[[str, str, Any], Reply]:
                         "payload_schema": {"contexts": {"data_type": "keyword", "points": 0}},
                     }
                 )
-            case "POST", "/collections/things/points":
-                return ok([])
+            case "POST", "/collections/things/points/scroll":
+                return ok({"points": [], "next_page_offset": None})
             case "POST", "/collections/things/points/query/batch":
                 return ok([{"points": []} for _ in body["searches"]])
             case _:
@@ -177,7 +177,7 @@ async def test_what_is_sent_when_another_client_was_first() -> None:
         assert not [path for method, path, _ in heard if method == "PUT" and "/points" in path]
         await store.upsert([ENTITY])
         indexes = {body["field_name"]: body["field_schema"] for _, path, body in heard if "/index?" in path}
-        assert indexes.keys() == {"entity", "slot"}, "only those that are missing"
+        assert indexes.keys() == {"entity", "slot", "born", "died"}, "only those that are missing"
         assert not any(schema["enable_hnsw"] for schema in indexes.values())
         [(_, _, body)] = [call for call in heard if call[:2] == ("PUT", "/collections/things/points?wait=true")]
         [point] = body["points"]
@@ -189,18 +189,48 @@ async def test_what_is_sent_when_another_client_was_first() -> None:
 
 async def test_many_searches_are_one_request() -> None:
     async with server(scripted({"made": True})) as (url, heard):
-        store = connect(url, None, "things", timeout_s=5.0)
+        store = connect(url, None, "things", 5.0, AtCommit(17))
         only = Filter.parse({"must_not": [{"key": '"a b".c[0]', "match": {"value": True}}, {"has_id": ["q"]}]})
         await store.search([Search(axis(0), 3), Search(axis(1), 3, contexts=("x",), filter=only)])
         [(_, _, body)] = [call for call in heard if call[1].startswith("/collections/things/points/query")]
         plain, filtered = body["searches"]
-        assert "filter" not in plain
+        seen = [{"key": "born", "range": {"gt": 17}}, {"key": "died", "range": {"lte": 17}}]
+        assert plain["filter"] == {"must_not": seen}
+        assert filtered["filter"]["must_not"] == seen
         by_context, nested = filtered["filter"]["must"]
         assert by_context == {"key": "contexts", "match": {"value": "x"}}
         assert nested["must_not"] == [
             {"key": 'metadata."a b"."c"[0]', "match": {"value": True}},
             {"key": "entity", "match": {"any": ["q"]}},
         ]
+        await store.close()
+
+
+async def test_a_transaction_is_two_requests_in_this_order() -> None:
+    async with server(scripted({"made": True})) as (url, heard):
+        store = connect(url, None, "things", timeout_s=5.0)
+        assert await store.dimension() == D
+        before = len(heard)
+        await store.apply(17, [ENTITY], ["b"])
+        (_, _, written), (_, _, ended) = heard[before:]
+        assert [path for _, path, _ in heard[before:]] == [
+            "/collections/things/points?wait=true",
+            "/collections/things/points/payload?wait=true",
+        ]
+        [point] = written["points"]
+        assert point["id"] == point_id("a", 0, 17)
+        assert point["payload"]["born"] == 17
+        assert ended["payload"] == {"died": 17}
+        assert ended["filter"]["must"] == [
+            {"key": "entity", "match": {"any": ["a", "b"]}},
+            {"is_empty": {"key": "died"}},
+        ]
+        assert ended["filter"]["must_not"] == [{"key": "born", "range": {"gte": 17}}]
+        await store.sweep(17)
+        assert heard[-1][1:] == (
+            "/collections/things/points/delete?wait=true",
+            {"filter": {"must": [{"key": "died", "range": {"lte": 17}}]}},
+        )
         await store.close()
 
 

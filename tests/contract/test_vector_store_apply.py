@@ -13,9 +13,9 @@ from quantum_db.model import Context, Entity, Search
 from quantum_db.stores.point_store import PointStore
 from quantum_db.stores.points import Point, lay_out
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
-from tests.contract.vector_stores import D, assert_same, axis, store
+from tests.contract.vector_stores import AtCommit, D, Shared, assert_same, axis, shared, store
 
-__all__ = ["store"]  # a fixture
+__all__ = ["shared", "store"]  # fixtures
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:Payload indexes have no effect:UserWarning"),
@@ -36,7 +36,7 @@ def of_round(name: str, n: int) -> Entity:
     return Entity(name, None, contexts, metadata={"n": n}, version=n)
 
 
-async def parts_seen(store: PointStore) -> tuple[set[tuple[object, ...]], int]:
+async def parts_seen(shared: Shared) -> tuple[set[tuple[object, ...]], int]:
     """Change the pair together, round after round, while others look; return what was seen of parts, and how much."""
     parts: set[tuple[object, ...]] = set()
     looks = 0
@@ -45,7 +45,7 @@ async def parts_seen(store: PointStore) -> tuple[set[tuple[object, ...]], int]:
     async def look() -> None:
         nonlocal looks
         while not done.is_set():
-            for pair in [await search_pair(store), await fetch_pair(store)]:
+            for pair in [await search_pair(shared.reader), await fetch_pair(shared.reader)]:
                 looks += 1
                 if len(set(pair)) > 1:
                     parts.add(pair)
@@ -54,9 +54,9 @@ async def parts_seen(store: PointStore) -> tuple[set[tuple[object, ...]], int]:
     watchers = [asyncio.create_task(look()) for _ in range(3)]
     for n in range(1, ROUNDS):
         if n % 5 == 0:
-            await store.apply([], PAIR)
+            await shared.apply(n, [], PAIR)
         else:
-            await store.apply([of_round(name, n) for name in PAIR], [])
+            await shared.apply(n, [of_round(name, n) for name in PAIR], [])
         await asyncio.sleep(0)
     done.set()
     await asyncio.gather(*watchers)
@@ -73,11 +73,10 @@ async def fetch_pair(store: PointStore) -> tuple[object, ...]:
     return tuple(None if entity is None else entity.metadata["n"] for entity in await store.fetch(PAIR))
 
 
-async def test_nobody_sees_a_part_of_what_is_applied_together(edge: QdrantEdgeStore) -> None:
-    parts, looks = await parts_seen(edge)
+async def test_nobody_sees_a_part_of_what_is_applied_together(shared: Shared) -> None:
+    parts, looks = await parts_seen(shared)
     assert not parts
     assert looks > ROUNDS
-    await edge.close()
 
 
 class WritesOneByOne(QdrantEdgeStore):
@@ -94,47 +93,48 @@ async def test_the_check_sees_an_adapter_that_lets_others_in_between(
 ) -> None:
     monkeypatch.setattr(PointStore, "check_whole", lambda self: None)
     planted = WritesOneByOne(tmp_path / "planted")
-    parts, _ = await parts_seen(planted)
+    parts, _ = await parts_seen(Shared(planted, planted, AtCommit()))
     assert parts
     await planted.close()
 
 
-async def test_apply_replaces_writes_and_deletes_and_may_be_repeated(edge: QdrantEdgeStore) -> None:
-    await edge.upsert([of_round("left", 2), of_round("old", 1)])
+async def test_apply_replaces_writes_and_deletes_and_may_be_repeated(shared: Shared) -> None:
+    await shared.writer.upsert([of_round("left", 2), of_round("old", 1)])
     for _ in range(2):
-        await edge.apply([of_round("left", 4), of_round("new", 3)], ["old", "never"])
-        left, new, old, never = await edge.fetch(["left", "new", "old", "never"])
-        assert_same(left, of_round("left", 4))
-        assert_same(new, of_round("new", 3))
-        assert (old, never) == (None, None)
-        assert await edge.count() == 2
-        assert await edge.versions(["new", "never", "left", "old"]) == [3, None, 4, None]
-    await edge.close()
+        await shared.apply(9, [of_round("left", 4), of_round("new", 3)], ["old", "never"])
+        for looking in (shared.reader, shared.writer):
+            left, new, old, never = await looking.fetch(["left", "new", "old", "never"])
+            assert_same(left, of_round("left", 4))
+            assert_same(new, of_round("new", 3))
+            assert (old, never) == (None, None)
+            assert await looking.count() == 2
+            assert await looking.versions(["new", "never", "left", "old"]) == [3, None, 4, None]
+            assert await looking.context_names() == ["c0", "c1"]
+            assert sorted(entity.id for entity in (await looking.scroll(None, 9))[0]) == ["left", "new"]
 
 
-async def test_apply_on_an_empty_store(edge: QdrantEdgeStore) -> None:
-    await edge.apply([], ["never"])
-    assert await edge.dimension() is None
-    await edge.apply([of_round("left", 1)], ["never"])
-    assert await edge.dimension() == D
-    await edge.close()
+async def test_apply_on_an_empty_store(shared: Shared) -> None:
+    await shared.apply(1, [], ["never"])
+    assert await shared.reader.dimension() is None
+    await shared.apply(2, [of_round("left", 1)], ["never"])
+    assert await shared.reader.dimension() == D
 
 
-async def test_what_is_wrong_is_refused_before_anything_is_written(edge: QdrantEdgeStore) -> None:
-    await edge.upsert([of_round("left", 1)])
+async def test_what_is_wrong_is_refused_before_anything_is_written(shared: Shared) -> None:
+    await shared.writer.upsert([of_round("left", 1)])
     wrong = Entity("right", axis(0)[:3])
     unstorable = Entity("right", axis(0), metadata={"x": float("nan")})
     for entity in (wrong, unstorable):
         with pytest.raises(InvalidRequest):
-            await edge.apply([of_round("left", 2), entity], [])
-    assert await fetch_pair(edge) == (1, None)
-    await edge.close()
+            await shared.apply(2, [of_round("left", 2), entity], [])
+    shared.at.commit = 2
+    assert await fetch_pair(shared.reader) == (1, None)
 
 
 async def test_what_failed_midway_is_hidden_until_it_is_whole(
     edge: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await edge.apply([of_round(name, 2) for name in PAIR], [])
+    await edge.apply(9, [of_round(name, 2) for name in PAIR], [])
     with monkeypatch.context() as broken:
 
         async def full(point_ids: Sequence[str]) -> None:
@@ -142,7 +142,7 @@ async def test_what_failed_midway_is_hidden_until_it_is_whole(
 
         broken.setattr(edge, "_erase", full)
         with pytest.raises(Unavailable, match="no space left"):
-            await edge.apply([of_round("left", 3)], ["right"])
+            await edge.apply(9, [of_round("left", 3)], ["right"])
         for call in (
             edge.fetch(PAIR),
             edge.search([Search(axis(0), 5)]),
@@ -153,11 +153,11 @@ async def test_what_failed_midway_is_hidden_until_it_is_whole(
                 await call
             assert held_up.value.retry_after_s == 1.0
         with pytest.raises(Unavailable):
-            await edge.apply([of_round("left", 3)], ["right"])
-    await edge.apply([of_round("other", 1)], [])
+            await edge.apply(9, [of_round("left", 3)], ["right"])
+    await edge.apply(9, [of_round("other", 1)], [])
     with pytest.raises(Unavailable, match="in part"):
         await edge.fetch(PAIR)
-    await edge.apply([of_round("left", 3)], ["right"])
+    await edge.apply(9, [of_round("left", 3)], ["right"])
     assert await fetch_pair(edge) == (3, None)
     await edge.close()
 
@@ -170,7 +170,7 @@ async def test_what_was_killed_midway_is_completed_by_the_same_call(tmp_path: Pa
     await first._write(lay_out(of_round("left", 3), ""))
     await first.close()
     again = QdrantEdgeStore(folder)
-    await again.apply([of_round("left", 3)], ["right"])
+    await again.apply(9, [of_round("left", 3)], ["right"])
     assert await fetch_pair(again) == (3, None)
     await again.close()
 
@@ -194,13 +194,3 @@ async def test_records_from_before_versions_are_at_version_0(edge: QdrantEdgeSto
     assert entity is not None
     assert entity.version == 0
     await edge.close()
-
-
-async def test_a_store_that_others_search_refuses_and_writes_nothing(store: PointStore) -> None:
-    if isinstance(store, QdrantEdgeStore):
-        store.check_transactions()
-        return
-    await store.upsert([of_round("left", 1)])
-    with pytest.raises(InvalidRequest, match="transactions need the store of kind qdrant_edge"):
-        await store.apply([of_round(name, 2) for name in PAIR], [])
-    assert await fetch_pair(store) == (1, None)

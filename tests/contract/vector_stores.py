@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +23,44 @@ with_store = settings(
     derandomize=True, deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 D = 6
+
+
+class AtCommit:
+    """Implements ``Snapshots``: readers look at the commit that the test sets."""
+
+    def __init__(self, commit: int = 0) -> None:
+        self.commit = commit
+
+    @asynccontextmanager
+    async def taken(self) -> AsyncIterator[int]:
+        yield self.commit
+
+
+@dataclass
+class Shared:
+    """A store as its writer has it, and as another process reads it; they are one where it is embedded."""
+
+    writer: PointStore
+    reader: PointStore
+    at: AtCommit
+
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+        """Apply a transaction, and let readers look at it."""
+        await self.writer.apply(commit, upserts, deletes)
+        self.at.commit = commit
+
+
+@pytest.fixture(params=["edge", "server"])
+async def shared(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Shared]:
+    at = AtCommit()
+    if request.param == "edge":
+        edge = QdrantEdgeStore(tmp_path / "store")
+        made = Shared(edge, edge, at)
+    else:
+        client = AsyncQdrantClient(":memory:")
+        made = Shared(QdrantStore(client, "things"), QdrantStore(client, "things", at), at)
+    yield made
+    await made.writer.close()
 
 
 @pytest.fixture(params=["edge", "server"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import signal
 import subprocess
 import sys
@@ -18,10 +19,23 @@ import pytest
 import yaml
 
 from cluster.emulator import running_emulator
+from cluster.settings import ADMIN_KEY_ENV
+from quantum_db.access.keys import new_token
+from quantum_db.client.config import KEY_ENV
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 60.0
+
+
+ADMIN_KEY = str(new_token(secrets.token_bytes))
+os.environ[ADMIN_KEY_ENV] = os.environ[KEY_ENV] = ADMIN_KEY
+"""Whatever these tests start is told the administrator's key, and whatever they run shows it."""
+
+
+def admitted(url: str, timeout_s: float = 60.0, key: str = ADMIN_KEY) -> httpx.Client:
+    """Return a client that shows a key."""
+    return httpx.Client(base_url=url, headers={"api-key": key}, timeout=timeout_s)
 
 
 @dataclass(frozen=True)
@@ -135,7 +149,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
 
 @pytest.fixture
 def client(cluster: LiveCluster) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=cluster.url, timeout=60.0) as client:
+    with admitted(cluster.url) as client:
         yield client
 
 

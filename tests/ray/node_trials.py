@@ -1,4 +1,4 @@
-"""A Ray cluster of three nodes on one machine, and what becomes of the job pool when one of them is lost.
+"""A Ray cluster of three nodes on one machine, and what becomes of its actors when one of them is lost.
 
 ``main`` is a program for namespaces of its own (``unshare --net --pid``): Ray's nodes listen on the only address there
 is, loopback, and no process outlives the program. It tells what it found as JSON; ``test_nodes`` holds it against what
@@ -24,12 +24,15 @@ from ray.cluster_utils import Cluster
 from ray.exceptions import GetTimeoutError, RayActorError
 
 from actors.job_pool import PoolSettings
-from actors.pool_client import QuantumPool
+from actors.pool_client import POOL_NAME, QuantumPool
 from actors.shell import named
 from cluster import wiring
-from cluster.settings import GroupSettings, Settings, StateSettings
+from cluster.settings import GroupSettings, Settings, StateSettings, StoreSettings
+from quantum_db.errors import Unavailable
 from quantum_db.jobs.backends import BackendSpec
+from quantum_db.lifecycle import Happening
 from quantum_db.model import EntanglementGroup
+from quantum_db.states.batches import happened
 from tests.api.emulator_server import TOKEN, Emulator, emulator_process
 from tests.redis_server import DURABLE, RedisServer, running_redis
 
@@ -67,6 +70,7 @@ class Nodes:
     pool: QuantumPool
     emulator: Emulator
     folder: Path
+    redis_url: str
 
     @property
     def logs(self) -> Path:
@@ -88,16 +92,24 @@ class Nodes:
     def ready(self) -> bool:
         return answers(self.pool._actor)
 
-    def away_from_head(self) -> psutil.Process:
-        """Have the coordinator on a node that can be lost; Ray places it where it likes, anew at each restart."""
+    def away_from_head(self, kind: str = "JobPool", name: str = POOL_NAME) -> psutil.Process:
+        """Have an actor on a node that can be lost; Ray places it where it likes, anew at each restart."""
         for _ in range(20):
-            process = self.coordinator()
+            until(lambda: len(processes_of(kind)) == 1, f"there is one {kind}")
+            (process,) = processes_of(kind)
             if self.node_of(process) is not self.cluster.head_node:
                 return process
-            ray.kill(self.pool._actor, no_restart=False)
+            ray.kill(named(name), no_restart=False)
             until(lambda old=process: has_ended(old), "its end")
-            until(self.ready, "the pool is ready")
-        raise AssertionError("the coordinator stays on the head's node")
+            until(lambda: answers(named(name)), f"{name} is ready")
+        raise AssertionError(f"{name} stays on the head's node")
+
+    def cut_power(self, node: Any) -> None:
+        """Kill all that runs on a node, at once."""
+        for worker in raylet_of(node).children(recursive=True):
+            with suppress(psutil.NoSuchProcess):
+                worker.kill()
+        self.cluster.remove_node(node, allow_graceful=False)
 
     def submit(self, shots: int) -> Any:
         """Submit a job; return its future once it is at the provider."""
@@ -149,10 +161,7 @@ def lose_a_node(nodes: Nodes) -> Json:
     lost = nodes.node_of(process)
     future = nodes.submit(500)
     began_s = time.monotonic()
-    for worker in raylet_of(lost).children(recursive=True):
-        with suppress(psutil.NoSuchProcess):
-            worker.kill()
-    nodes.cluster.remove_node(lost, allow_graceful=False)
+    nodes.cut_power(lost)
     until(nodes.ready, "the pool is ready again")
     ready_s = time.monotonic() - began_s
     told = nodes.told(future)
@@ -220,7 +229,58 @@ def kill_who_has_files(nodes: Nodes) -> Json:
     return {"at_home": places, "members": list(kept.entity_ids), "ready_s": ready_s}
 
 
-TRIALS: Final = (lose_a_node, wake_an_orphan, lose_the_control_process, kill_who_has_files)
+def lose_who_is_in_redis(nodes: Nodes) -> Json:
+    """States, groups and transactions are kept in Redis: what loses its node is there again on another, with its data.
+
+    The store is a Qdrant server, of which nothing is asked here.
+    """
+    end_actors()
+    url = nodes.redis_url
+    settings = Settings(
+        data_dir=nodes.folder / "empty",
+        states=StateSettings(shards=1, journal_url=url),
+        groups=GroupSettings(shards=1, journal_url=url),
+        store=StoreSettings(kind="qdrant", url="http://127.0.0.1:9", journal_url=url),
+    )
+    actors = wiring._start_actors(settings)
+    ray.get([actor.ready.remote() for actor in actors], timeout=WAIT_S)
+    group = EntanglementGroup("kept", ("a", "b"), 0.5)
+    ray.get(named("groups-0").create.remote(group), timeout=WAIT_S)
+    created = happened(Happening.CREATED, ["a", "b"], time.time(), 3.6e6, commit=7)
+    ray.get(named("states-0").apply.remote(created), timeout=WAIT_S)
+    before = ray.get(named("states-0").instances.remote("a"), timeout=WAIT_S)
+    moved, took_s = {}, {}
+    for kind, name in (("StateManager", "states-0"), ("EntanglementRegistry", "groups-0"), ("StoreShard", "store")):
+        lost = nodes.node_of(nodes.away_from_head(kind, name))
+        began_s = time.monotonic()
+        nodes.cut_power(lost)
+        until(lambda name=name: answers(named(name)), f"{name} is ready again")
+        took_s[name] = time.monotonic() - began_s
+        moved[name] = nodes.node_of(processes_of(kind)[0]) is not lost
+        nodes.cluster.add_node(num_cpus=1)
+    kept = ray.get(named("groups-0").get.remote("kept"), timeout=WAIT_S)
+    after = ray.get(named("states-0").instances.remote("a"), timeout=WAIT_S)
+    files = sorted(path.name for path in (nodes.folder / "empty").glob("*.sqlite"))
+    found = {"moved": moved, "members": list(kept.entity_ids), "same_state": after == before, "files": files}
+    return {**found, "took_s": took_s, "ready_s": max(took_s.values())}
+
+
+def end_actors() -> None:
+    """End the actors of a trial before, and wait until their names are free."""
+    for name in ("circuits", POOL_NAME, "metrics", "groups-0", "states-0", "store"):
+        ray.kill(named(name))
+        until(lambda name=name: is_free(name), f"the name {name} is free")
+
+
+def is_free(name: str) -> bool:
+    try:
+        named(name)
+    except Unavailable:
+        return True
+    return False
+
+
+TRIALS: Final = (lose_a_node, wake_an_orphan, lose_the_control_process, kill_who_has_files, lose_who_is_in_redis)
 
 
 @contextmanager
@@ -234,7 +294,7 @@ def three_nodes(redis: RedisServer, emulator: Emulator, folder: Path) -> Iterato
     far = BackendSpec("ionq", url=emulator.url, token_env=TOKEN_ENV, target="simulator", price_model="free")
     pool = QuantumPool.start(PoolSettings({"far": far}, redis.url, workers=2))
     try:
-        yield Nodes(cluster, pool, emulator, folder)
+        yield Nodes(cluster, pool, emulator, folder, redis.url)
     finally:
         ray.shutdown()
         cluster.shutdown()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cluster.emulator import running_emulator
-from tests.ray.conftest import ROOT, LiveCluster, alive, descendants, live_cluster, write_config
+from tests.ray.conftest import ADMIN_KEY, ROOT, LiveCluster, admitted, alive, descendants, live_cluster, write_config
 from tests.redis_server import running_redis
 from tests.unit.test_requests import ENTITY, GROUP, QUERY
 
@@ -224,7 +224,8 @@ def test_many_clients_at_once_all_get_their_own_answer(cluster: LiveCluster, cli
             "shots": 100_000,
             "refine": "always",
         }
-        hits = httpx.post(f"{cluster.url}/api/v2/query", json=body, timeout=60.0).json()["hits"]
+        headers = {"api-key": ADMIN_KEY}
+        hits = httpx.post(f"{cluster.url}/api/v2/query", json=body, headers=headers, timeout=60.0).json()["hits"]
         return bool(hits[0]["id"] == f"many-{i % 24}")
 
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
@@ -260,15 +261,31 @@ for call in (lambda: db.fetch_sync("nobody"), lambda: db.query_sync([1, 0], cont
         call()
     except (NotFound, UnknownContext) as error:
         refused.append(type(error).__name__)
-group = db.create_entangled_group_sync("ray-group", ["handle-0", "from-ray"], 0.5)
+db.insert_sync(id="ray-partner", vector=[0.0, 1.0])
+group = db.create_entangled_group_sync("ray-group", ["ray-partner", "from-ray"], 0.5)
+changed = db.update_sync("from-ray", vector=[1.0, 0.0], propagate=True)
+wider = db.update_group_sync("ray-group", expected_version=group.version, add=["handle-1"])
+groups = [
+    wider.version,
+    db.group_sync("ray-group").entity_ids,
+    [one.group_id for one in db.groups_sync(member="handle-1")[0]],
+]
+db.delete_group_sync("ray-group", expected_version=2)
+db.query_sync(vector=[1.0, 0.0], context="handle-near", session_id="by-handle", observe=True, mode="classical")
+session = db.session_sync("by-handle")["session_id"]
+db.end_session_sync("by-handle")
+made = db.state_sync("handle-0")["generation"] >= 1
 print(json.dumps([db.fetch_sync("from-ray").metadata, answer[0].id, refused, group.version]))
+print(json.dumps([changed.moved, groups, session, made]))
 """
     result = subprocess.run(
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=120, check=False
     )
     assert result.returncode == 0, result.stderr
-    told = json.loads(result.stdout.splitlines()[-1])
+    told, more = (json.loads(line) for line in result.stdout.splitlines()[-2:])
     assert told == [{"who": "another job"}, "handle-0", ["NotFound", "UnknownContext"], 1]
+    groups = [2, ["ray-partner", "from-ray", "handle-1"], ["ray-group"]]
+    assert more == [["ray-partner"], groups, "by-handle", True]
     assert client.get("/api/v2/vectors/from-ray").json()["metadata"] == {"who": "another job"}
 
 
@@ -315,7 +332,7 @@ def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: 
     data_dir, path = tmp_path / "data", tmp_path / "config.yaml"
     with running_emulator() as emulator, running_redis() as redis:
         config = write_config(path, data_dir, emulator.url, emulator.token_env)
-        with live_cluster(config, data_dir) as first, httpx.Client(base_url=first.url, timeout=60.0) as client:
+        with live_cluster(config, data_dir) as first, admitted(first.url) as client:
             insert(client, *ring("kept"))
             group = {"group_id": "g", "entity_ids": ["kept-0", "kept-1"], "correlation_strength": 0.5}
             client.post("/api/v2/entanglement/groups", json=group).raise_for_status()
@@ -325,7 +342,7 @@ def test_a_stopped_cluster_leaves_nothing_running_and_forgets_nothing(tmp_path: 
         assert not alive(below)
         assert redis.key_count() == 0
         config = write_config(path, data_dir, emulator.url, emulator.token_env, redis.url)
-        with live_cluster(config, data_dir) as second, httpx.Client(base_url=second.url, timeout=60.0) as client:
+        with live_cluster(config, data_dir) as second, admitted(second.url) as client:
             assert redis.key_count() > 0, "Ray's head keeps its state there"
             kept = client.get("/api/v2/vectors/kept-3").json()
             assert kept["metadata"] == {"place": 3, "kind": "kept"}

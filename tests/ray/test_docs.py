@@ -36,6 +36,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT
 README = ROOT / "README.md"
 JOBS = ROOT / "docs" / "jobs.md"
 TRANSACTIONS = ROOT / "docs" / "transactions.md"
+COLLECTIONS = ROOT / "docs" / "collections.md"
 TRANSFER = ROOT / "docs" / "transfer.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 SDK = ROOT / "docs" / "sdk.md"
@@ -75,11 +76,22 @@ def test_the_curl_commands_of_the_jobs_page_work(cluster: LiveCluster) -> None:
     assert all(job["status"] == "completed" for job in listed["jobs"])
 
 
+def test_the_curl_commands_of_the_collections_page_work(cluster: LiveCluster) -> None:
+    (script,) = blocks(COLLECTIONS, "bash")
+    made, written, answer, found, deleted = answers_of(script, cluster)
+    assert (made["dimension"], written["dimension"], found["entities"]) == (3, 3, 1)
+    assert answer["hits"][0]["id"] == "doc_1"
+    assert deleted["deleted"]
+
+
 def test_the_curl_commands_of_the_transactions_page_work(cluster: LiveCluster) -> None:
-    (script,) = blocks(TRANSACTIONS, "bash")
+    script, followers = blocks(TRANSACTIONS, "bash")
     done, shelf, patched = answers_of(script, cluster)
     assert [result["op"] for result in done["results"]] == ["insert", "insert", "update", "create_entanglement"]
     assert shelf["version"] == done["commit"] < patched["version"]
+    _, sun, moon = answers_of(followers, cluster)
+    assert (sun["id"], sun["moved"], sun["version"]) == ("sun", ["moon"], moon["version"])
+    np.testing.assert_allclose(moon["vector"], [0.71, 0.71], atol=0.005)
 
 
 def test_the_commands_of_the_transfer_page_work(cluster: LiveCluster, client: httpx.Client, tmp_path: Path) -> None:
@@ -222,6 +234,7 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             JOBS: {"bash", "python"},
             TRANSACTIONS: {"bash", "python"},
             TRANSFER: {"bash", "json"},
+            COLLECTIONS: {"bash"},
             QUICKSTART: {"bash", "python"},
             SDK: {"python"},
         }

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import httpx
 import psutil
 
 from cluster.emulator import running_emulator
 from tests.ray.conftest import (
     LiveCluster,
     actors_below,
+    admitted,
     alive,
     descendants,
     live_cluster,
@@ -42,7 +42,7 @@ def test_the_control_process_is_started_again_and_restarts_actors(tmp_path: Path
     data_dir = tmp_path / "data"
     with running_emulator() as emulator, running_redis() as redis:
         config = write_config(tmp_path / "c.yaml", data_dir, emulator.url, emulator.token_env, redis.url)
-        with live_cluster(config, data_dir) as live, httpx.Client(base_url=live.url, timeout=60.0) as client:
+        with live_cluster(config, data_dir) as live, admitted(live.url) as client:
             insert(client, *ring("head"))
 
             def answers() -> bool:

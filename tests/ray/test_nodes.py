@@ -1,4 +1,4 @@
-"""Three nodes on one machine: the job pool's coordinator comes back elsewhere, with its journal on Redis.
+"""Three nodes on one machine: who has a journal on Redis comes back elsewhere, who has files where they are.
 
 The trials run once, as one program in namespaces of its own; the tests look at what it found.
 """
@@ -16,8 +16,8 @@ import pytest
 from tests.ray.conftest import ROOT
 
 NAMESPACES = ("unshare", "--map-root-user", "--net", "--pid", "--fork", "--kill-child", "--mount-proc")
-TRIALS = ("lose_a_node", "wake_an_orphan", "lose_the_control_process", "kill_who_has_files")
-TIMEOUT_S = 280.0
+TRIALS = ("lose_a_node", "wake_an_orphan", "lose_the_control_process", "kill_who_has_files", "lose_who_is_in_redis")
+TIMEOUT_S = 400.0
 
 
 @pytest.fixture(scope="module")
@@ -79,6 +79,15 @@ def test_actors_with_files_come_back_where_the_files_are(found: dict[str, Any]) 
     assert trial["members"] == ["a", "b"]
     assert len(trial["at_home"]) == 6, "two actors, killed three times"
     assert all(trial["at_home"])
+
+
+def test_what_is_kept_in_redis_comes_back_on_another_node(found: dict[str, Any]) -> None:
+    trial = found["lose_who_is_in_redis"]
+    print({name: round(took_s, 1) for name, took_s in trial["took_s"].items()})
+    assert trial["moved"] == {"states-0": True, "groups-0": True, "store": True}
+    assert trial["members"] == ["a", "b"]
+    assert trial["same_state"]
+    assert trial["files"] == ["jobs.sqlite"], "the job pool's alone, which is at home here"
 
 
 def test_the_check_sees_a_job_that_was_paid_for_twice() -> None:

@@ -16,7 +16,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from tests.ray.conftest import LiveCluster, actors_below, live_cluster
+from tests.ray.conftest import LiveCluster, actors_below, admitted, live_cluster
 from tests.ray.test_cluster import insert, ring
 
 WAIT_S = 60.0
@@ -168,7 +168,10 @@ def test_a_session_moves_weights_for_itself_and_outlives_its_actor(cluster: Live
     assert top == "ses-0"
     assert weight(session_id="mine") == pytest.approx(0.5 * 0.25 + 0.5)
     assert weight() == weight(session_id="other") == pytest.approx(0.25)
-    other = client.post("/api/v2/query", json={**body, "session_id": "mine"}, headers={"x-tenant": "else"}).json()
+    theirs = {"x-tenant": "else"}
+    for one in ring("ses", 6):
+        client.post("/api/v2/vectors", json=one, headers=theirs).raise_for_status()
+    other = client.post("/api/v2/query", json={**body, "session_id": "mine"}, headers=theirs).json()
     assert next(hit for hit in other["hits"] if hit["id"] == "ses-1")["context_probability"] == pytest.approx(0.25)
     before = client.get("/api/v2/sessions/mine").json()
     assert client.get("/api/v2/sessions/mine", headers={"x-tenant": "else"}).status_code == 404
@@ -193,7 +196,7 @@ def test_the_number_of_shards_changes_between_starts(tmp_path: Path) -> None:
     groups = [{"group_id": f"n{i}", "entity_ids": ["n-0", f"n-{i}"], "correlation_strength": 0.5} for i in (1, 2, 3)]
     with (
         live_cluster(configured(1), data_dir) as first,
-        httpx.Client(base_url=first.url, timeout=60.0) as client,
+        admitted(first.url) as client,
     ):
         insert(client, *({**body, "coherence_time_ms": 3_600_000.0} for body in ring("n", 12)))
         for group in groups:
@@ -202,7 +205,7 @@ def test_the_number_of_shards_changes_between_starts(tmp_path: Path) -> None:
         before = [state(client, f"n-{i}") for i in range(12)]
     with (
         live_cluster(configured(3), data_dir) as second,
-        httpx.Client(base_url=second.url, timeout=60.0) as client,
+        admitted(second.url) as client,
     ):
         assert [state(client, f"n-{i}") for i in range(12)] == before
         found = client.get(PARTNERS, params={"member": "n-0"}).json()["groups"]

@@ -13,7 +13,8 @@ import httpx
 import psutil
 import pytest
 
-from tests.ray.conftest import ROOT, LiveCluster, actors_below
+from tests.ray.conftest import ROOT, LiveCluster, actors_below, admitted
+from tests.ray.test_served_states import until
 
 PATH = "/api/v2/transactions"
 
@@ -77,6 +78,27 @@ def test_a_group_that_contradicts_another_refuses_the_whole_transaction(client: 
     assert refused.status_code == 409, refused.text
     assert found(client, "group", 1) == (False, False, False)
     assert client.post(PATH, json=body("group", 1)).status_code == 201, "what was refused holds nothing up"
+
+
+def test_partners_follow_an_update_in_the_same_commit(client: httpx.Client) -> None:
+    vectors = [{"id": f"follow-{n}", "vector": [1.0, 0.0], "metadata": {"n": n}} for n in range(4)]
+    client.post("/api/v2/vectors/batch", json={"vectors": vectors, "transaction": True}).raise_for_status()
+    for n, strength in enumerate((0.5, 1.0, 0.0)):
+        group = {"group_id": f"follow-{n}", "entity_ids": ["follow-0", f"follow-{n + 1}"]}
+        client.post("/api/v2/entanglement/groups", json={**group, "correlation_strength": strength}).raise_for_status()
+    change, key = {"vector": [0.0, 1.0], "propagate": True}, {"idempotency-key": "follow"}
+    answer = client.patch("/api/v2/vectors/follow-0", json=change, headers=key)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["moved"] == ["follow-1", "follow-2"]
+    again = client.patch("/api/v2/vectors/follow-0", json=change, headers=key)
+    assert again.json() == answer.json()
+    found = [client.get(f"/api/v2/vectors/follow-{n}").json() for n in range(4)]
+    assert [one["version"] == answer.json()["version"] for one in found] == [True, True, True, False]
+    for one, expected in zip(found, ([0.0, 1.0], [0.5**0.5, 0.5**0.5], [0.0, 1.0], [1.0, 0.0]), strict=True):
+        assert one["vector"] == pytest.approx(expected, abs=1e-6)
+    assert [one["metadata"]["n"] for one in found] == list(range(4))
+    stale = {"id": "follow-1", "metadata": {}, "expected_version": answer.json()["version"] - 1}
+    assert client.post(PATH, json={"operations": [{"update": stale}]}).status_code == 409, "a partner has a new version"
 
 
 def test_a_batch_tells_what_became_of_each_item(client: httpx.Client) -> None:
@@ -171,7 +193,7 @@ class Stream:
             thread.start()
 
     def send(self, first: int) -> None:
-        with httpx.Client(base_url=self.url, timeout=60.0) as client:
+        with admitted(self.url) as client:
             for n in range(first, 10_000, 2):
                 if self.stopped.is_set():
                     return
@@ -197,6 +219,11 @@ class Stream:
         assert not self.wrong, self.wrong[0]
 
 
+def seen(client: httpx.Client, entity_id: str) -> dict[str, Any] | None:
+    response = client.get(f"/api/v2/states/{entity_id}")
+    return dict(response.json()) if response.status_code == 200 else None
+
+
 def post(client: httpx.Client, prefix: str, n: int) -> httpx.Response:
     return client.post(PATH, json=body(prefix, n), headers={"idempotency-key": f"{prefix}-{n}"})
 
@@ -218,6 +245,10 @@ def test_a_killed_store_leaves_no_half_and_loses_nothing_acknowledged(
         there = found(client, prefix, n)
         assert len(set(there)) == 1, f"half of {n}: {there}"
         assert n not in stream.acknowledged or all(there)
+    for n in sorted(stream.acknowledged):  # states are told in the background, and again after a crash: once in effect
+        for side in ("left", "right"):
+            told = until(lambda one=f"{prefix}-{n}-{side}": seen(client, one))
+            assert (told["generation"], told["history"]) == (1, []), told
     paths = [f"/api/v2/vectors/{prefix}-{n}-left" for n in stream.acknowledged]
     versions = [client.get(path).json()["version"] for path in paths]
     assert len(set(versions)) == len(versions), "no number comes twice"

@@ -24,7 +24,7 @@ from cluster.settings import Settings, shared_settings
 from quantum_db.transfer.formats import Row
 from quantum_db.transfer.jsonl import JsonLinesSource, JsonLinesWriter
 from quantum_db.transfer.parquet import ParquetSource
-from tests.ray.conftest import ROOT, LiveCluster, live_cluster
+from tests.ray.conftest import ROOT, LiveCluster, admitted, live_cluster
 from tests.ray.test_cluster import insert, ring
 
 TIMEOUT_S = 180.0
@@ -237,7 +237,7 @@ class Writers:
             thread.start()
 
     def _write(self, url: str, writer: int) -> None:
-        with httpx.Client(base_url=url, timeout=60.0) as client:
+        with admitted(url) as client:
             number = 0
             while not self._stop.is_set():
                 number += 1
@@ -275,7 +275,7 @@ def test_a_backup_under_writes_restores_to_the_same_answers(tmp_path: Path) -> N
     data_dir, backup = tmp_path / "data", tmp_path / "backup"
     config = config_in(tmp_path, data_dir)
     group = {"group_id": "pair", "entity_ids": ["kept-0", "kept-1"], "correlation_strength": 0.5}
-    with live_cluster(config, data_dir) as live, httpx.Client(base_url=live.url, timeout=60.0) as client:
+    with live_cluster(config, data_dir) as live, admitted(live.url) as client:
         insert(client, *ring("kept", 24))
         client.post("/api/v2/entanglement/groups", json=group).raise_for_status()
         before = answers(client)
@@ -312,7 +312,7 @@ def test_a_backup_under_writes_restores_to_the_same_answers(tmp_path: Path) -> N
     assert not data_dir.exists()
 
     assert "is restored in" in done("restore", backup, "--config", config)
-    with live_cluster(config, data_dir) as live, httpx.Client(base_url=live.url, timeout=60.0) as client:
+    with live_cluster(config, data_dir) as live, admitted(live.url) as client:
         assert answers(client) == before
         assert client.get("/api/v2/entanglement/groups/pair").json()["entity_ids"] == ["kept-0", "kept-1"]
         there = {**listed(client, "w0"), **listed(client, "w1")}

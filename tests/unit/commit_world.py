@@ -10,8 +10,9 @@ import numpy as np
 
 from quantum_db.commits.ledger import CommitLedger, Intent, KeyRetention
 from quantum_db.commits.operations import CreateGroup, Delete, Deletes, Insert, Request, Transaction, Update, Upserts
-from quantum_db.commits.planning import Needs, Stored
+from quantum_db.commits.planning import Needs, Stored, needs, plan
 from quantum_db.commits.protocol import CommitProtocol
+from quantum_db.commits.redo import last_changes, to_repeat
 from quantum_db.commits.steps import (
     Answer,
     Apply,
@@ -23,6 +24,7 @@ from quantum_db.commits.steps import (
     Event,
     Failed,
     Finish,
+    Flush,
     Forget,
     Found,
     Note,
@@ -32,6 +34,7 @@ from quantum_db.commits.steps import (
     Read,
     Record,
     Recorded,
+    Redo,
     Sweep,
     Swept,
     Wake,
@@ -39,10 +42,11 @@ from quantum_db.commits.steps import (
 )
 from quantum_db.errors import Conflict, InvalidRequest, NotFound, QuantumDBError, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
-from quantum_db.model import EntanglementGroup, Entity
+from quantum_db.model import Context, EntanglementGroup, Entity
 
 IDS = [f"e{n}" for n in range(6)]
 VECTOR = np.array([1.0, 0.0], dtype=np.float32)
+CONTEXTS = (Context("x", 0.25), Context("y", 0.75))
 REFUSALS = (Conflict, NotFound, InvalidRequest)
 
 
@@ -55,10 +59,16 @@ class World:
 
     Args:
         faults: how often a step fails, or is done and its answer lost; ``crashes`` likewise ends the process.
+        power: a crash is one of the machine: the store is as it was flushed last, and only transactions are asked for.
     """
 
-    def __init__(self, seed: int, *, faults: float = 0.0, crashes: float = 0.0, min_records: int = 20) -> None:
+    def __init__(
+        self, seed: int, *, faults: float = 0.0, crashes: float = 0.0, min_records: int = 20, power: bool = False
+    ) -> None:
         self.rng = np.random.default_rng(seed)
+        self.power = power
+        self.flushed: dict[str, Entity] = {}
+        self.flushes = 0
         self.faults, self.crashes, self.min_records = faults, crashes, min_records
         self.store: dict[str, Entity] = {}
         self.torn = False
@@ -72,6 +82,8 @@ class World:
         self.requests: dict[int, Request] = {}
         self.answers: dict[int, Answer] = {}
         self.crashed = 0
+        self.applied: set[int] = set()
+        self.visible = 0
         self.restart()
 
     # The process
@@ -87,6 +99,7 @@ class World:
             now_s=lambda: 0.0,
             block=7,
             min_records=self.min_records,
+            unflushed_commits=5,
         )
         self.queue: list[Command] = []
         self.records: list[Record] = []
@@ -122,7 +135,10 @@ class World:
             self.carry_out(command)
         except Crash:
             self.crashed += 1
+            if self.power:
+                self.store = dict(self.flushed)
             self.restart()
+        self.check_visible()
         return True
 
     def settle(self) -> None:
@@ -177,6 +193,10 @@ class World:
         match command:
             case Apply(_, intent):
                 self.apply(intent)
+            case Redo(_, intents):
+                self.redo(intents)
+            case Flush():
+                self.flush()
             case Finish(_, commit):
                 self.finish(commit)
             case Forget(_, commit):
@@ -204,9 +224,11 @@ class World:
         self.journal = [*snapshot, *(row for row in self.journal if row[0] > command.through)]
 
     def read(self, needs: Needs) -> Stored:
+        groups = {one: [g for g in self.groups.values() if one in g.entity_ids] for one in needs.groups}
+        needs = needs.with_partners(groups)
         versions = {one: self.store[one].version if one in self.store else None for one in needs.versions}
         entities = {one: self.store.get(one) for one in needs.entities}
-        return Stored(entities, versions, 2 if self.store else None)
+        return Stored(entities, versions, 2 if self.store else None, groups)
 
     def apply(self, intent: Intent) -> None:
         self.torn = True
@@ -217,6 +239,18 @@ class World:
         for one in intent.deletes:
             self.store.pop(one, None)
         self.torn = False
+        self.applied.add(intent.commit)
+
+    def redo(self, intents: Sequence[Intent]) -> None:
+        last = last_changes(intents)
+        upserts, deletes = to_repeat(last, [self.store[one].version if one in self.store else None for one in last])
+        self.store |= {entity.id: entity for entity in upserts}
+        for one in deletes:
+            self.store.pop(one, None)
+
+    def flush(self) -> None:
+        self.flushed = dict(self.store)
+        self.flushes += 1
 
     def prepare(self, commit: int, groups: Sequence[EntanglementGroup]) -> tuple[EntanglementGroup, ...]:
         if commit in self.prepared:
@@ -237,6 +271,17 @@ class World:
 
     # What must hold
 
+    def check_visible(self) -> None:
+        """Of what is visible to readers, once they are let in, all is applied; and nothing becomes invisible again."""
+        if not self.protocol.recovered:
+            return
+        aborted = {record["commit"] for record in self.history if record["t"] == "abort"}
+        intents = {record["commit"] for record in self.history if record["t"] == "intent"} - aborted
+        visible = self.protocol.visible
+        assert visible >= self.visible, "what was visible is not any more"
+        assert not {one for one in intents if one <= visible} - self.applied, "visible and not applied"
+        self.visible = visible
+
     def check(self) -> None:
         """The store is what the durable intents and the plain writes come to, in the order of their numbers."""
         assert self.protocol.recovered
@@ -245,10 +290,14 @@ class World:
         intents = {r["commit"]: Intent.of_record(r) for r in self.history if r["t"] == "intent"}
         intents = {commit: intent for commit, intent in intents.items() if commit not in aborted}
         assert not intents.keys() & self.plain.keys(), "a number came twice"
+        asked = {a.answer["commit"]: self.requests[t] for t, a in self.answers.items() if a.answer is not None}
         model: dict[str, Entity] = {}
         groups: dict[str, EntanglementGroup] = {}
         for commit in sorted(intents.keys() | self.plain.keys()):
             if commit in intents:
+                request = asked.get(commit)
+                if isinstance(request, Transaction):
+                    self.check_plan(request, intents[commit], model, groups)
                 upserts, deletes = intents[commit].upserts, intents[commit].deletes
                 groups |= {group.group_id: group for group in intents[commit].groups}
             else:
@@ -256,8 +305,8 @@ class World:
             model |= {entity.id: entity for entity in upserts}
             for one in deletes:
                 model.pop(one, None)
-        found = {one: (entity.version, entity.metadata) for one, entity in self.store.items()}
-        assert found == {one: (entity.version, entity.metadata) for one, entity in model.items()}, "not the model"
+        found = {one: same_state(entity) for one, entity in self.store.items()}
+        assert found == {one: same_state(entity) for one, entity in model.items()}, "not the model"
         assert self.groups == groups, "not the groups of the model"
         keys = [intent.key for intent in intents.values() if intent.key is not None]
         assert len(keys) == len(set(keys)), "done twice"
@@ -270,6 +319,26 @@ class World:
             else:
                 assert isinstance(answer.error, (*REFUSALS, Unavailable))
 
+    def check_plan(
+        self,
+        request: Transaction,
+        intent: Intent,
+        entities: dict[str, Entity],
+        groups: dict[str, EntanglementGroup],
+    ) -> None:
+        """What was written down is what the request comes to on all that came before: nothing was read too early."""
+        wanted = needs(request)
+        of = {one: [group for group in groups.values() if one in group.entity_ids] for one in wanted.groups}
+        wanted = wanted.with_partners(of)
+        versions = {one: entities[one].version if one in entities else None for one in wanted.versions}
+        stored = Stored({one: entities.get(one) for one in wanted.entities}, versions, 2, of)
+        try:
+            planned = plan(request, stored, intent.commit)
+        except QuantumDBError as error:
+            raise AssertionError(f"it should have been refused: {error.detail}") from error
+        assert [same_state(one) for one in planned.upserts] == [same_state(one) for one in intent.upserts]
+        assert planned.deletes == intent.deletes
+
     def done(self, n: int = 40) -> World:
         """Ask for many things while others are under way."""
         for _ in range(n):
@@ -280,8 +349,8 @@ class World:
 
     def request(self) -> Request:
         some = [str(one) for one in self.rng.choice(IDS, size=int(self.rng.integers(1, 4)), replace=False)]
-        entities = [Entity(one, VECTOR, metadata={"n": int(self.rng.integers(1 << 30))}) for one in some]
-        kind = int(self.rng.integers(8))
+        entities = [Entity(one, VECTOR, CONTEXTS, metadata={"n": int(self.rng.integers(1 << 30))}) for one in some]
+        kind = int(self.rng.integers(2 if self.power else 0, 10))
         if kind == 0:
             return Upserts(tuple(entities))
         if kind == 1:
@@ -298,5 +367,24 @@ class World:
             operations[0] = Insert(entities[0], expected_version=int(self.rng.integers(1, 60)))
         elif kind == 6:
             operations[0] = Insert(entities[0], if_absent=True)
+        elif kind >= 8:
+            angle = float(self.rng.uniform(0.0, 2.0 * np.pi))
+            changes = {
+                "vector": np.array([np.cos(angle), np.sin(angle)], dtype=np.float32),
+                "contexts": normalised_contexts(float(self.rng.random())),
+            }
+            operations = [Update(some[0], changes, propagate=True)]
         key = f"k{int(self.rng.integers(1 << 30))}" if self.rng.random() < 0.5 else None
         return Transaction(tuple(operations), key)
+
+
+def normalised_contexts(weight: float) -> tuple[Context, ...]:
+    """Two contexts, of which the first has a weight."""
+    return (Context("x", weight), Context("y", 1.0 - weight))
+
+
+def same_state(entity: Entity) -> tuple[Any, ...]:
+    """What two entities have in common that are the same to the last bit."""
+    assert entity.vector is not None
+    contexts = tuple((one.name, one.weight) for one in entity.contexts)
+    return entity.id, entity.version, entity.vector.tobytes(), contexts, dict(entity.metadata)

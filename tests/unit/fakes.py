@@ -14,17 +14,25 @@ from quantum_db.circuits.cache import TemplateCache
 from quantum_db.circuits.simulator import SimulatorBackend
 from quantum_db.circuits.template import Template
 from quantum_db.clock import SystemClock
+from quantum_db.collection_table import Collection, CollectionTable, Metric, dropped_record
 from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.group_commits import GroupCommits
 from quantum_db.commits.pending_groups import PendingGroups
+from quantum_db.database import Database
+from quantum_db.directory import Directory, Inside
 from quantum_db.errors import Fenced, NotFound
 from quantum_db.groups import GroupPage, GroupTable, GroupUpdate
 from quantum_db.jobs.rounds import run_here
 from quantum_db.lifecycle import StateEvent
+from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Candidates, EntanglementGroup, Entity, Search
-from quantum_db.ports import Clock
+from quantum_db.ports import Clock, Sessions
+from quantum_db.scope import DEFAULT_COLLECTION, Scope
 from quantum_db.sessions import Observation, SessionKey, SessionTable
+from quantum_db.state_store import StateShard, events_record
 from quantum_db.states.events import EventBatch
+from quantum_db.states.history import Instances
+from quantum_db.stores.places import OneStore
 from quantum_db.stores.points import point_id
 
 
@@ -66,11 +74,14 @@ class FakeStore:
     async def delete(self, ids: Sequence[str]) -> list[bool]:
         return [self.entities.pop(entity_id, None) is not None for entity_id in ids]
 
-    async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+    async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
         await self.upsert(upserts)
         await self.delete(deletes)
 
-    def check_transactions(self) -> None:
+    async def newest_commit(self) -> int:
+        return 0
+
+    async def sweep(self, through: int) -> None:
         return None
 
     async def versions(self, ids: Sequence[str]) -> list[int | None]:
@@ -111,6 +122,9 @@ class FakeStore:
 
     async def count(self) -> int:
         return len(self.entities)
+
+    async def flush(self) -> None:
+        return None
 
     async def optimize(self) -> None:
         return None
@@ -158,11 +172,21 @@ class FakeTemplates:
 
 
 class FakeStates:
+    """One shard, at a time that stands still."""
+
     def __init__(self) -> None:
         self.events: list[StateEvent] = []
+        self.shard = StateShard(1_000)
 
     def record(self, events: EventBatch) -> None:
         self.events += list(events)
+        self.shard.apply(1, events_record(events, 0.0))
+
+    async def instances(self, entity_id: str) -> Instances:
+        found = self.shard.instances(entity_id, 0.0)
+        if found is None:
+            raise NotFound(f"there is no state of {entity_id!r}")
+        return found
 
 
 class FakeJournal:
@@ -215,6 +239,9 @@ class FakeCommits(GroupCommits):
         for group in groups:
             self.groups.created(group)
         self.groups.pending.apply(self.groups.pending.number + 1, record)
+
+    async def of_member(self, entity_id: str) -> list[EntanglementGroup]:
+        return await self.groups.of_member(entity_id)
 
     async def entity_deleted(self, entity_id: str) -> None:
         await self.groups.entity_deleted(entity_id)
@@ -304,6 +331,39 @@ class FakeSessions:
         self.table.end(key)
 
 
+class FakeCollections:
+    """Collections that nothing is kept of."""
+
+    def __init__(self) -> None:
+        self.table = CollectionTable()
+
+    async def resolve(self, scope: Scope) -> Collection:
+        return self.table.get(scope) if scope.collection != DEFAULT_COLLECTION else await self.create(scope, None)
+
+    async def create(self, scope: Scope, dimension: int | None, metric: Metric = "cosine") -> Collection:
+        made, known = self.table.plan(scope, dimension, metric, at_s=1.0, most=3)
+        if not known:
+            self.table.apply(1, made.record())
+        return made
+
+    async def drop(self, scope: Scope) -> Collection:
+        found = self.table.get(scope)
+        self.table.apply(1, dropped_record(found.key))
+        return found
+
+    async def describe(self, scope: Scope) -> tuple[Collection, int | None, int]:
+        return self.table.get(scope), None, 0
+
+    async def page(self, tenant: str, after: str, limit: int) -> tuple[list[Collection], str | None]:
+        return self.table.page(tenant, after, limit)
+
+
+def directory_of(database: Database, measurement: GroupMeasurement, sessions: Sessions) -> Directory:
+    """A directory in which every collection is the same database."""
+    collections = FakeCollections()
+    return Directory(collections, lambda one: Inside(one, database, measurement, sessions), SystemClock())
+
+
 def coordinator(store: FakeStore, groups: FakeGroups, states: FakeStates, journal: FakeJournal) -> Coordinator:
     """The real coordinator of fakes."""
 
@@ -311,7 +371,7 @@ def coordinator(store: FakeStore, groups: FakeGroups, states: FakeStates, journa
         raise AssertionError(error)
 
     return Coordinator(
-        store=store,
+        stores=OneStore(store),
         groups=groups.commits,
         states=states,
         open_journal=lambda: journal,

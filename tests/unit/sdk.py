@@ -14,6 +14,7 @@ from quantum_db.client.database import QuantumDB
 from quantum_db.client.http import HttpTransport
 from quantum_db.client.request import Request
 from serve_app.http import build_app
+from tests.open_gate import OPEN_DOORS
 from tests.unit.fakes import FakeClock
 from tests.unit.test_database import Bench
 from tests.unit.test_http import FakeCluster
@@ -25,7 +26,7 @@ MAX_BODY = 20_000
 def client_of(bench: Bench, max_body: int = MAX_BODY, **fields: Any) -> QuantumDB:
     """Return a client of an application in this process."""
     cluster = FakeCluster()
-    app = build_app(bench.api, cluster, cluster.registry, max_body)
+    app = build_app(bench.api, cluster, cluster.registry, max_body, OPEN_DOORS)
     config = Config(url=URL, **fields)
     return QuantumDB(config, transport=HttpTransport(config, URL, httpx.ASGITransport(app)))
 

@@ -17,7 +17,7 @@ from quantum_db import Config, QuantumDB
 from quantum_db.client.loop import THREAD_NAME, LoopThread
 from quantum_db.client.results import Results
 from quantum_db.client.transports import FACTORIES
-from quantum_db.errors import Conflict, InvalidRequest, InvalidSettings, NotFound, UnknownContext
+from quantum_db.errors import Conflict, InvalidRequest, InvalidSettings, NoSuchCollection, NotFound, UnknownContext
 from quantum_db.model import Context, Entity
 from tests.unit.sdk import client_of
 from tests.unit.test_database import Bench
@@ -95,6 +95,16 @@ def test_entities_are_changed_listed_and_deleted(db: QuantumDB) -> None:
         db.fetch_sync("a/b c")
 
 
+async def test_collections(db: QuantumDB) -> None:
+    made = await db.create_collection("papers", dimension=3)
+    assert (made["name"], made["dimension"]) == ("papers", 3)
+    assert [one["name"] for one in (await db.collections())[0]] == ["default", "papers"]
+    assert db.collection_sync("papers")["entities"] == 0
+    await db.drop_collection("papers")
+    with pytest.raises(NoSuchCollection):
+        await db.collection("papers")
+
+
 async def test_groups_circuits_states_and_sessions(db: QuantumDB) -> None:
     await db.insert_batch(ids=["a", "b", "c"], vectors=np.eye(3))
     group = await db.create_entangled_group("g", ["a", "b"], 0.5)
@@ -109,7 +119,7 @@ async def test_groups_circuits_states_and_sessions(db: QuantumDB) -> None:
     assert measured.chsh is not None
     ran = await db.execute_batch([{"op": "encode", "id": "x", "vector": [0.6, 0.8]}, {"op": "measure", "shots": 50}])
     assert ran["results"][0]["op"] == "encode"
-    assert (await db.state("doc_123"))["generation"] == 2
+    assert (await db.state("a"))["generation"] == 1
     with pytest.raises(NotFound):
         await db.session("nobody")
     await db.end_session("nobody")

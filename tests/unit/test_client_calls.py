@@ -28,6 +28,7 @@ from quantum_db.errors import (
     Unavailable,
 )
 from serve_app.http import build_app
+from tests.open_gate import OPEN_DOORS
 from tests.unit.fakes import FakeClock
 from tests.unit.sdk import Scripted, answering, caller_of
 from tests.unit.test_database import Bench
@@ -326,7 +327,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
 
 
 def test_the_table_of_calls_is_that_of_the_application() -> None:
-    app = build_app(Bench().api, FakeCluster(), FakeCluster().registry, 1_000)
+    app = build_app(Bench().api, FakeCluster(), FakeCluster().registry, 1_000, OPEN_DOORS)
     served = {(verb.upper(), path) for path, verbs in app.openapi()["paths"].items() for verb in verbs}
     for method, route in ROUTES.items():
         assert (route.verb, f"/api/v2{route.path}") in served, method

@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 COMMANDS = {
     *("serve", "up", "down", "status", "doctor", "demo"),
     *("insert", "query", "import", "export", "backup", "restore"),
-    *("groups", "jobs", "costs", "keys"),
+    *("groups", "jobs", "costs", "keys", "audit", "decrypt"),
 }
 
 

@@ -13,11 +13,11 @@ from quantum_db.commits.ledger import CommitLedger, KeyRetention
 from quantum_db.commits.operations import Deletes, Insert, Transaction, Update, Upserts
 from quantum_db.commits.planning import Stored
 from quantum_db.commits.protocol import CommitProtocol
-from quantum_db.commits.steps import Answer, Apply, Asked, Failed, Found, Gone, Read, Record, Recorded, Sweep
+from quantum_db.commits.steps import Answer, Apply, Asked, Compact, Failed, Found, Gone, Read, Record, Recorded, Sweep
 from quantum_db.errors import Conflict, NotFound, Unavailable
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.model import Entity
-from tests.unit.commit_world import VECTOR, World
+from tests.unit.commit_world import IDS, VECTOR, World
 
 
 def entity(name: str, n: int = 0) -> Entity:
@@ -190,6 +190,57 @@ def test_whatever_fails_nothing_is_half_lost_or_done_twice(seed: int, faults: fl
     assert not world.prepared, "the registry keeps nothing of what has ended"
 
 
+@settings(derandomize=True, deadline=None, max_examples=200)
+@given(seed=st.integers(0, 1 << 32), faults=st.sampled_from([0.0, 0.1]), crashes=st.sampled_from([0.02, 0.1]))
+def test_a_crash_of_the_machine_loses_no_acknowledged_transaction(seed: int, faults: float, crashes: float) -> None:
+    world = World(seed, faults=faults, crashes=crashes, power=True).done()
+    world.settle()
+    world.check()
+
+
+def test_what_is_safe_in_the_store_is_forgotten_by_the_journal() -> None:
+    world = World(3, power=True).done(200)
+    world.settle()
+    assert world.flushes > 10
+    assert len(world.protocol.ledger.settled) < 5
+
+
+class MarksWithoutFlush(World):
+    def flush(self) -> None:
+        self.flushes += 1
+
+
+class CompactsWhatIsNotFlushed(World):
+    def compact(self, command: Compact) -> None:
+        receipted = {record["commit"] for record in command.records if record["t"] == "receipt"}
+        kept = [record for record in command.records if record.get("commit") not in receipted]
+        super().compact(Compact(command.through, kept))
+
+
+class RedoesNothing(World):
+    def redo(self, intents: Any) -> None:
+        return None
+
+
+@pytest.mark.parametrize("kind", [MarksWithoutFlush, CompactsWhatIsNotFlushed, RedoesNothing])
+def test_the_check_finds_what_a_crash_of_the_machine_takes(kind: type[World]) -> None:
+    failed = 0
+    for seed in range(40):
+        try:
+            world = kind(seed, crashes=0.05, min_records=5, power=True).done()
+            world.settle()
+            world.check()
+        except AssertionError:
+            failed += 1
+    assert failed
+
+
+class ForgetsPlainDeletions(World):
+    def restart(self) -> None:
+        super().restart()
+        self.protocol.ledger.is_unflushed = lambda entity_id: False  # type: ignore[method-assign]
+
+
 class LosesReceiptedIntents(World):
     def restart(self) -> None:
         self.journal = [row for row in self.journal if row[1]["t"] != "intent"]
@@ -209,7 +260,15 @@ class ForgetsNumbers(World):
         super().restart()
 
 
-@pytest.mark.parametrize("kind", [LosesReceiptedIntents, AppliesHalf, ForgetsNumbers])
+class ClaimsNoPartners(World):
+    def restart(self) -> None:
+        super().restart()
+        self.protocol._claims.of = lambda owner: frozenset(("entity", one) for one in IDS)  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize(
+    "kind", [LosesReceiptedIntents, AppliesHalf, ForgetsNumbers, ClaimsNoPartners, ForgetsPlainDeletions]
+)
 def test_the_check_finds_planted_faults(kind: type[World]) -> None:
     failed = 0
     for seed in range(40):
@@ -220,3 +279,9 @@ def test_the_check_finds_planted_faults(kind: type[World]) -> None:
         except AssertionError:
             failed += 1
     assert failed
+
+
+def test_the_check_sees_a_commit_that_is_visible_before_it_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(CommitProtocol, "visible", property(lambda self: self._next - 1))
+    with pytest.raises(AssertionError, match="visible and not applied"):
+        World(0, faults=0.1, crashes=0.05).done().settle()

@@ -144,7 +144,7 @@ async def test_many_at_once_share_the_journal_and_are_numbered_apart() -> None:
 
 async def test_what_was_left_open_is_applied_before_anybody_is_let_in() -> None:
     class Broken(FakeStore):
-        async def apply(self, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
+        async def apply(self, commit: int, upserts: Sequence[Entity], deletes: Sequence[str]) -> None:
             raise Unavailable("no space left")
 
     bench = Bench(store=Broken())
@@ -229,7 +229,9 @@ async def test_an_overlay_answers_as_the_store_would_after_the_commit(
     after.entities, after.size = dict(before.entities), 3
     changed: dict[str, Entity | None] = {str(one): entity(str(one)) for one in rng.choice([*names, "new"], size=3)}
     changed[names[0]] = None
-    await after.apply([one for one in changed.values() if one], [name for name, one in changed.items() if one is None])
+    await after.apply(
+        1, [one for one in changed.values() if one], [name for name, one in changed.items() if one is None]
+    )
     search = Search(unit(), 4, contexts, all_contexts=everything)
     overlay = OverlayStore(before, changed)
     ((found,), (wanted,)) = (await overlay.search([search]), await after.search([search]))

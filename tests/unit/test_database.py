@@ -39,6 +39,7 @@ from tests.unit.fakes import (
     FakeStore,
     FakeTemplates,
     coordinator,
+    directory_of,
 )
 
 
@@ -65,7 +66,7 @@ class Bench:
         self.answers: list[Answer] = []
         jobs = JobCalls(None, self.jobs, "simulator")  # type: ignore[arg-type] # of another test
         batches = BatchRunner(self.jobs, "simulator")
-        self.api = Api(database, measurement, batches, jobs, self.sessions, self.answers.append)
+        self.api = Api(directory_of(database, measurement, self.sessions), batches, jobs, self.answers.append)
 
     async def filled(self, count: int = 40, dimension: int = 8) -> Bench:
         rng = np.random.default_rng(1)

@@ -12,12 +12,11 @@ import orjson
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
-from quantum_db.errors import NotFound, Overloaded
-from quantum_db.lifecycle import Phase, State
+from quantum_db.errors import Overloaded
 from quantum_db.refinement import Policy
-from quantum_db.states.history import Instances
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
+from tests.open_gate import OPEN_DOORS
 from tests.unit.fakes import FakeJobs
 from tests.unit.test_database import Bench, query
 from tests.unit.test_requests import ENTITY, GROUP, QUERY
@@ -30,12 +29,6 @@ class FakeCluster:
         self.failing: list[str] = []
         self.registry = CollectorRegistry()
 
-    async def instances(self, entity_id: str) -> Instances:
-        if entity_id != "doc_123":
-            raise NotFound(f"there is no state of {entity_id!r}")
-        earlier = State(entity_id, 1, Phase.ARCHIVED, 0.5, 1_000.0)
-        return Instances(State(entity_id, 2, Phase.MEASURED, 1.0, 1_000.0, 2.0, 3), (earlier,))
-
     async def failing_parts(self) -> list[str]:
         return self.failing
 
@@ -44,9 +37,9 @@ class FakeCluster:
 
 
 class Http:
-    def __init__(self, jobs: FakeJobs | None = None) -> None:
-        self.bench, self.cluster = Bench(jobs=jobs), FakeCluster()
-        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY)
+    def __init__(self, jobs: FakeJobs | None = None, policy: Policy | None = None) -> None:
+        self.bench, self.cluster = Bench(policy, jobs), FakeCluster()
+        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY, OPEN_DOORS)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
@@ -229,9 +222,8 @@ async def test_overload_tells_when_to_come_back() -> None:
     def full(request: object) -> None:
         raise Overloaded("5 quantum jobs wait for simulator", retry_after_s=1.0)
 
-    http = Http(FakeJobs(before=full))
+    http = Http(FakeJobs(before=full), Policy(on_backend_failure="fail"))
     await http.bench.filled()
-    http.bench.api._database._refiner._policy = Policy(on_backend_failure="fail")
     async with http.client:
         response = await http.client.post("/api/v2/query", json=query())
     problem(response, 503, "overloaded")
@@ -275,11 +267,16 @@ async def test_health_and_readiness(http: Http) -> None:
 
 
 async def test_states_are_shown(http: Http) -> None:
+    for _ in range(2):
+        await http.client.post("/api/v2/vectors", json=ENTITY)
     body = (await http.client.get("/api/v2/states/doc_123")).json()
-    assert (body["phase"], body["generation"], body["measurements"]) == ("measured", 2, 3)
+    assert (body["phase"], body["generation"], body["measurements"]) == ("created", 2, 0)
+    version = (await http.client.get("/api/v2/vectors/doc_123")).json()["version"]
+    assert body["commit"] == version
     assert [(one["phase"], one["generation"], one["expires_at_s"]) for one in body["history"]] == [
         ("archived", 1, None)
     ]
+    assert await http.bench.api.state("doc_123") == body
     problem(await http.client.get("/api/v2/states/other"), 404, "not-found")
 
 

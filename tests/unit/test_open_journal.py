@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from quantum_db.errors import Fenced, InvalidSettings, Unavailable
+from quantum_db.journals.encrypted import EncryptedJournal
 from quantum_db.journals.open import open_journal
 from quantum_db.journals.sqlite import SqliteJournal
 
@@ -20,7 +21,8 @@ def test_a_sqlite_url_opens_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         ("sqlite:///near.sqlite", tmp_path / "near.sqlite"),
     ):
         with closing(open_journal(url)) as journal:
-            assert isinstance(journal, SqliteJournal)
+            assert isinstance(journal, EncryptedJournal)
+            assert isinstance(journal.inner, SqliteJournal)
             assert journal.append("x", [{}]) == 1
         assert path.is_file()
 

@@ -8,7 +8,7 @@ import pytest
 from quantum_db.errors import CorruptData
 from quantum_db.model import Context, Entity, Search, Vector
 from quantum_db.stores.point_store import PointStore
-from quantum_db.stores.points import RECORD, Found, Point, found, high_of, point_id
+from quantum_db.stores.points import RECORD, Found, Place, Point, found, place_of, point_id
 
 
 class Shelf(PointStore):
@@ -24,6 +24,18 @@ class Shelf(PointStore):
     async def dimension(self) -> int | None:
         return 2 if self.points else None
 
+    async def count(self) -> int:
+        raise NotImplementedError
+
+    async def context_names(self) -> list[str]:
+        raise NotImplementedError
+
+    async def optimize(self) -> None:
+        raise NotImplementedError
+
+    async def close(self) -> None:
+        return
+
     async def _create(self, dimension: int) -> int:
         return dimension
 
@@ -34,14 +46,23 @@ class Shelf(PointStore):
         for key in point_ids:
             self.points.pop(key, None)
 
-    async def _highs(self, point_ids: Sequence[str]) -> dict[str, int]:
-        return {key: high_of(self.points[key].payload) for key in point_ids if key in self.points}
+    async def _places(self, entity_ids: Sequence[str]) -> dict[str, Place]:
+        return {i: place_of(self.points[point_id(i, 0)].payload) for i in self._there(entity_ids)}
 
-    async def _records(self, point_ids: Sequence[str]) -> dict[str, object]:
-        return {key: self.points[key].payload[RECORD] for key in point_ids if key in self.points}
+    async def _records(self, entity_ids: Sequence[str], at: int) -> dict[str, object]:
+        return {i: self.points[point_id(i, 0)].payload[RECORD] for i in self._there(entity_ids)}
 
-    def check_transactions(self) -> None:
-        return
+    async def _firsts(self, entity_ids: Sequence[str], at: int) -> list[Found]:
+        return list((await self._read([point_id(i, 0) for i in entity_ids])).values())
+
+    async def newest_commit(self) -> int:
+        raise NotImplementedError
+
+    async def sweep(self, through: int) -> None:
+        raise NotImplementedError
+
+    def _there(self, entity_ids: Sequence[str]) -> list[str]:
+        return [i for i in entity_ids if point_id(i, 0) in self.points]
 
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
         if self.reads:
@@ -53,10 +74,10 @@ class Shelf(PointStore):
             if key in self.points
         }
 
-    async def _heads(self, first: str | None, limit: int) -> tuple[list[Found], str | None]:
+    async def _heads(self, first: str | None, limit: int, at: int) -> tuple[list[Found], str | None]:
         raise NotImplementedError
 
-    async def _nearest(self, asked: Sequence[tuple[Search, int]]) -> list[list[Found]]:
+    async def _nearest(self, asked: Sequence[tuple[Search, int]], at: int) -> list[list[Found]]:
         self.reads += 1
         answers = []
         for search, limit in asked:

@@ -15,6 +15,7 @@ from quantum_db.stores.points import (
     MAX_METADATA_DEPTH,
     Found,
     Gathered,
+    Place,
     Point,
     Record,
     candidates,
@@ -87,15 +88,15 @@ def test_ids_are_version_5_uuids_and_differ() -> None:
 
 
 def test_slots_of_an_older_version_become_copies_of_the_first() -> None:
-    points = lay_out(ENTITY, "", high=4)
+    points = lay_out(ENTITY, "", Place(0, 4))
     assert [p.payload["slot"] for p in points] == [0, 1, 2, 3]
     assert {high_of(p.payload) for p in points} == {4}
     for copy in points[2:]:
         assert copy.vector is points[0].vector
         assert copy.payload["contexts"] == ["x", "z"]
         assert as_found(copy).slot == 0
-    assert leftovers(ENTITY, 4) == [p.id for p in points[2:]]
-    assert leftovers(ENTITY, 1) == []
+    assert leftovers(ENTITY, Place(0, 4)) == [p.id for p in points[2:]]
+    assert leftovers(ENTITY, Place(0, 1)) == []
 
 
 def test_the_digest_tells_versions_apart_that_differ_in_a_vector() -> None:
@@ -161,7 +162,7 @@ def test_dimensions() -> None:
 
 def test_writes_are_bounded_and_entities_stay_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quantum_db.stores.points._FLOATS_A_WRITE", 10)
-    laid_out = [lay_out(ENTITY, "", high=high) for high in (2, 3, 2, 9, 2)]
+    laid_out = [lay_out(ENTITY, "", Place(0, high)) for high in (2, 3, 2, 9, 2)]
     assert [len(portion) for portion in in_writes(laid_out, 2)] == [5, 2, 9, 2]
     assert list(in_writes([], 2)) == []
 

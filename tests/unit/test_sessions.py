@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -105,7 +106,8 @@ def test_a_distribution_that_is_none_is_noticed() -> None:
     table = SessionTable()
     observe(table, "a", "x", 0)
     table.validate()
-    table._sessions[KEY].moves["b"].kept = 1.0
+    moves = table._sessions[KEY].moves
+    moves["b"] = replace(moves["b"], kept=1.0)
     with pytest.raises(AssertionError):
         table.validate()
 

@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from cluster.haproxy_on_loopback import on_loopback
-from cluster.settings import load
+from cluster.access_settings import TlsSettings
+from cluster.haproxy_on_loopback import FORWARDED
+from cluster.haproxy_on_loopback import mended as mended_config
+from cluster.settings import HttpSettings, load
 from quantum_db.errors import InvalidSettings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
@@ -47,10 +49,11 @@ def test_the_environment_stands_above_the_file(tmp_path: Path, monkeypatch: pyte
     ("text", "message"),
     [
         ("htpp: {port: 1}", "htpp: is not a known field; did you mean 'http'?"),
-        ("http: {prot: 1}", "http.prot: is not a known field; did you mean 'port'?"),
+        ("http: {prot: 1}", "http.prot: is not a known field; did you mean 'port'"),
         ("http: {port: many}", "http.port: must be a valid integer"),
         ("http: {port: 70000}", "http.port: must be less than or equal to 65535, not 70000"),
         ("store: {kind: qdrant}", "url is needed for kind qdrant"),
+        ("store: {journal_url: 'redis://h:1'}", "journal_url is for kind qdrant"),
         ("jobs: {default_backend: simulater}", "'simulater' is not among backends; did you mean 'simulator'?"),
         ("jobs: {backends: {a: {kind: ionqq}}}", "must be 'simulator' or 'ionq', not 'ionqq'"),
         ("jobs: {backends: {a: {kind: simulator, max_qbits: 3}}}", "max_qbits"),
@@ -84,7 +87,50 @@ def test_haproxys_side_ports_are_put_on_loopback() -> None:
     config = (
         "frontend prometheus\n    bind :9101\nfrontend http\n    bind 127.0.0.1:8000\nlisten stats\n  bind *:8404\n"
     )
-    mended = on_loopback(config)
+    mended = mended_config(config, None, is_first=True)
     assert "bind 127.0.0.1:9101\n" in mended
     assert "bind 127.0.0.1:8404\n" in mended
     assert mended.count("bind 127.0.0.1:8000\n") == 1
+
+
+CALLERS = (
+    "frontend http_frontend\n    bind 0.0.0.0:443\n    mode http\n"
+    "frontend grpc_frontend\n    bind 0.0.0.0:9000 proto h2\nbackend b\n    server s 127.0.0.1:1\n"
+)
+
+
+def test_haproxy_tells_who_calls_and_lets_nobody_say_so_for_himself() -> None:
+    config = mended_config(CALLERS, None, is_first=True)
+    assert config.count(FORWARDED) == 2
+    assert mended_config(config, None, is_first=True) == config, "a configuration may be mended twice"
+    assert FORWARDED not in mended_config(config, None, is_first=False)
+    assert " ssl " not in config
+
+
+def test_haproxy_speaks_tls_where_callers_come_in_alone() -> None:
+    config = mended_config(CALLERS + "listen stats\n  bind *:8404\n", Path("/run/tls.pem"), is_first=True)
+    assert "bind 0.0.0.0:443 ssl crt /run/tls.pem ssl-min-ver TLSv1.2 alpn http/1.1\n" in config
+    assert "bind 0.0.0.0:9000 proto h2 ssl crt /run/tls.pem ssl-min-ver TLSv1.2 alpn h2\n" in config
+    assert "bind 127.0.0.1:8404\n" in config
+    assert mended_config(config, Path("/run/tls.pem"), is_first=True) == config
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.1.2.3", "example.org"])
+def test_keys_do_not_travel_in_the_open(host: str) -> None:
+    with pytest.raises(ValueError, match="behind_tls_proxy: true if a proxy"):
+        HttpSettings(host=host)
+    HttpSettings(host=host, behind_tls_proxy=True)
+    HttpSettings(host=host, tls=TlsSettings(certificate=Path("c"), private_key=Path("k")))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost"])
+def test_loopback_needs_no_tls(host: str) -> None:
+    assert HttpSettings(host=host).tls is None
+
+
+def test_secrets_are_no_settings() -> None:
+    """They are not taken from a file, are no unknown variables either, and their values are in no error."""
+    load(None, {"QUANTUM_DB_ADMIN_KEY": "k", "QUANTUM_DB_KEY": "k", "QUANTUM_DB_JWT_SECRET": "k"})
+    with pytest.raises(InvalidSettings, match="QUANTUM_DB_ADMIN_KEI is not a known setting") as told:
+        load(None, {"QUANTUM_DB_ADMIN_KEI": "hush"})
+    assert "hush" not in told.value.detail

@@ -8,6 +8,7 @@ import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -36,12 +37,19 @@ GROUP = EntanglementGroup("g", ("e0", "e1", "e2"), 0.5)
 KEY = SessionKey("tenant", "session")
 CAPACITY = 6
 
-EVENT = st.builds(
+TIMES = st.integers(0, 50).map(float)
+COHERENCE_MS = st.sampled_from([1_000.0, 5_000.0, 1e9])
+TELLING = st.builds(
     StateEvent,
     st.sampled_from(NAMES),
-    st.sampled_from([Happening.CREATED, Happening.PREPARED, Happening.MEASURED, Happening.ARCHIVED]),
-    st.integers(0, 50).map(float),
-    st.sampled_from([1_000.0, 5_000.0, 1e9]),
+    st.sampled_from([Happening.CREATED, Happening.ARCHIVED]),
+    TIMES,
+    COHERENCE_MS,
+    st.integers(1, 30),
+)
+EVENT = st.one_of(
+    st.builds(StateEvent, st.sampled_from(NAMES), st.sampled_from(list(Happening)[:3]), TIMES, COHERENCE_MS),
+    TELLING,
 )
 BATCHES = st.lists(st.lists(EVENT, min_size=1, max_size=8).map(EventBatch.of), max_size=8)
 
@@ -75,10 +83,33 @@ def everything(found: StateShard, now_s: float = 60.0) -> dict[str, Instances | 
 def test_a_batch_is_the_same_from_its_record_and_from_its_parts(batches: list[EventBatch]) -> None:
     for batch in batches:
         again = batch_of_record(json.loads(json.dumps(record_of_batch(batch))))
-        for name in ("ids", "codes", "at_s", "coherence_ms"):
+        for name in ("ids", "codes", "at_s", "coherence_ms", "commits"):
             assert (getattr(again, name) == getattr(batch, name)).all()
         parts = [part for _, part in split(batch, 3)]
         assert sorted(map(str, joined(parts).ids)) == sorted(map(str, batch.ids))
+
+
+@settings(deadline=None)
+@given(st.lists(TELLING, max_size=15), st.randoms(use_true_random=False))
+def test_a_write_that_is_told_again_and_late_changes_nothing(tellings: list[StateEvent], random: Random) -> None:
+    """Each write of an entity once, in the order of the numbers, with repetitions anywhere behind the first time."""
+    writes = sorted({(one.commit, one.entity_id): one for one in tellings}.values(), key=lambda one: one.commit)
+    once = fed([EventBatch.of([one]) for one in writes], capacity=len(NAMES))
+    told: list[StateEvent] = []
+    for place, one in enumerate(writes):
+        told += [one, *(again for again in writes[: place + 1] if random.random() < 0.5)]
+    ends = sorted(random.sample(range(len(told) + 1), min(3, len(told) + 1)))
+    parts = [told[start:end] for start, end in zip([0, *ends], [*ends, len(told)], strict=True) if start < end]
+    assert everything(fed(map(EventBatch.of, parts), capacity=len(NAMES))) == everything(once)
+    one_by_one = [EventBatch.of([one]) for one in told]
+    assert everything(restored(fed(one_by_one, capacity=len(NAMES)).snapshot(), len(NAMES))) == everything(once)
+
+
+def test_an_evicted_state_is_not_created_anew_by_a_telling_that_comes_again() -> None:
+    created = [happened(Happening.CREATED, [name], 1.0, 5.0, commit) for commit, name in enumerate(NAMES, 1)]
+    found, again = fed(created), fed([*created, *created])
+    assert found.table.get("e0", 1.0) is None, "evicted"
+    assert everything(again) == everything(found)
 
 
 @pytest.mark.parametrize(

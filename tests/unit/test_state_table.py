@@ -28,9 +28,19 @@ EVENTS = st.lists(
         st.sampled_from(Happening),
         st.floats(0.0, 3.0),
         st.sampled_from([None, 0.0, 0.125, 700.0, 65_000.0, 1e9]),
+        st.integers(0, 9),
     ),
     max_size=40,
 )
+Drawn = list[tuple[str, Happening, float, float | None, int]]
+
+
+def events_of(drawn: Drawn, now_s: float) -> list[StateEvent]:
+    of_writes = (Happening.CREATED, Happening.ARCHIVED)
+    return [
+        StateEvent(name, what, now_s + after_s, ms, commit if what in of_writes else 0)
+        for name, what, after_s, ms, commit in drawn
+    ]
 
 
 def event(what: Happening, at_s: float = 0.0, entity: str = "e", coherence_ms: float | None = 1_000.0) -> StateEvent:
@@ -59,8 +69,8 @@ class TableMachine(RuleBasedStateMachine):
         module.LEAST_ROUND = 16
 
     @rule(drawn=EVENTS)
-    def happen(self, drawn: list[tuple[str, Happening, float, float | None]]) -> None:
-        events = [StateEvent(name, what, self.now_s + after_s, ms) for name, what, after_s, ms in drawn]
+    def happen(self, drawn: Drawn) -> None:
+        events = events_of(drawn, self.now_s)
         outcome = self.table.apply(EventBatch.of(events))
         steps, refused = self.model.apply(events)
         assert by_entity(outcome.transitions) == by_entity(steps)
@@ -97,9 +107,9 @@ class TableMachine(RuleBasedStateMachine):
         assert len(self.table.restore(records)) == 0
 
     @rule(drawn=EVENTS)
-    def lose_the_table_but_not_its_transitions(self, drawn: list[tuple[str, Happening, float, float | None]]) -> None:
+    def lose_the_table_but_not_its_transitions(self, drawn: Drawn) -> None:
         records = list(self.table.snapshot())
-        events = [StateEvent(name, what, self.now_s + after_s, ms) for name, what, after_s, ms in drawn]
+        events = events_of(drawn, self.now_s)
         steps = self.table.apply(EventBatch.of(events)).transitions
         self.model.apply(events)
         self.table = StateTable(5)
@@ -188,7 +198,15 @@ def test_many_states_expire_in_bounded_calls() -> None:
     rng = np.random.default_rng(1)
     spread_ms = rng.uniform(1.0, 1e5, count).astype(np.float32)
     ids = np.array([f"s{number}" for number in range(count)], dtype=np.object_)
-    table.apply(EventBatch(ids, np.full(count, Happening.PREPARED.code, np.uint8), np.zeros(count), spread_ms))
+    table.apply(
+        EventBatch(
+            ids,
+            np.full(count, Happening.PREPARED.code, np.uint8),
+            np.zeros(count),
+            spread_ms,
+            np.zeros(count, np.int64),
+        )
+    )
     now_s, found = 0.0, 0
     while now_s < 101.0:
         now_s += 0.5

@@ -16,6 +16,7 @@ from quantum_db.jobs.assembly import PoolPolicy, TenantPolicy
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.stored_jobs import MAX_ESTIMATES, StoredJobs
 from serve_app.http import build_app
+from tests.open_gate import OPEN_DOORS
 from tests.unit.fake_workers import Bench
 from tests.unit.test_database import Bench as DatabaseBench
 from tests.unit.test_http import MAX_BODY, FakeCluster, problem
@@ -45,7 +46,7 @@ class Jobs:
         api = DatabaseBench().api
         api.jobs = JobCalls(self.stored, self.bench.pool, "near")
         cluster = FakeCluster()
-        app = build_app(api, cluster, cluster.registry, MAX_BODY)
+        app = build_app(api, cluster, cluster.registry, MAX_BODY, OPEN_DOORS)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
         return self
 

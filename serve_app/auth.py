@@ -1,0 +1,149 @@
+"""The gate of what is served: who is it, and may they? Decided in the replica, without a call to anybody."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from prometheus_client import CollectorRegistry, Counter
+
+from quantum_db.access.audit import AuditEvent
+from quantum_db.access.bodies import TENANT
+from quantum_db.access.keys import Key, Token, parsed
+from quantum_db.access.limits import Limiter
+from quantum_db.access.policy import OPEN, RULES, check_allowed
+from quantum_db.access.principal import Principal, Role
+from quantum_db.access.reports import Reports
+from quantum_db.access.tokens import TokenVerifier
+from quantum_db.errors import Forbidden, InvalidRequest, QuantumDBError, TooManyRequests, Unauthenticated
+from quantum_db.ports import Clock
+from quantum_db.scope import DEFAULT_TENANT
+from serve_app.gate import TENANT_HEADER, Call
+
+KEY_HEADER: Final = "api-key"
+_BEARER: Final = re.compile(r"Bearer +(\S+)", re.IGNORECASE)
+_ANYBODY: Final = Principal("anybody", DEFAULT_TENANT, Role.READER)
+
+
+class Keys(Protocol):
+    """Knows keys."""
+
+    def owner(self, token: Token) -> Key | None:
+        """Return the key with this id and secret, None if there is none that is good. Raises Unavailable."""
+
+
+def credential_of(headers: Mapping[str, str]) -> str:
+    """Return what a caller shows. Raises Unauthenticated where it is nothing."""
+    shown = headers.get(KEY_HEADER)
+    if shown is not None:
+        return shown.strip()
+    found = _BEARER.fullmatch(headers.get("authorization", ""))
+    if found is None:
+        raise Unauthenticated("show a key, as `api-key: <key>` or as `Authorization: Bearer <key>`")
+    return found[1]
+
+
+def of_tenant(principal: Principal, headers: Mapping[str, str]) -> Principal:
+    """Return the caller as one of the tenant that it names. Only who may act for every tenant may name another one.
+
+    Raises:
+        InvalidRequest: the name is none.
+        Forbidden: it is not the caller's own, whether there is such a tenant or not.
+    """
+    name = headers.get(TENANT_HEADER)
+    if name is None or name == principal.tenant:
+        return principal
+    if not re.fullmatch(TENANT, name):
+        raise InvalidRequest.at(TENANT_HEADER, "must be 1 to 64 letters, digits, dots, dashes or underscores")
+    if not principal.cluster:
+        raise Forbidden(f"this credential is of one tenant; leave out the header {TENANT_HEADER}")
+    return replace(principal, tenant=name)
+
+
+@dataclass(frozen=True, slots=True)
+class GateParts:
+    """What the gate goes by.
+
+    Attributes:
+        tokens: None where no identity provider is trusted.
+        audited_reads: the share of successful reads that are written into the audit log, 0 to 1.
+    """
+
+    keys: Keys
+    tokens: TokenVerifier | None
+    limiter: Limiter
+    reports: Reports
+    clock: Clock
+    rng: random.Random
+    audited_reads: float = 0.0
+
+
+class KeyGate:
+    """Implements ``Gate`` with API keys and tokens."""
+
+    def __init__(self, parts: GateParts, registry: CollectorRegistry) -> None:
+        """Join the parts. ``registry`` is that of this process's metrics."""
+        self._parts = parts
+        self._refused = Counter("access_refused", "Calls that were not let in", ["status"], registry=registry)
+
+    @asynccontextmanager
+    async def admitted(self, call: Call) -> AsyncIterator[Principal]:
+        """See ``Gate.admitted``."""
+        if call.action in OPEN:
+            yield _ANYBODY
+            return
+        principal: Principal | None = None
+        inside = False
+        try:
+            principal = of_tenant(self._known(call), call.headers)
+            rule = check_allowed(principal, call.action)
+            if rule.writes:
+                self._parts.reports.check_room()
+            async with self._parts.limiter.admitted(principal, rule.cost) as sizes:
+                inside = True
+                yield replace(principal, sizes=sizes)
+        except QuantumDBError as error:
+            self._ended(call, principal, error.status, inside)
+            raise
+        except BaseException:  # also of a caller who has left: what he asked for may have been done
+            self._ended(call, principal, QuantumDBError.status, inside)
+            raise
+        self._ended(call, principal, 200, inside)
+
+    def _known(self, call: Call) -> Principal:
+        shown = credential_of(call.headers)
+        found: Principal | None = None
+        if (token := parsed(shown)) is not None:
+            key = self._parts.keys.owner(token)
+            found = None if key is None else key.principal()
+        elif self._parts.tokens is not None:
+            found = self._parts.tokens.principal(shown)
+        if found is not None:
+            return found
+        reports = self._parts.reports
+        blocked_s = reports.blocked_for_s(call.peer)
+        reports.failed(call.peer)
+        if blocked_s:
+            raise TooManyRequests("too many bad credentials came from this address", retry_after_s=blocked_s)
+        raise Unauthenticated("the credential is not good: it is unknown, expired or revoked")
+
+    def _ended(self, call: Call, principal: Principal | None, status: int, inside: bool) -> None:
+        if not inside:
+            self._refused.labels(status).inc()
+        if principal is None and status == TooManyRequests.status:
+            return  # the block is in the log, and its address fills it no further
+        rule = RULES.get(call.action)
+        always = not inside or rule is None or rule.writes
+        if not always and self._parts.rng.random() >= self._parts.audited_reads:
+            return
+        outcome = "denied" if not inside else "ok" if status < 400 else "failed"
+        who, tenant = ("", "") if principal is None else (principal.subject, principal.tenant)
+        now_s = self._parts.clock.now_s()
+        about = call.about() if inside else ""
+        self._parts.reports.note(
+            AuditEvent(now_s, who, tenant, call.action, about, outcome, status, call.request_id, call.peer)
+        )
