@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 CALL_TIMEOUT_S = 70.0
 CONNECT_TIMEOUT_S = 5.0
+LOOPBACK = "127."
 BACKUP_TIMEOUT_S = 3600.0
 
 
@@ -196,4 +197,8 @@ def _join(address: str | None, data_dir: Path) -> None:
     if address is None:
         address = str(running_cluster(data_dir)["ray_address"])
         _check_answers(address, data_dir)
+    if address.startswith(LOOPBACK):
+        from ray._private import ray_constants
+
+        ray_constants.ENABLE_RAY_CLUSTER = False  # the variable says so too, but Ray may have been imported before
     ray.init(address=address, namespace="quantum-db", log_to_driver=False, logging_level="warning")

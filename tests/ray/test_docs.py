@@ -19,9 +19,10 @@ import yaml
 from qdrant_client import QdrantClient, models
 
 from cluster.runtime import free_port
-from cluster.settings import load
+from cluster.settings import ADMIN_KEY_ENV, load
 from quantum_db import Config, QuantumDB
 from quantum_db.circuits.overlap import overlap_template
+from quantum_db.client.config import KEY_ENV
 from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.modes import MODES
 from quantum_db.transfer.jsonl import JsonLinesSource
@@ -172,17 +173,31 @@ def test_the_snippets_of_the_sdk_page_work(cluster: LiveCluster) -> None:
     assert printed_by(SDK, cluster) == told
 
 
+KEPT = f"export {KEY_ENV}=$(grep -oE 'qdb_[0-9a-f]{{12}}_[0-9a-f]{{64}}' told)"
+"""What a user does with the key that is shown."""
+
+
 def test_the_quickstart_works_from_its_first_line_to_its_last(tmp_path: Path) -> None:
     """As one session of a user, on a cluster of its own: the shell commands, the program, and the end."""
-    start, by_curl, by_command, end = blocks(QUICKSTART, "bash")
+    start, ready, by_curl, by_command, end = blocks(QUICKSTART, "bash")
     (program,) = blocks(QUICKSTART, "python")
     (tmp_path / "program.py").write_text(program)
     port = free_port()
     script = "\n".join(
-        [start, by_curl, by_command, f"{sys.executable} program.py", end, f"{COMMAND} status || echo $?"]
+        [
+            f"({start}) | tee told",
+            KEPT,
+            ready,
+            by_curl,
+            by_command,
+            f"{sys.executable} program.py",
+            end,
+            f"{COMMAND} status || echo $?",
+        ]
     )
     script = script.replace(COMMAND, f"{sys.executable} -m cluster.cli").replace(":8000", f":{port}")
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "QUANTUM_DB_HTTP__PORT": str(port)}
+    del environment[ADMIN_KEY_ENV], environment[KEY_ENV]  # as for a user, it is made and shown
     result = subprocess.run(
         ["bash", "-euc", script],
         cwd=tmp_path,
@@ -202,7 +217,12 @@ def test_the_quickstart_works_from_its_first_line_to_its_last(tmp_path: Path) ->
     assert told.count('"id":"shore"') == 1
     assert told.endswith("teller 1.0\nbank 0.7\nthe cluster is stopped\n3\n")
     assert "no cluster runs with data in" in result.stderr
-    assert not (tmp_path / ".data" / "local" / "cluster.json").exists()
+    data_dir = tmp_path / ".data" / "local"
+    assert not (data_dir / "cluster.json").exists()
+    key = re.search(r"qdb_[0-9a-f]{12}_([0-9a-f]{64})", told)
+    assert key is not None
+    kept = [path for path in data_dir.rglob("*") if path.is_file() and key[1].encode() in path.read_bytes()]
+    assert kept == [], "the key is shown, and left nowhere"
 
 
 def printed_by(page: Path, cluster: LiveCluster) -> list[str]:
