@@ -36,6 +36,7 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.states
 	$(PYTHON) -m benchmarks.latency
 	$(PYTHON) -m benchmarks.jobs
+	$(PYTHON) -m benchmarks.ingest
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal
 	$(PYTHON) -m benchmarks.durability --ray

@@ -61,9 +61,9 @@ async def store(ids: list[str], vectors: NDArray[np.float32], folder: Path) -> f
     return len(ids) / taken_s
 
 
-def client(ids: list[str], vectors: NDArray[np.float32], url: str) -> float:
+def client(ids: list[str], vectors: NDArray[np.float32], config: Config) -> float:
     """Return rows/s of the client over HTTP."""
-    with QuantumDB(Config(url=url)).connect() as db:
+    with QuantumDB(config).connect() as db:
         start = time.perf_counter()
         outcome = db.insert_batch_sync(ids=ids, vectors=vectors).check()
         taken_s = time.perf_counter() - start
@@ -107,7 +107,7 @@ def main() -> None:
         found["store"] = asyncio.run(store(ids, vectors, place / "store"))
         settings = Settings(data_dir=place / "cluster", http=HttpSettings(port=0))
         with running(settings) as cluster:
-            found["client"] = client(ids, vectors, cluster.url)
+            found["client"] = client(ids, vectors, Config(url=cluster.url, api_key=cluster.admin_key))
     named = {
         "library": "qdrant-edge, points without payload",
         "store": "embedded store, entities",

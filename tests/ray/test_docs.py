@@ -169,7 +169,7 @@ def test_the_snippet_of_the_transactions_page_works(cluster: LiveCluster) -> Non
 
 
 def test_the_snippets_of_the_sdk_page_work(cluster: LiveCluster) -> None:
-    told = ["doc_1", "True", "doc_1", "doc_2", "doc_2", "5000", "0", "ray_1", "ray_1"]
+    told = ["doc_1", "True", "doc_1", "doc_2", "doc_2", "5000", "0", "5000", "ray_1", "ray_1"]
     assert printed_by(SDK, cluster) == told
 
 
