@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from quantum_db.backend_ports import JobPool
@@ -17,12 +18,14 @@ from quantum_db.commits.bodies import (
     UpdateBody,
     batch_entities,
     batch_transaction,
+    body_digest,
     id_of_item,
     scoped_key,
 )
-from quantum_db.commits.operations import Transaction, Update
+from quantum_db.commits.operations import CreateGroup, Delete, Insert, Transaction, Update
+from quantum_db.cursors import seal, unseal
 from quantum_db.database import Database
-from quantum_db.errors import NotFound
+from quantum_db.errors import InvalidRequest, NotFound
 from quantum_db.group_bodies import GroupBody, GroupPageBody, GroupUpdateBody, MeasureBody
 from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody, order_of
 from quantum_db.jobs.desk import JobDesk, JobPage
@@ -33,6 +36,7 @@ from quantum_db.ports import Sessions
 from quantum_db.requests import Body, EntityBody, QueryBody, VectorPageBody, parse
 from quantum_db.scope import DEFAULT_COLLECTION, DEFAULT_SCOPE, Scope
 from quantum_db.sessions import SessionKey
+from quantum_db.stores.points import is_point_id
 from quantum_db.views import (
     answer_view,
     batch_view,
@@ -75,24 +79,33 @@ class Api:
         self._sessions = sessions
         self._note_answer = note_answer
 
-    async def insert(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Write one entity (``EntityBody``), replacing one with the same id. Idempotent but for the version."""
+    async def insert(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Write one entity (``EntityBody``), replacing one with the same id. Idempotent but for the version.
+
+        With a ``key`` it is a transaction of one insert; see ``transact``.
+        """
         entity = parse(EntityBody, raw).to_entity()
-        version = await (await self._of(scope)).insert(entity)
+        database = await self._of(scope)
+        if key is None:
+            version = await database.insert(entity)
+        else:
+            version = (await database.transact(Transaction((Insert(entity),), scoped_key(key, scope.tenant))))["commit"]
         contexts = [context.name for context in entity.contexts]
         return {"id": entity.id, "dimension": entity.dimension, "contexts": contexts, "version": version}
 
     async def insert_batch(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write entities (``BatchBody``), each for itself, or with ``transaction`` all or none.
 
-        Without ``transaction``, ``items`` tells what became of each, and ``refused`` how many were not written.
+        Without ``transaction``, ``items`` tells what became of each, and ``refused`` how many were not written. With a
+        ``key``, those that can be written are a transaction; see ``transact``.
         """
         together, entities = batch_entities(raw)
         if together:
             transaction = batch_transaction(raw, scoped_key(key, scope.tenant))
             answer = await (await self._of(scope)).transact(transaction)
             return {"written": len(transaction.operations), "transaction": True, **answer}
-        version, refused = await (await self._of(scope)).insert_each(entities)
+        named = None if key is None else Transaction((), scoped_key(key, scope.tenant), body_digest(raw))
+        version, refused = await (await self._of(scope)).insert_each(entities, named)
         items = [
             item_view(id_of_item(raw, i), version if error is None else None, error) for i, error in enumerate(refused)
         ]
@@ -132,21 +145,36 @@ class Api:
     async def scroll(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return a page of all entities (``VectorPageBody``); ``next`` is the cursor of the next page, or None."""
         body = parse(VectorPageBody, raw)
-        entities, following = await (await self._of(scope)).scroll(body.cursor, body.limit)
-        return {"vectors": [entity_view(entity, body.vectors) for entity in entities], "next": following}
+        after = unseal("vectors", scope, body.cursor)
+        if after is not None and not is_point_id(after):
+            raise InvalidRequest.at("cursor", "holds no place among vectors; leave it out to begin")
+        entities, following = await (await self._of(scope)).scroll(after, body.limit)
+        page = [entity_view(entity, body.vectors) for entity in entities]
+        return {"vectors": page, "next": seal("vectors", scope, following)}
 
-    async def delete(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Delete an entity."""
-        commit = await (await self._of(scope)).delete(entity_id)
+    async def delete(self, entity_id: str, expected_version: int | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Delete an entity, at the expected version if one is given."""
+        database = await self._of(scope)
+        if expected_version is None:
+            commit = await database.delete(entity_id)
+        else:
+            commit = (await database.transact(Transaction((Delete(entity_id, "", expected_version),))))["commit"]
         return {"id": entity_id, "deleted": True, "commit": commit}
 
     async def query(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Answer a query (``QueryBody``) of a tenant."""
         return await self._answered(raw, scope, None)
 
-    async def create_group(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Write an entanglement group (``GroupBody``). Idempotent."""
-        return group_view(await (await self._of(scope)).create_group(parse(GroupBody, raw).to_group()))
+    async def create_group(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Write an entanglement group (``GroupBody``). Idempotent.
+
+        With a ``key`` it is a transaction of one creation; see ``transact``.
+        """
+        group, database = parse(GroupBody, raw).to_group(), await self._of(scope)
+        if key is None:
+            return group_view(await database.create_group(group))
+        answer = await database.transact(Transaction((CreateGroup(group),), scoped_key(key, scope.tenant)))
+        return group_view(replace(group, version=answer["results"][0]["version"]))
 
     async def group(self, group_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return an entanglement group."""
@@ -170,8 +198,9 @@ class Api:
     async def list_groups(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return groups by id (``GroupPageBody``); ``next`` is the cursor of the next page."""
         body = parse(GroupPageBody, raw)
-        page = await (await self._of(scope)).groups(body.member, body.cursor, body.limit)
-        return {"groups": [group_view(group) for group in page.groups], "next": page.after}
+        after = unseal("groups", scope, body.cursor) or ""
+        page = await (await self._of(scope)).groups(body.member, after, body.limit)
+        return {"groups": [group_view(group) for group in page.groups], "next": seal("groups", scope, page.after)}
 
     async def measure_group(self, group_id: str, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Run the circuit of an entanglement group (``MeasureBody``) and return its correlations."""
@@ -223,9 +252,16 @@ class JobCalls:
         self._pool = pool
         self._default_backend = default_backend
 
-    async def submit(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Take a job (``JobBody``). It is written down when this returns, and run when there is a place."""
-        return await self._desk.create(scope.tenant, await self._order(raw))
+    async def submit(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Take a job (``JobBody``). It is written down when this returns, and run when there is a place.
+
+        The same again under the same ``key`` is the job that was taken before.
+        """
+        scoped_key(key, scope.tenant)
+        order = await self._order(raw)
+        if key is not None:
+            order = replace(order, key=key, digest=body_digest(raw))
+        return await self._desk.create(scope.tenant, order)
 
     async def estimate(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return what a job (``JobBody``) would cost. Submits nothing."""
@@ -238,7 +274,10 @@ class JobCalls:
     async def list(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return jobs (``JobPageBody``), newest first, without results."""
         body = parse(JobPageBody, raw)
-        return await self._desk.list(scope.tenant, JobPage(body.cursor, body.limit, body.status))
+        everywhere = Scope(scope.tenant)  # jobs are a tenant's, of no collection
+        page = JobPage(unseal("jobs", everywhere, body.cursor), body.limit, body.status)
+        answer = await self._desk.list(scope.tenant, page)
+        return {**answer, "next": seal("jobs", everywhere, answer["next"])}
 
     async def cancel(self, job_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Cancel a job, also at the provider. Idempotent."""

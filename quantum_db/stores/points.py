@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -112,6 +113,11 @@ def point_id(entity_id: str, slot: int) -> str:
     name = f"{slot}:{entity_id}".encode("utf-8", "surrogatepass")
     digest = hashlib.sha1(_NAMESPACE.bytes + name, usedforsecurity=False).digest()
     return str(uuid.UUID(bytes=digest[:16], version=5))
+
+
+def is_point_id(text: str) -> bool:
+    """Tell whether a text is written like the id of a point."""
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
 
 
 def check_dimensions(entities: Sequence[Entity], stored: int | None) -> int:
