@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -20,11 +21,14 @@ from quantum_db.commits.bodies import (
     UpdateBody,
     batch_entities,
     batch_transaction,
+    body_digest,
     id_of_item,
     scoped_key,
 )
-from quantum_db.commits.operations import Transaction, Update
+from quantum_db.commits.operations import CreateGroup, Delete, Insert, Transaction, Update
+from quantum_db.cursors import seal, unseal
 from quantum_db.directory import Directory, Inside
+from quantum_db.errors import InvalidRequest
 from quantum_db.group_bodies import GroupBody, GroupPageBody, GroupUpdateBody, MeasureBody
 from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody, order_of
 from quantum_db.jobs.desk import JobDesk, JobPage
@@ -34,6 +38,7 @@ from quantum_db.model import Answer
 from quantum_db.requests import Body, EntityBody, QueryBody, VectorPageBody, parse
 from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.sessions import SessionKey
+from quantum_db.stores.points import is_point_id
 from quantum_db.views import (
     answer_view,
     batch_view,
@@ -72,24 +77,33 @@ class Api:
         self._batches = batches
         self._note_answer = note_answer
 
-    async def insert(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Write one entity (``EntityBody``), replacing one with the same id. Idempotent but for the version."""
+    async def insert(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Write one entity (``EntityBody``), replacing one with the same id. Idempotent but for the version.
+
+        With a ``key`` it is a transaction of one insert; see ``transact``.
+        """
         entity = parse(EntityBody, raw).to_entity()
-        version = await self._in(scope, lambda one: one.database.insert(entity))
+        if key is None:
+            version = await self._in(scope, lambda one: one.database.insert(entity))
+        else:
+            transaction = Transaction((Insert(entity),), scoped_key(key, scope.tenant))
+            version = (await self._in(scope, lambda one: one.database.transact(transaction)))["commit"]
         contexts = [context.name for context in entity.contexts]
         return {"id": entity.id, "dimension": entity.dimension, "contexts": contexts, "version": version}
 
     async def insert_batch(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write entities (``BatchBody``), each for itself, or with ``transaction`` all or none.
 
-        Without ``transaction``, ``items`` tells what became of each, and ``refused`` how many were not written.
+        Without ``transaction``, ``items`` tells what became of each, and ``refused`` how many were not written. With a
+        ``key``, those that can be written are a transaction; see ``transact``.
         """
         together, entities = batch_entities(raw)
         if together:
             transaction = batch_transaction(raw, scoped_key(key, scope.tenant))
             answer = await self._in(scope, lambda one: one.database.transact(transaction))
             return {"written": len(transaction.operations), "transaction": True, **answer}
-        version, refused = await self._in(scope, lambda one: one.database.insert_each(entities))
+        named = None if key is None else Transaction((), scoped_key(key, scope.tenant), request=body_digest(raw))
+        version, refused = await self._in(scope, lambda one: one.database.insert_each(entities, named))
         items = [
             item_view(id_of_item(raw, i), version if error is None else None, error) for i, error in enumerate(refused)
         ]
@@ -135,22 +149,37 @@ class Api:
     async def scroll(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return a page of all entities (``VectorPageBody``); ``next`` is the cursor of the next page, or None."""
         body = parse(VectorPageBody, raw)
-        entities, following = await self._in(scope, lambda one: one.database.scroll(body.cursor, body.limit))
-        return {"vectors": [entity_view(entity, body.vectors) for entity in entities], "next": following}
+        after = unseal("vectors", scope, body.cursor)
+        if after is not None and not is_point_id(after):
+            raise InvalidRequest.at("cursor", "holds no place among vectors; leave it out to begin")
+        entities, following = await self._in(scope, lambda one: one.database.scroll(after, body.limit))
+        page = [entity_view(entity, body.vectors) for entity in entities]
+        return {"vectors": page, "next": seal("vectors", scope, following)}
 
-    async def delete(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Delete an entity."""
-        commit = await self._in(scope, lambda one: one.database.delete(entity_id))
+    async def delete(self, entity_id: str, expected_version: int | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Delete an entity, at the expected version if one is given."""
+        if expected_version is None:
+            commit = await self._in(scope, lambda one: one.database.delete(entity_id))
+        else:
+            transaction = Transaction((Delete(entity_id, "", expected_version),))
+            commit = (await self._in(scope, lambda one: one.database.transact(transaction)))["commit"]
         return {"id": entity_id, "deleted": True, "commit": commit}
 
     async def query(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Answer a query (``QueryBody``) of a tenant."""
         return await self._answered(raw, scope, None)
 
-    async def create_group(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Write an entanglement group (``GroupBody``). Idempotent."""
+    async def create_group(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Write an entanglement group (``GroupBody``). Idempotent.
+
+        With a ``key`` it is a transaction of one creation; see ``transact``.
+        """
         group = parse(GroupBody, raw).to_group()
-        return group_view(await self._in(scope, lambda one: one.database.create_group(group)))
+        if key is None:
+            return group_view(await self._in(scope, lambda one: one.database.create_group(group)))
+        transaction = Transaction((CreateGroup(group),), scoped_key(key, scope.tenant))
+        answer = await self._in(scope, lambda one: one.database.transact(transaction))
+        return group_view(replace(group, version=answer["results"][0]["version"]))
 
     async def group(self, group_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return an entanglement group."""
@@ -175,8 +204,9 @@ class Api:
     async def list_groups(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return groups by id (``GroupPageBody``); ``next`` is the cursor of the next page."""
         body = parse(GroupPageBody, raw)
-        page = await self._in(scope, lambda one: one.database.groups(body.member, body.cursor, body.limit))
-        return {"groups": [group_view(group) for group in page.groups], "next": page.after}
+        after = unseal("groups", scope, body.cursor) or ""
+        page = await self._in(scope, lambda one: one.database.groups(body.member, after, body.limit))
+        return {"groups": [group_view(group) for group in page.groups], "next": seal("groups", scope, page.after)}
 
     async def measure_group(self, group_id: str, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Run the circuit of an entanglement group (``MeasureBody``) and return its correlations."""
@@ -222,8 +252,11 @@ class Api:
     async def list_collections(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return the tenant's collections by name (``CollectionPageBody``)."""
         body = parse(CollectionPageBody, raw)
-        found, following = await self._directory.collections.page(scope.tenant, body.cursor, body.limit)
-        return {"collections": [collection_view(one) for one in found], "next": following}
+        listing = Scope(scope.tenant)  # whichever collection the call names: they are all the tenant's
+        after = unseal("collections", listing, body.cursor) or ""
+        found, following = await self._directory.collections.page(scope.tenant, after, body.limit)
+        names = [collection_view(one) for one in found]
+        return {"collections": names, "next": seal("collections", listing, following)}
 
     async def drop_collection(self, name: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Drop a collection of the scope's tenant, with all that is in it."""
@@ -263,9 +296,16 @@ class JobCalls:
         self._pool = pool
         self._default_backend = default_backend
 
-    async def submit(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Take a job (``JobBody``). It is written down when this returns, and run when there is a place."""
-        return await self._desk.create(scope.tenant, await self._order(raw))
+    async def submit(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Take a job (``JobBody``). It is written down when this returns, and run when there is a place.
+
+        The same again under the same ``key`` is the job that was taken before.
+        """
+        scoped_key(key, scope.tenant)
+        order = await self._order(raw)
+        if key is not None:
+            order = replace(order, key=key, digest=body_digest(raw))
+        return await self._desk.create(scope.tenant, order)
 
     async def estimate(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return what a job (``JobBody``) would cost. Submits nothing."""
@@ -278,7 +318,10 @@ class JobCalls:
     async def list(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return jobs (``JobPageBody``), newest first, without results."""
         body = parse(JobPageBody, raw)
-        return await self._desk.list(scope.tenant, JobPage(body.cursor, body.limit, body.status))
+        everywhere = Scope(scope.tenant)  # jobs are a tenant's, of no collection
+        page = JobPage(unseal("jobs", everywhere, body.cursor), body.limit, body.status)
+        answer = await self._desk.list(scope.tenant, page)
+        return {**answer, "next": seal("jobs", everywhere, answer["next"])}
 
     async def cancel(self, job_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Cancel a job, also at the provider. Idempotent."""

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from pydantic import BeforeValidator, ConfigDict, Field, WithJsonSchema
 
 from quantum_db.collection_table import Collection
+from quantum_db.cursors import MAX_CURSOR
 from quantum_db.requests import MAX_DIMENSION, Body, refuse
 from quantum_db.scope import NAME
 
@@ -33,7 +34,7 @@ class CollectionBody(Body):
 class CollectionPageBody(Body):
     """Which collections to list: ``cursor`` is the ``next`` of the page before."""
 
-    cursor: Annotated[str, Field(max_length=64)] = ""
+    cursor: Annotated[str, Field(max_length=MAX_CURSOR)] = ""
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from quantum_db import retrieval
 from quantum_db.backend_ports import JobPool
 from quantum_db.circuits.template import Template
-from quantum_db.commits.operations import Deletes, Transaction, Upserts
+from quantum_db.commits.operations import Deletes, Insert, Transaction, Upserts
 from quantum_db.commits.overlay import OverlayStore
 from quantum_db.commits.planning import Stored, needs, plan
 from quantum_db.commits.ports import Writes
@@ -40,6 +40,12 @@ from quantum_db.stores.points import check_storable
 
 def _new_key() -> str:
     return uuid4().hex
+
+
+RESERVED = 0.2
+"""Share of a query's timeout that is kept for ranking and for the way back, where circuits may take the rest."""
+
+MAX_RESERVED_S = 0.25
 
 
 class Database:
@@ -80,8 +86,13 @@ class Database:
         await self._check_dimensions(entity.dimension)
         return await self._write([entity])
 
-    async def insert_each(self, entities: Sequence[Entity | InvalidRequest]) -> tuple[int, list[InvalidRequest | None]]:
+    async def insert_each(
+        self, entities: Sequence[Entity | InvalidRequest], named: Transaction | None = None
+    ) -> tuple[int, list[InvalidRequest | None]]:
         """Write the entities that can be written; return their version, and of each what is wrong with it.
+
+        Args:
+            named: a transaction without operations, whose key and request those of the entities shall have.
 
         Raises:
             Unavailable: any of them may have been written; the same call again completes it.
@@ -96,7 +107,11 @@ class Database:
                 assert isinstance(entity, Entity)
                 stored = stored or entity.dimension
                 good.append(entity)
-        return (await self._write(good) if good else 0), refused
+        if named is None:
+            return (await self._write(good) if good else 0), refused
+        inserts = tuple(Insert(entity) for entity in good)
+        answer = await self._writes.do(replace(named, operations=inserts)) if good else {"commit": 0}
+        return int(answer["commit"]), refused
 
     async def transact(self, transaction: Transaction) -> Mapping[str, Any]:
         """Do the operations together or not at all; see ``Writes.do``."""
@@ -219,7 +234,8 @@ class Database:
 
         candidates, classical = exact_scores(query, candidates)
         classical_s = self._clock.monotonic_s() - filtered
-        scores, report = await self._refiner.refine(query, candidates, classical, classical_s)
+        timely = self._with_time_left(query, start)
+        scores, report = await self._refiner.refine(timely, candidates, classical, classical_s)
         refined_at = self._clock.monotonic_s()
 
         hits = retrieval.rank(candidates, classical, scores)
@@ -229,7 +245,8 @@ class Database:
         chosen, tunneling = hits[: query.top_k], None
         if query.enable_tunneling:
             left = query.budget.less(report.cost_usd, report.shots)
-            chosen, tunneling = await self._diversifier.choose(query, candidates, hits, scores or classical, left)
+            timely = self._with_time_left(query, start)
+            chosen, tunneling = await self._diversifier.choose(timely, candidates, hits, scores or classical, left)
         await self._sessions.note(query, chosen, ran=scores is not None)
         end = self._clock.monotonic_s()
         return Answer(
@@ -245,6 +262,12 @@ class Database:
             ),
             tunneling=tunneling,
         )
+
+    def _with_time_left(self, query: Query, start: float) -> Query:
+        """Return the query with the time that circuits have, if it began at ``start``."""
+        reserved_s = 0.0 if query.on_timeout == "error" else min(MAX_RESERVED_S, RESERVED * query.timeout_s)
+        left_s = query.timeout_s - (self._clock.monotonic_s() - start) - reserved_s
+        return replace(query, timeout_s=max(0.001, left_s))
 
     def _note_measured(self, candidates: Candidates) -> None:
         now_s, ids = self._clock.now_s(), candidates.entity_ids

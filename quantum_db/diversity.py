@@ -14,6 +14,7 @@ from quantum_db.backend_choice import AUTO
 from quantum_db.backend_ports import JobPool, JobRequest
 from quantum_db.circuits.qaoa import plan_qaoa, read_counts
 from quantum_db.circuits.qaoa_ansatz import diverse_selection
+from quantum_db.errors import DeadlineExceeded
 from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.model import Candidates, Hit, Query
 from quantum_db.retrieval import Scores
@@ -79,17 +80,24 @@ class Diversifier:
         first = greedy(problem.relevance, problem.similarity, problem.count, DIVERSITY)
         backend = query.backend if query.backend not in (None, AUTO) else self._default_backend
         qubo = diverse_selection(problem.relevance, problem.similarity, problem.count, DIVERSITY)
-        plan = await asyncio.to_thread(plan_qaoa, qubo, QAOA_LAYERS, self._rng)
-        request = JobRequest(
-            self._new_key(),
-            backend,
-            (plan.batch,),
-            QAOA_SHOTS,
-            query.timeout_s,
-            tenant=query.tenant,
-            limit=limit,
-        )
-        run = await self._jobs.run(request)
+        try:
+            async with asyncio.timeout(query.timeout_s if query.on_timeout == "classical" else None):
+                plan = await asyncio.to_thread(plan_qaoa, qubo, QAOA_LAYERS, self._rng)
+                request = JobRequest(
+                    self._new_key(),
+                    backend,
+                    (plan.batch,),
+                    QAOA_SHOTS,
+                    query.timeout_s,
+                    tenant=query.tenant,
+                    limit=limit,
+                )
+                run = await self._jobs.run(request)
+        except (TimeoutError, DeadlineExceeded):
+            if query.on_timeout == "error":
+                raise
+            why = f"{backend} had no result in time, so the choice is the greedy one"
+            return _chosen(hits, first), {**_report("qaoa", hits, first, first), "why": why}
         sampled = read_counts(plan, run.counts[0])
         best = first
         if sampled.selection is not None and sampled.selection.value > first.value:

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import ConfigDict, Field, field_validator, model_validator
 
+from quantum_db.cursors import MAX_CURSOR
 from quantum_db.groups import GroupUpdate
 from quantum_db.model import MAX_GROUP_MEMBERS, EntanglementGroup
 from quantum_db.requests import MAX_SHOTS, MAX_TIMEOUT_MS, Body, EntityId, Finite, Name, refuse
@@ -71,7 +72,7 @@ class GroupPageBody(Body):
     """Which groups to list: those of a member, or all; ``cursor`` is the ``next`` of the page before."""
 
     member: EntityId | None = None
-    cursor: Annotated[str, Field(max_length=512)] = ""
+    cursor: Annotated[str, Field(max_length=MAX_CURSOR)] | None = None
     limit: Annotated[int, Field(ge=1, le=MAX_PAGE)] = 100
 
 

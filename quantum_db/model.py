@@ -22,6 +22,7 @@ NoContextRule = Literal["soft", "best", "traced"]
 Mitigation = Literal["none", "readout", "zne"]
 TunnelingSolver = Literal["annealing", "qaoa"]
 Refine = Literal["auto", "always"]
+OnTimeout = Literal["classical", "error"]
 Weighting = Literal["conditional", "joint"]
 
 DEFAULT_COHERENCE_TIME_MS = 60_000.0
@@ -135,6 +136,7 @@ class Query:
         age_ms: age of the states, by which several contexts have lost coherence.
         refine: ``auto`` runs circuits only where they may change the answer.
         backend: a backend's name, ``auto``, or None for the configured one.
+        on_timeout: what happens when circuits would not end within the timeout: the classical answer, or an error.
         tenant: who asks: whose budget pays.
         budget: what its circuits may cost.
         session_id: the tenant's session that it belongs to, if any.
@@ -163,6 +165,7 @@ class Query:
     budget: SpendingLimit = NO_LIMIT
     session_id: str | None = None
     observe: bool = False
+    on_timeout: OnTimeout = "classical"
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
@@ -11,7 +12,7 @@ from quantum_db.backend_choice import AUTO, BackendChoice, choose, options_for
 from quantum_db.backend_ports import AdaptiveAim, BackendResult, JobPool, JobRequest
 from quantum_db.circuits.planner import Family, OverlapPlan
 from quantum_db.circuits.template import CircuitBatch
-from quantum_db.errors import JobCanceled, JobFailed, Overloaded, QuantumDBError, Unavailable
+from quantum_db.errors import DeadlineExceeded, JobCanceled, JobFailed, Overloaded, QuantumDBError, Unavailable
 from quantum_db.model import Candidates, Query, Refinement
 from quantum_db.modes import MODES
 from quantum_db.ports import Clock, Templates
@@ -76,7 +77,12 @@ class Refiner:
         """Return the scores by circuits, or None, and the report that says what ran or why nothing did.
 
         Args:
+            query: with the time that circuits have as its timeout. What happens when they take longer is its
+                ``on_timeout``.
             classical_s: wall time of the exact scores, for the measured ratio.
+
+        Raises:
+            DeadlineExceeded: with ``on_timeout`` error.
         """
         if MODES[query.mode].shots == 0:
             return None, Refinement(False, "the mode runs no circuits", "exact")
@@ -85,6 +91,20 @@ class Refiner:
         shots, why, wanted = self._routed(query, candidates, classical)
         if not wanted:
             return None, Refinement(False, why, "exact")
+        if query.on_timeout == "error":
+            return await self._by_circuits(query, candidates, classical_s, shots, why)
+        try:
+            async with asyncio.timeout(query.timeout_s):
+                return await self._by_circuits(query, candidates, classical_s, shots, why)
+        except (TimeoutError, DeadlineExceeded):
+            backend = query.backend or self._policy.backend
+            why = f"{backend} had no result in time, so the order is the classical one"
+            return None, Refinement(False, why, "exact", None if backend == AUTO else backend)
+
+    async def _by_circuits(
+        self, query: Query, candidates: Candidates, classical_s: float, shots: int, why: str
+    ) -> tuple[Scores | None, Refinement]:
+        """Choose a backend and run on it, or on what the policy has for one that fails."""
         backend, routing = query.backend or self._policy.backend, None
         if backend == AUTO:
             choice = await self._choose(query, candidates, shots)

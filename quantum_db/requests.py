@@ -23,6 +23,7 @@ from pydantic import (
 )
 from pydantic_core import ErrorDetails, PydanticCustomError
 
+from quantum_db.cursors import MAX_CURSOR
 from quantum_db.errors import FieldError, InvalidRequest
 from quantum_db.filters import Filter
 from quantum_db.jobs.budget import SpendingLimit
@@ -215,7 +216,7 @@ class EntityBody(Body):
 class VectorPageBody(Body):
     """Which entities to list: those after a cursor, with their vectors or without."""
 
-    cursor: Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")] | None = None
+    cursor: Annotated[str, Field(max_length=MAX_CURSOR)] | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
     vectors: bool = True
 
@@ -261,6 +262,7 @@ class QueryBody(Body):
     mode: Annotated[str, BeforeValidator(_known_mode), WithJsonSchema({"enum": list(MODES)})] = DEFAULT_MODE
     top_k: Annotated[int, Field(ge=1, le=MAX_TOP_K)] = 10
     timeout_ms: Annotated[int, Field(ge=1, le=MAX_TIMEOUT_MS)] = 5_000
+    on_timeout: Literal["classical", "error"] = "classical"
     filter: Filter | None = None
     weighting: Literal["conditional", "joint"] = "conditional"
     no_context_rule: Literal["soft", "best", "traced"] = "soft"

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Annotated, Any
 
+import orjson
 from pydantic import ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from quantum_db.commits.operations import MAX_OPERATIONS, CreateGroup, Delete, Insert, Operation, Transaction, Update
@@ -153,13 +155,14 @@ class TransactionBody(OperationsBody):
         json_schema_extra={
             "example": {
                 "operations": [
-                    {"insert": {"id": "doc_1", "vector": [0.1, 0.2], "if_absent": True}},
-                    {"update": {"id": "doc_2", "metadata": {"read": True}, "expected_version": 17}},
-                    {"delete": {"id": "doc_3"}},
+                    {"insert": {"id": "doc_4", "vector": [0.1, 0.2], "if_absent": True}},
+                    {"insert": {"id": "doc_5", "vector": [0.2, 0.1]}},
+                    {"update": {"id": "doc_2", "metadata": {"read": True}}},
+                    {"delete": {"id": "doc_5"}},
                     {
                         "create_entanglement": {
                             "group_id": "pair",
-                            "entity_ids": ["doc_1", "doc_2"],
+                            "entity_ids": ["doc_4", "doc_2"],
                             "correlation_strength": 0.9,
                         }
                     },
@@ -178,11 +181,33 @@ class TransactionBody(OperationsBody):
 class TransactionQueryBody(OperationsBody):
     """A query that sees the operations of a transaction that is not committed."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "operations": [{"insert": {"id": "doc_9", "vector": [0.3, 0.4]}}],
+                "query": {"vector": [0.3, 0.4], "mode": "classical", "top_k": 3},
+            }
+        }
+    )
+
     query: QueryBody
 
 
 class BatchBody(Body):
     """Several entities to write."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "vectors": [
+                    {"id": "doc_1", "vector": [0.6, 0.8]},
+                    {"id": "doc_2", "vector": [0.8, 0.6], "metadata": {"source": "arxiv"}},
+                    {"id": "doc_3", "vector": [0.1, 0.9], "contexts": [{"name": "technical", "weight": 1.0}]},
+                ],
+                "transaction": True,
+            }
+        }
+    )
 
     vectors: Annotated[list[EntityBody], Field(min_length=1, max_length=MAX_BATCH)]
     transaction: bool = False
@@ -247,3 +272,12 @@ def scoped_key(key: str | None, tenant: str) -> str | None:
     if not isinstance(key, str) or not 0 < len(key) <= MAX_KEY or not key.isprintable():
         raise InvalidRequest.at("Idempotency-Key", f"must be 1 to {MAX_KEY} printable characters")
     return f"{tenant}:{key}"
+
+
+def body_digest(raw: object) -> str:
+    """Return what tells a decoded body from another one. Raises InvalidRequest for what JSON cannot say."""
+    try:
+        text = orjson.dumps(raw, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError as error:
+        raise InvalidRequest(f"the body cannot be written as JSON: {error}") from None
+    return hashlib.blake2b(text, digest_size=16).hexdigest()

@@ -78,18 +78,20 @@ class Transaction:
     Attributes:
         key: the caller's name for it: the same again is answered as before, and done once.
         collection: the key of the collection that they are about; see ``quantum_db.scope``.
-        digest: of the operations, to tell another transaction under the same key.
+        request: what the operations were made of, where they do not tell it all.
+        digest: of the operations and the request, to tell another transaction under the same key.
     """
 
     operations: tuple[Operation, ...]
     key: str | None = None
     collection: str = ""
+    request: str = ""
     digest: str = field(init=False, default="")
 
     def __post_init__(self) -> None:
         if self.key is not None:
             text = orjson.dumps([operation_record(one) for one in self.operations], option=orjson.OPT_SORT_KEYS)
-            text += self.collection.encode()
+            text += self.collection.encode() + self.request.encode()
             object.__setattr__(self, "digest", hashlib.blake2b(text, digest_size=16).hexdigest())
 
     def claims(self) -> Iterator[Claim]:

@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, model_validator
 from quantum_db.backend_ports import BackendLimits
 from quantum_db.circuits.simulator import check_limits
 from quantum_db.circuits.template import CircuitBatch
+from quantum_db.cursors import MAX_CURSOR
 from quantum_db.jobs.circuits import MAX_CIRCUITS, CircuitEntry, to_parts
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.prepared import CountsReading, EntangleBody, OverlapBody, PreparedJob, QaoaBody
@@ -85,7 +86,7 @@ class JobBody(Body):
 class JobPageBody(Body):
     """Which jobs to list, newest first."""
 
-    cursor: Annotated[str, Field(max_length=64)] | None = None
+    cursor: Annotated[str, Field(max_length=MAX_CURSOR)] | None = None
     limit: Annotated[int, Field(ge=1, le=1_000)] = 100
     status: Literal["queued", "completed", "failed", "canceled"] | None = None
 

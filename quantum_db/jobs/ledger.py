@@ -80,6 +80,7 @@ class StoredJob:
         deadline_at_s, created_at_s, ended_at_s: seconds since the epoch.
         result: what its circuits gave, as the user sees it.
         error: why it failed: slug and detail.
+        digest: of the request, if it has an idempotency key, which its id is made of.
     """
 
     id: str
@@ -100,6 +101,7 @@ class StoredJob:
     reused_circuits: int = 0
     provider_job_ids: tuple[str, ...] = ()
     provenance: Provenance | None = None
+    digest: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,8 @@ class JobOrder:
         reading: how the counts are to be read, as JSON; see ``quantum_db.jobs.prepared``.
         shots: of each circuit.
         deadline_s: from when it is taken.
+        key: the caller's name for it: the same again is the job that was taken before.
+        digest: of the request, to tell another one under the same key.
     """
 
     backend: str
@@ -29,6 +31,8 @@ class JobOrder:
     deadline_s: float
     limit: SpendingLimit
     name: str | None
+    key: str | None = None
+    digest: str = ""
 
     @property
     def circuits(self) -> int:

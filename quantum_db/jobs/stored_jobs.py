@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,7 +12,9 @@ from uuid import uuid4
 
 from quantum_db.backend_ports import BackendResult, JobRequest
 from quantum_db.errors import (
+    Conflict,
     DeadlineExceeded,
+    InvalidRequest,
     JobCanceled,
     NotFound,
     Overloaded,
@@ -63,6 +66,7 @@ class StoredJobs:
         self._clock = clock
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._ending: set[str] = set()
+        self._taking: dict[str, asyncio.Task[None]] = {}
         self._request_keys: dict[str, str] = {}
         self._estimates = asyncio.Semaphore(MAX_ESTIMATES)
 
@@ -75,18 +79,26 @@ class StoredJobs:
     async def create(self, tenant: str, order: JobOrder) -> Json:
         """Take a job: when this returns, it is written down, and will be run or say why not.
 
+        The same order again under the same key is the job that was taken before, as long as that is kept.
+
         Raises:
             BudgetExceeded: its budget, or the tenant's day, does not cover the estimate.
+            Conflict: another order was given under the key.
             Overloaded: too many jobs have not ended.
         """
+        job_id = _id_of(tenant, order)
+        if (known := await self._known(job_id, order)) is not None:
+            return known
         if len(self._tasks) >= MAX_OPEN_JOBS:
             raise Overloaded(f"{len(self._tasks)} jobs have not ended; try again later", retry_after_s=AGAIN_S)
         usd, shots = await self._pool.quote(_request_of("", tenant, order, order.deadline_s))
         order.limit.check(usd, shots)
         self._pool.check_day(tenant, order.backend, usd, shots)
+        if (known := await self._known(job_id, order)) is not None:  # taken while this one was quoted
+            return known
         now_s = self._clock.now_s()
         job = StoredJob(
-            id=f"job-{uuid4().hex}",
+            id=job_id,
             tenant=tenant,
             backend=order.backend,
             shots=order.shots,
@@ -100,8 +112,22 @@ class StoredJobs:
                 "reading": dict(order.reading),
                 "limit": asdict(order.limit),
             },
+            digest=None if order.key is None else order.digest,
         )
-        await asyncio.shield(asyncio.get_running_loop().create_task(self._take(job)))
+        taking = self._taking[job.id] = asyncio.get_running_loop().create_task(self._take(job))
+        taking.add_done_callback(lambda _: self._taking.pop(job.id, None))
+        await asyncio.shield(taking)
+        return self._view(job)
+
+    async def _known(self, job_id: str, order: JobOrder) -> Json | None:
+        """Return the job that was taken under the order's key, if any. Raises Conflict."""
+        while (taking := self._taking.get(job_id)) is not None:
+            await asyncio.wait({taking})
+        job = self._journal.ledger.jobs.get(job_id)
+        if job is None:
+            return None
+        if job.digest != order.digest:
+            raise Conflict(f"the idempotency key {order.key!r} was used for another job; take a new key")
         return self._view(job)
 
     async def get(self, tenant: str, job_id: str) -> Json:
@@ -111,6 +137,8 @@ class StoredJobs:
     async def list(self, tenant: str, page: JobPage) -> Json:
         """Return jobs, newest first, without their results."""
         found: list[Json] = []
+        if page.cursor is not None and getattr(self._journal.ledger.jobs.get(page.cursor), "tenant", None) != tenant:
+            raise InvalidRequest.at("cursor", "names a job that is not kept any longer; begin again without a cursor")
         skipping = page.cursor is not None
         for job in reversed(self._journal.ledger.jobs.values()):
             if job.tenant != tenant or (page.status is not None and job.status != page.status):
@@ -295,11 +323,18 @@ class StoredJobs:
 
     def _view(self, job: StoredJob) -> Json:
         job = self._journal.ledger.jobs.get(job.id, job)
-        view = {name: value for name, value in asdict(job).items() if name not in ("tenant", "work")}
+        view = {name: value for name, value in asdict(job).items() if name not in ("tenant", "work", "digest")}
         if job.status == "queued":
             view["provider_job_ids"] = self._pool.provider_job_ids(self._request_keys.get(job.id, ""))
             view["status"] = "submitted" if view["provider_job_ids"] else "queued"
         return view
+
+
+def _id_of(tenant: str, order: JobOrder) -> str:
+    """Return the id for a job: one of its own, or, with a key, the one that this key always has."""
+    if order.key is None:
+        return f"job-{uuid4().hex}"
+    return f"job-{hashlib.blake2b(f'{tenant}:{order.key}'.encode(), digest_size=16).hexdigest()}"
 
 
 def _order_of(job: StoredJob) -> tuple[JobOrder, Reading]:

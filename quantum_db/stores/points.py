@@ -24,6 +24,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -146,6 +147,11 @@ def point_id(entity_id: str, slot: int, born: int = 0) -> str:
 def scroll_start(head_id: str) -> str:
     """Return an id that is below those of all versions of the entity with this first point, and above all others."""
     return str(uuid.UUID(bytes=uuid.UUID(head_id).bytes[:_HALF] + bytes(16 - _HALF)))
+
+
+def is_point_id(text: str) -> bool:
+    """Tell whether a text is written like the id of a point."""
+    return re.fullmatch(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", text) is not None
 
 
 def _digest(name: str) -> bytes:

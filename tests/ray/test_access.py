@@ -22,7 +22,7 @@ import jwt
 import pytest
 import yaml
 
-from cluster.cli import FIRST_KEY
+from cluster.commands.running import FIRST_KEY
 from cluster.settings import ADMIN_KEY_ENV
 from quantum_db.access.audit import Head, verify
 from quantum_db.access.keys import new_token, parsed

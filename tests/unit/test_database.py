@@ -234,7 +234,26 @@ async def test_the_deadline_of_a_query_is_kept() -> None:
 
     bench = await Bench(jobs=Slow()).filled()
     with pytest.raises(DeadlineExceeded, match="did not end within 50 ms"):
-        await bench.api.query(query(timeout_ms=50))
+        await bench.api.query(query(timeout_ms=50, on_timeout="error"))
+
+
+async def test_circuits_that_take_too_long_leave_time_for_the_classical_answer() -> None:
+    class Slow(FakeJobs):
+        async def run(self, request: JobRequest) -> BackendResult:
+            assert request.timeout_s < 2.0, "some of the time is kept"
+            await asyncio.sleep(30.0)
+            return await super().run(request)
+
+    bench = await Bench(jobs=Slow()).filled()
+    classical = await bench.api.query(query(mode="classical"))
+    qaoa = {"enable_tunneling": True, "tunneling_solver": "qaoa"}
+    for changes in ({}, {"mode": "classical", **qaoa}):
+        answer = await bench.api.query(query(timeout_ms=2_000, **changes))
+        told = answer["tunneling"]["why"] if changes else answer["refinement"]["why"]
+        assert "had no result in time" in told
+        if not changes:
+            assert answer["hits"] == classical["hits"]
+            assert (answer["refinement"]["ran"], answer["refinement"]["provenance"]) == (False, "exact")
 
 
 async def test_wrong_dimensions_are_told_and_nothing_is_written() -> None:
