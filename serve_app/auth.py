@@ -35,6 +35,9 @@ class Keys(Protocol):
     def owner(self, token: Token) -> Key | None:
         """Return the key with this id and secret, None if there is none that is good. Raises Unavailable."""
 
+    def was_good(self, token: Token) -> bool:
+        """See ``KeyTable.was_good``."""
+
 
 def credential_of(headers: Mapping[str, str]) -> str:
     """Return what a caller shows. Raises Unauthenticated where it is nothing."""
@@ -124,12 +127,15 @@ class KeyGate:
             found = self._parts.tokens.principal(shown)
         if found is not None:
             return found
+        bad = Unauthenticated("the credential is not good: it is unknown, expired or revoked")
+        if token is not None and self._parts.keys.was_good(token):
+            raise bad  # an owner who has not heard of it yet, and no attempt at guessing
         reports = self._parts.reports
         blocked_s = reports.blocked_for_s(call.peer)
-        reports.failed(call.peer)
-        if blocked_s:
+        if blocked_s:  # not counted, or what was on its way would begin another block after this one is lifted
             raise TooManyRequests("too many bad credentials came from this address", retry_after_s=blocked_s)
-        raise Unauthenticated("the credential is not good: it is unknown, expired or revoked")
+        reports.failed(call.peer)
+        raise bad
 
     def _ended(self, call: Call, principal: Principal | None, status: int, inside: bool) -> None:
         if not inside:

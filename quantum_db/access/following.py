@@ -43,6 +43,10 @@ class KeyFollower:
             raise Unavailable("keys cannot be checked, for their keeper does not answer", retry_after_s=1.0)
         return self._table.owner(token, self._clock.now_s())
 
+    def was_good(self, token: Token) -> bool:
+        """See ``KeyTable.was_good``."""
+        return self._table.was_good(token)
+
     async def step(self, timeout_s: float = POLL_S) -> None:
         """Ask once, and take in what is told. Raises Unavailable."""
         asked_s = self._clock.monotonic_s()

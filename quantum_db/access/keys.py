@@ -168,6 +168,12 @@ class KeyTable:
         is_previous = hmac.compare_digest(digest, previous)
         return key if key is not None and (is_current or is_previous) and key.is_good(now_s) else None
 
+    def was_good(self, token: Token) -> bool:
+        """Tell whether a token is or was a key's, of now or before its last rotation: whoever shows it guesses none."""
+        key = self._keys.get(token.id)
+        known = () if key is None else (key.digest, key.previous or _NOBODY)
+        return any([hmac.compare_digest(token.digest, one) for one in known])
+
     def get(self, key_id: str, principal: Principal) -> Key:
         """Return a key that the caller may see. Raises NotFound, also when it is another tenant's."""
         key = self._keys.get(key_id)

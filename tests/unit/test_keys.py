@@ -55,6 +55,9 @@ class Book:
     def owner(self, token: Token) -> Key | None:
         return self.keys.table.owner(token, self.clock.now_s())
 
+    def was_good(self, token: Token) -> bool:
+        return self.keys.table.was_good(token)
+
 
 @pytest.fixture
 async def book(tmp_path: Path) -> AsyncIterator[Book]:
@@ -106,6 +109,17 @@ def test_only_the_right_secret_of_a_good_key_is_let_in() -> None:
     assert table.owner(Token(other.id, token.secret), 0.0) is None
     table.put(key_of(token, revoked_at_s=5.0))
     assert table.owner(token, 9.0) is None, "revoked"
+
+
+def test_a_secret_that_was_once_right_is_told_from_a_guess() -> None:
+    token, other = new_token(secrets.token_bytes), new_token(secrets.token_bytes)
+    table = KeyTable()
+    for key in (key_of(token, revoked_at_s=5.0), key_of(token).rotated(other.digest, 0.0)):
+        table.put(key)
+        assert table.owner(token, 9.0) is None
+        assert table.was_good(token)
+    for guess in (Token(token.id, "0" * 64), Token(other.id, token.secret)):
+        assert not table.was_good(guess)
 
 
 def test_a_rotated_key_has_two_secrets_for_a_while_and_never_three() -> None:
