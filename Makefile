@@ -36,6 +36,9 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.states
 	$(PYTHON) -m benchmarks.latency
 	$(PYTHON) -m benchmarks.jobs
+	$(PYTHON) -m benchmarks.access
+	$(PYTHON) -m benchmarks.ingest
+	$(PYTHON) -m benchmarks.server_visibility
 	$(PYTHON) -m benchmarks.ingest
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal

@@ -171,8 +171,9 @@ class KeyTable:
     def was_good(self, token: Token) -> bool:
         """Tell whether a token is or was a key's, of now or before its last rotation: whoever shows it guesses none."""
         key = self._keys.get(token.id)
-        known = () if key is None else (key.digest, key.previous or _NOBODY)
-        return any([hmac.compare_digest(token.digest, one) for one in known])
+        current, previous = (_NOBODY, _NOBODY) if key is None else (key.digest, key.previous or _NOBODY)
+        is_current, is_previous = (hmac.compare_digest(token.digest, one) for one in (current, previous))
+        return is_current or is_previous
 
     def get(self, key_id: str, principal: Principal) -> Key:
         """Return a key that the caller may see. Raises NotFound, also when it is another tenant's."""

@@ -37,6 +37,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT
 README = ROOT / "README.md"
 JOBS = ROOT / "docs" / "jobs.md"
 TRANSACTIONS = ROOT / "docs" / "transactions.md"
+SECURITY = ROOT / "docs" / "security.md"
 COLLECTIONS = ROOT / "docs" / "collections.md"
 TRANSFER = ROOT / "docs" / "transfer.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
@@ -75,6 +76,15 @@ def test_the_curl_commands_of_the_jobs_page_work(cluster: LiveCluster) -> None:
     assert taken["name"] == "bell pair"
     assert (estimate["circuits"], estimate["shots"], estimate["cost_usd"]) == (2, 1000, 0.0)
     assert all(job["status"] == "completed" for job in listed["jobs"])
+
+
+def test_the_settings_of_the_security_page_are_settings(tmp_path: Path) -> None:
+    found = blocks(SECURITY, "yaml")
+    for number, text in enumerate(found):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(text, encoding="utf-8")
+        assert load(path, {}).model_fields_set, "it sets something"
+    assert len(found) == 2
 
 
 def test_the_curl_commands_of_the_collections_page_work(cluster: LiveCluster) -> None:
@@ -255,6 +265,7 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             TRANSACTIONS: {"bash", "python"},
             TRANSFER: {"bash", "json"},
             COLLECTIONS: {"bash"},
+            SECURITY: {"yaml"},
             QUICKSTART: {"bash", "python"},
             SDK: {"python"},
         }
