@@ -119,7 +119,7 @@ class Cluster:
     def query(self, shots: int, backend: str = "ionq", timeout_ms: int = 20_000) -> httpx.Response:
         """Ask for the points of ``ring(CONTEXT...)`` near a direction, by a circuit for each."""
         body = {"vector": [1.0, 0.0], "context": CONTEXT, "top_k": 12, "refine": "always"}
-        body |= {"backend": backend, "shots": shots, "timeout_ms": timeout_ms}
+        body |= {"backend": backend, "shots": shots, "timeout_ms": timeout_ms, "on_timeout": "error"}
         return self.client.post("/api/v2/query", json=body)
 
     def processes(self, name: str) -> list[psutil.Process]:
