@@ -35,7 +35,7 @@ from quantum_db.jobs.desk import JobDesk, JobPage
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Answer
-from quantum_db.requests import Body, EntityBody, QueryBody, VectorPageBody, parse
+from quantum_db.requests import Body, EntityBody, GraphQLBody, QueryBody, VectorPageBody, parse
 from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.sessions import SessionKey
 from quantum_db.stores.points import is_point_id
@@ -358,6 +358,7 @@ BODIES: Mapping[str, type[Body]] = {
     "execute_batch": RunBatchBody,
     "submit_job": JobBody,
     "set_breaker": BreakerBody,
+    "graphql": GraphQLBody,
     "create_collection": CollectionBody,
     "create_key": KeyBody,
     "rotate_key": RotateKeyBody,

@@ -213,6 +213,16 @@ class EntityBody(Body):
         )
 
 
+class GraphQLBody(Body):
+    """A GraphQL request, as the GraphQL over HTTP specification has it."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {"query": "{ costs }"}})
+
+    query: Annotated[str, Field(min_length=1)]
+    variables: dict[str, Any] | None = None
+    operationName: str | None = None  # noqa: N815 - the specification's name
+
+
 class VectorPageBody(Body):
     """Which entities to list: those after a cursor, with their vectors or without."""
 

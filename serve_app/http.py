@@ -26,6 +26,7 @@ from serve_app.exchange import json_response as _json
 from serve_app.exchange import scope_of as _scope
 from serve_app.gate import Gate
 from serve_app.gated_route import behind
+from serve_app.graphql import add_graphql
 from serve_app.openapi import complete, documented
 from serve_app.routes_access import add_keys, add_watch
 from serve_app.routes_collections import add_collections
@@ -70,6 +71,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     _add_jobs(app, api.jobs, max_body_bytes)
     add_keys(app, doors.keys, max_body_bytes)
     add_watch(app, doors.watch)
+    add_graphql(app, api, doors.gate, max_body_bytes)
     _add_operations(app, cluster)
     _add_errors(app)
     _add_request_log(app, registry)

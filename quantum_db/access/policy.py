@@ -43,8 +43,9 @@ def _write(cost: int = 1) -> Rule:
 _OF_KEYS: Final = Rule(Role.ADMIN, writes=True)
 _OF_CLUSTER: Final = Rule(Role.OPERATOR, writes=True, cluster=True)
 
-OPEN: Final = frozenset({"healthz", "readyz"})
-"""Asked by load balancers and supervisors, which have no credential. They tell of no tenant."""
+OPEN: Final = frozenset({"healthz", "readyz", "graphql"})
+"""The first two are asked by load balancers and supervisors, which have no credential. They tell of no tenant. Of the
+third, each field passes the gate by itself."""
 
 RULES: Final[Mapping[str, Rule]] = MappingProxyType(
     {

@@ -37,6 +37,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT
 README = ROOT / "README.md"
 JOBS = ROOT / "docs" / "jobs.md"
 TRANSACTIONS = ROOT / "docs" / "transactions.md"
+GRAPHQL = ROOT / "docs" / "graphql.md"
 SECURITY = ROOT / "docs" / "security.md"
 COLLECTIONS = ROOT / "docs" / "collections.md"
 TRANSFER = ROOT / "docs" / "transfer.md"
@@ -76,6 +77,16 @@ def test_the_curl_commands_of_the_jobs_page_work(cluster: LiveCluster) -> None:
     assert taken["name"] == "bell pair"
     assert (estimate["circuits"], estimate["shots"], estimate["cost_usd"]) == (2, 1000, 0.0)
     assert all(job["status"] == "completed" for job in listed["jobs"])
+
+
+def test_the_curl_commands_of_the_graphql_page_work(cluster: LiveCluster) -> None:
+    (script,) = blocks(GRAPHQL, "bash")
+    written, asked = answers_of(script, cluster)
+    assert "errors" not in written, written
+    assert written["data"]["createGroup"]["version"] >= 1
+    assert "errors" not in asked, asked
+    assert asked["data"]["query"]["hits"][0]["id"] == "shelf"
+    assert asked["data"]["group"]["entityIds"] == ["shelf", "desk"]
 
 
 def test_the_settings_of_the_security_page_are_settings(tmp_path: Path) -> None:
@@ -266,6 +277,7 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             TRANSFER: {"bash", "json"},
             COLLECTIONS: {"bash"},
             SECURITY: {"yaml"},
+            GRAPHQL: {"bash"},
             QUICKSTART: {"bash", "python"},
             SDK: {"python"},
         }
