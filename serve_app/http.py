@@ -27,7 +27,7 @@ from serve_app.exchange import scope_of as _scope
 from serve_app.gate import Gate
 from serve_app.gated_route import behind
 from serve_app.graphql import add_graphql
-from serve_app.openapi import complete, documented
+from serve_app.openapi import CIRCUITS, COLLECTION, KEY, QUERY, SCOPED, VERSION, WRITE, complete, documented, probe
 from serve_app.routes_access import add_keys, add_watch
 from serve_app.routes_collections import add_collections
 from serve_app.routes_groups import add_groups
@@ -36,6 +36,7 @@ from serve_app.routes_states import add_states
 logger = logging.getLogger(__name__)
 
 KEY_HEADER = "idempotency-key"
+WRITES = (*SCOPED, *WRITE)
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -83,55 +84,60 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     async def body(request: Request) -> object:
         return await _json_body(request, max_body_bytes)
 
-    @app.post("/api/v2/vectors", **documented("insert", 201))
+    @app.post("/api/v2/vectors", **documented("insert", 201, WRITES, [KEY, COLLECTION]))
     async def insert(request: Request) -> Response:
         """Write one entity, replacing one with the same id."""
-        return _json(await api.insert(await body(request), scope=_scope(request)), 201)
+        key = request.headers.get(KEY_HEADER)
+        return _json(await api.insert(await body(request), key, scope=_scope(request)), 201)
 
-    @app.post("/api/v2/vectors/batch", **documented("insert_batch", 201))
+    @app.post("/api/v2/vectors/batch", **documented("insert_batch", 201, WRITES, [KEY, COLLECTION]))
     async def insert_batch(request: Request) -> Response:
         """Write up to 1,000 entities: each for itself (207 when some are refused), or all or none as a transaction."""
         answer = await api.insert_batch(await body(request), request.headers.get(KEY_HEADER), scope=_scope(request))
         return _json(answer, 207 if answer.get("refused") else 201)
 
-    @app.get("/api/v2/vectors/{entity_id:path}", **documented())
+    @app.get("/api/v2/vectors/{entity_id:path}", **documented(parameters=[COLLECTION]))
     async def fetch(request: Request, entity_id: str) -> Response:
         """Return an entity. Its vectors are unit vectors."""
         entity = await api.fetch(entity_id, scope=_scope(request))
         return _json(entity, headers={"ETag": f'"{entity["version"]}"'})
 
-    @app.patch("/api/v2/vectors/{entity_id:path}", **documented("update"))
+    @app.patch(
+        "/api/v2/vectors/{entity_id:path}", **documented("update", errors=WRITES, parameters=[KEY, VERSION, COLLECTION])
+    )
     async def update(request: Request, entity_id: str) -> Response:
         """Replace fields of an entity; with If-Match, only one of that version."""
         key = request.headers.get(KEY_HEADER)
         answer = await api.update(entity_id, await body(request), _version(request), key, scope=_scope(request))
         return _json(answer, headers={"ETag": f'"{answer["version"]}"'})
 
-    @app.delete("/api/v2/vectors/{entity_id:path}", **documented())
+    @app.delete("/api/v2/vectors/{entity_id:path}", **documented(errors=WRITES, parameters=[VERSION, COLLECTION]))
     async def delete(request: Request, entity_id: str) -> Response:
-        """Delete an entity."""
-        return _json(await api.delete(entity_id, scope=_scope(request)))
+        """Delete an entity, of the version that If-Match says if it is there."""
+        return _json(await api.delete(entity_id, _version(request), scope=_scope(request)))
 
-    @app.post("/api/v2/query", **documented("query"))
+    @app.post("/api/v2/query", **documented("query", errors=[*SCOPED, *QUERY], parameters=[COLLECTION]))
     async def query(request: Request) -> Response:
         """Find the entities nearest to a vector, in a context or in none."""
         return _json(await api.query(await body(request), scope=_scope(request)))
 
-    @app.post("/api/v2/transactions", **documented("transact", 201))
+    @app.post("/api/v2/transactions", **documented("transact", 201, WRITES, [KEY, COLLECTION]))
     async def transact(request: Request) -> Response:
         """Insert, update, delete and entangle, all or nothing: nobody sees a part of it."""
         return _json(
             await api.transact(await body(request), request.headers.get(KEY_HEADER), scope=_scope(request)), 201
         )
 
-    @app.post("/api/v2/transactions/query", **documented("query_under"))
+    @app.post(
+        "/api/v2/transactions/query", **documented("query_under", errors=[*SCOPED, *QUERY], parameters=[COLLECTION])
+    )
     async def query_under(request: Request) -> Response:
         """Answer a query as if operations had taken place. Nothing is written."""
         return _json(await api.query_under(await body(request), scope=_scope(request)))
 
 
 def _add_listing(app: FastAPI, api: Api) -> None:
-    @app.get("/api/v2/vectors", **documented())
+    @app.get("/api/v2/vectors", **documented(parameters=[COLLECTION]))
     async def scroll(request: Request, cursor: str | None = None, limit: int = 100, vectors: bool = True) -> Response:
         """List all entities; ``next`` is the cursor of the next page. An entity that stays comes exactly once."""
         page = {"cursor": cursor, "limit": limit, "vectors": vectors}
@@ -139,7 +145,7 @@ def _add_listing(app: FastAPI, api: Api) -> None:
 
 
 def _add_quantum(app: FastAPI, api: Api, max_body_bytes: int) -> None:
-    @app.post("/api/v2/batch", **documented("execute_batch"))
+    @app.post("/api/v2/batch", **documented("execute_batch", errors=[*SCOPED, *CIRCUITS]))
     async def execute_batch(request: Request) -> Response:
         """Encode, entangle and measure in one circuit where the qubits allow, and tell the saving."""
         return _json(await api.execute_batch(await _json_body(request, max_body_bytes), scope=_scope(request)))
@@ -152,13 +158,13 @@ def _add_quantum(app: FastAPI, api: Api, max_body_bytes: int) -> None:
 
 
 def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
-    @app.post("/api/v2/jobs", **documented("submit_job", 202))
+    @app.post("/api/v2/jobs", **documented("submit_job", 202, [*SCOPED, *CIRCUITS]))
     async def submit_job(request: Request) -> Response:
         """Take a quantum job. It is kept over restarts; ask for it at the Location."""
         job = await jobs.submit(await _json_body(request, max_body_bytes), scope=_scope(request))
         return _json(job, 202, {"Location": f"/api/v2/jobs/{job['id']}"})
 
-    @app.post("/api/v2/jobs/estimate", **documented("submit_job"))
+    @app.post("/api/v2/jobs/estimate", **documented("submit_job", errors=[*SCOPED, *CIRCUITS]))
     async def estimate_job(request: Request) -> Response:
         """Tell what a job would cost, by published prices and by the provider's word. Nothing is submitted."""
         return _json(await jobs.estimate(await _json_body(request, max_body_bytes), scope=_scope(request)))
@@ -176,7 +182,7 @@ def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
         """Return a job, with its result once it has one."""
         return _json(await jobs.get(job_id, scope=_scope(request)))
 
-    @app.post("/api/v2/jobs/{job_id}/cancel", **documented())
+    @app.post("/api/v2/jobs/{job_id}/cancel", **documented(errors=[*SCOPED, *WRITE]))
     async def cancel_job(request: Request, job_id: str) -> Response:
         """Cancel a job, also at the provider. One that has ended stays as it is."""
         return _json(await jobs.cancel(job_id, scope=_scope(request)))
@@ -198,12 +204,12 @@ def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
 
 
 def _add_operations(app: FastAPI, cluster: Cluster) -> None:
-    @app.get("/healthz", **documented())
+    @app.get("/healthz")
     async def healthz() -> Response:
         """Tell that this replica answers."""
         return _json({"status": "ok"})
 
-    @app.get("/readyz", **documented())
+    @app.get("/readyz", **probe())
     async def readyz() -> Response:
         """Tell whether every part of the cluster is ready."""
         failing = await cluster.failing_parts()

@@ -2,16 +2,76 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from quantum_db.access.policy import RULES
 from quantum_db.api import BODIES
+from quantum_db.errors import (
+    BodyTooLarge,
+    BreakerOpen,
+    BudgetExceeded,
+    Conflict,
+    DeadlineExceeded,
+    Forbidden,
+    InvalidCircuit,
+    InvalidRequest,
+    JobCanceled,
+    JobFailed,
+    NoSuchCollection,
+    NotFound,
+    OutcomeUnclear,
+    Overloaded,
+    QuantumDBError,
+    TooMany,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+    UnknownContext,
+)
 
-_REF = "#/components/schemas/{model}"
-_PROBLEM: dict[str, Any] = {
+Errors = Sequence[type[QuantumDBError]]
+Json = dict[str, Any]
+
+_REF: Final = "#/components/schemas/{model}"
+PROBLEM: Final = "application/problem+json"
+EXAMPLE_ID: Final = "5f0c8e1f6d1b4b6c8a3d2e4f5a6b7c8d"
+ALWAYS: Errors = (QuantumDBError,)
+GATED: Errors = (Unauthenticated, Forbidden, TooManyRequests, InvalidRequest, Unavailable)
+"""What the gate answers, and with it every call that passes it."""
+SCOPED: Errors = (NoSuchCollection, NotFound, Overloaded)
+"""What every call about something stored may answer."""
+CIRCUITS: Errors = (
+    *(BudgetExceeded, InvalidCircuit, JobCanceled, JobFailed, OutcomeUnclear),
+    *(Overloaded, BreakerOpen, DeadlineExceeded),
+)
+"""What a call that runs circuits may answer, besides."""
+QUERY: Errors = (UnknownContext, Conflict, *CIRCUITS)
+WRITE: Errors = (Conflict,)
+CREATE: Errors = (Conflict, TooMany)
+
+KEY: Final[Json] = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "description": "The same key and body again is answered as the first time, and done once; another body is refused.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+}
+VERSION: Final[Json] = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "The version that is expected, as the ETag says it; * for any.",
+    "schema": {"type": "string", "pattern": r'^(\*|"[0-9]{1,18}")$'},
+}
+COLLECTION: Final[Json] = {
+    "name": "collection",
+    "in": "query",
+    "description": "The collection that the call is about.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 64, "default": "default"},
+}
+_PROBLEM: Final[Json] = {
     "type": "object",
     "description": "RFC 9457 problem",
     "required": ["type", "title", "status"],
@@ -33,13 +93,13 @@ _PROBLEM: dict[str, Any] = {
 }
 
 
-_SCHEMES: dict[str, Any] = {
+_SCHEMES: Final[Json] = {
     "key": {"type": "apiKey", "in": "header", "name": "api-key"},
     "bearer": {"type": "http", "scheme": "bearer", "description": "a key, or a token of the identity provider"},
 }
 
 
-def _tell_access(operation: dict[str, Any]) -> None:
+def _tell_access(operation: Json) -> None:
     """Add who may call an operation."""
     action = str(operation.get("x-action"))
     if action in RULES:
@@ -47,36 +107,72 @@ def _tell_access(operation: dict[str, Any]) -> None:
         operation["x-role"] = RULES[action].role.label
 
 
-def documented(body: str | None = None, status: int = 200) -> dict[str, Any]:
-    """Return the route arguments that document a route with the body of API call ``body``."""
-    extra: dict[str, Any] = {}
+def documented(
+    body: str | None = None, status: int = 200, errors: Errors = SCOPED, parameters: Sequence[Json] = ()
+) -> Json:
+    """Return the route arguments that document a route.
+
+    Args:
+        body: the API call whose body it takes, of ``BODIES``.
+        status: of its usual answer.
+        errors: what it may answer beside what the gate does, and what any body may lead to.
+        parameters: headers and query parameters that are read by hand.
+    """
+    extra: Json = {"parameters": list(parameters)} if parameters else {}
+    own = [*ALWAYS, *GATED, *errors]
     if body is not None:
-        schema = {"$ref": _REF.format(model=BODIES[body].__name__)}
-        extra = {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
-    problem = {"content": {"application/problem+json": {"schema": {"$ref": _REF.format(model="Problem")}}}}
+        kind = BODIES[body]
+        given: Json = {"schema": {"$ref": _REF.format(model=kind.__name__)}}
+        example = kind.model_config.get("json_schema_extra")
+        if isinstance(example, dict):
+            given["example"] = example["example"]
+        extra["requestBody"] = {"required": True, "content": {"application/json": given}}
+        own.append(BodyTooLarge)
     return {
         "status_code": status,
         "openapi_extra": extra,
-        "responses": {"default": {"description": "A problem", **problem}},
+        "responses": {number: _problems(number, own) for number in sorted({kind.status for kind in own})},
     }
+
+
+def probe() -> Json:
+    """Return the route arguments of what load balancers ask, who show no credential: it may be answered with 503."""
+    return {"responses": {503: {"description": "A part is not ready."}}}
+
+
+def example_of(kind: type[QuantumDBError]) -> Json:
+    """Return a problem as it would be told."""
+    told = " ".join((kind.__doc__ or "").split("\n\n")[0].split())
+    error = kind.at("vector", "is the zero vector, which has no direction") if kind is InvalidRequest else kind(told)
+    return {**error.problem(), "instance": "/api/v2/query", "request_id": EXAMPLE_ID}
+
+
+def _problems(status: int, kinds: Errors) -> Json:
+    here = [kind for kind in dict.fromkeys(kinds) if kind.status == status]
+    examples = {kind.slug: {"summary": kind.title, "value": example_of(kind)} for kind in here}
+    content = {PROBLEM: {"schema": {"$ref": _REF.format(model="Problem")}, "examples": examples}}
+    found: Json = {"description": "; ".join(kind.title for kind in here), "content": content}
+    if status in (TooManyRequests.status, Unavailable.status):
+        found["headers"] = {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}}
+    return found
 
 
 def complete(app: FastAPI) -> None:
     """Make ``app.openapi()`` return the schema with the components that ``documented`` refers to."""
 
-    def schema() -> dict[str, Any]:
+    def schema() -> Json:
         if app.openapi_schema is None:
-            app.openapi_schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-            components = app.openapi_schema.setdefault("components", {}).setdefault("schemas", {})
+            found = get_openapi(title=app.title, version=app.version, routes=app.routes)
+            components = found.setdefault("components", {}).setdefault("schemas", {})
             components["Problem"] = _PROBLEM
-            app.openapi_schema["components"]["securitySchemes"] = _SCHEMES
-            for path in app.openapi_schema["paths"].values():
-                for operation in path.values():
-                    _tell_access(operation)
             for kind in BODIES.values():
                 own = kind.model_json_schema(ref_template=_REF)
                 components.update(own.pop("$defs", {}))
                 components[kind.__name__] = own
+            found["components"]["securitySchemes"] = _SCHEMES
+            for operation in (one for methods in found["paths"].values() for one in methods.values()):
+                _tell_access(operation)
+            app.openapi_schema = found
         return app.openapi_schema
 
     app.openapi = schema  # type: ignore[method-assign]

@@ -8,13 +8,13 @@ from quantum_db.access.bodies import KeyBody, RotateKeyBody
 from quantum_db.access.ports import KeyDesk, WatchDesk
 from quantum_db.requests import parse
 from serve_app.exchange import json_body, json_response, principal_of
-from serve_app.openapi import documented
+from serve_app.openapi import CREATE, SCOPED, WRITE, documented
 
 
 def add_keys(app: FastAPI, keys: KeyDesk, max_body_bytes: int) -> None:
     """Add the routes."""
 
-    @app.post("/api/v2/keys", **documented("create_key", 201))
+    @app.post("/api/v2/keys", **documented("create_key", 201, [*SCOPED, *CREATE]))
     async def create_key(request: Request) -> Response:
         """Make a key. The answer is the only time that it is shown whole; no other replica refuses it any more."""
         body = parse(KeyBody, await json_body(request, max_body_bytes))
@@ -27,12 +27,12 @@ def add_keys(app: FastAPI, keys: KeyDesk, max_body_bytes: int) -> None:
         """List the tenant's keys, revoked and expired ones among them, without their secrets."""
         return json_response(await keys.list(principal_of(request)))
 
-    @app.delete("/api/v2/keys/{key_id}", **documented())
+    @app.delete("/api/v2/keys/{key_id}", **documented(errors=[*SCOPED, *WRITE]))
     async def revoke_key(request: Request, key_id: str) -> Response:
         """Revoke a key for good; ``everywhere`` tells whether every replica has confirmed to refuse it."""
         return json_response(await keys.revoke(principal_of(request), key_id))
 
-    @app.post("/api/v2/keys/{key_id}/rotate", **documented("rotate_key"))
+    @app.post("/api/v2/keys/{key_id}/rotate", **documented("rotate_key", errors=[*SCOPED, *WRITE]))
     async def rotate_key(request: Request, key_id: str) -> Response:
         """Give a key another secret, shown this once; the old one is good for ``grace_s`` more."""
         body = parse(RotateKeyBody, await json_body(request, max_body_bytes))

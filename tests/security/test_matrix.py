@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from quantum_db.access.policy import OPEN, RULES, action_of, unruled
 from quantum_db.access.principal import Role
+from tests.documented import undocumented
 from tests.security.world import ROOT, World, stranger
 
 DOCS = {"/docs", "/docs/oauth2-redirect", "/openapi.json"}
@@ -187,3 +188,16 @@ async def test_both_headers_take_keys_and_tokens(world: World, header: str) -> N
 def test_names_of_routes_are_actions() -> None:
     assert action_of("submit_job") == "jobs.submit"
     assert action_of("query") == "query"
+
+
+async def test_an_answer_that_openapi_does_not_tell_of_is_found(world: World) -> None:
+    answer = await world.send("GET", "/api/v2/vectors/some/one", await world.key("reader"))
+    assert answer.status_code == 404
+    told = world.app.openapi()
+    schema = json.loads(json.dumps(told))
+    operation = schema["paths"]["/api/v2/vectors/{entity_id}"]["get"]
+    assert undocumented(schema, "GET", "/api/v2/vectors/some/one", answer) is None
+    del operation["responses"]["404"]["content"]["application/problem+json"]["examples"]["not-found"]
+    assert "with not-found is not among" in str(undocumented(schema, "GET", "/api/v2/vectors/some/one", answer))
+    del operation["responses"]["404"]
+    assert "404 is not among" in str(undocumented(schema, "GET", "/api/v2/vectors/some/one", answer))

@@ -35,6 +35,7 @@ from quantum_db.journals.keeper import Keeper
 from quantum_db.journals.sqlite import SqliteJournal
 from serve_app.auth import GateParts, KeyGate
 from serve_app.http import Doors, build_app
+from tests.documented import undocumented
 from tests.unit.fake_workers import Bench as PoolBench
 from tests.unit.test_database import Bench
 from tests.unit.test_http import FakeCluster
@@ -128,7 +129,9 @@ class World:
 
     async def send(self, method: str, path: str, credential: object = None, **options: Any) -> httpx.Response:
         headers = {} if credential is None else {"api-key": str(credential)}
-        return await self.client.request(method, path, headers={**headers, **options.pop("headers", {})}, **options)
+        answer = await self.client.request(method, path, headers={**headers, **options.pop("headers", {})}, **options)
+        assert (missing := undocumented(self.app.openapi(), method, path, answer)) is None, missing
+        return answer
 
     async def lines(self) -> list[Json]:
         """Return the audit log's lines."""

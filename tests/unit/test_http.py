@@ -316,9 +316,14 @@ async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
     } <= set(known)
     for path, methods in schema["paths"].items():
         for method, operation in methods.items():
-            assert "default" in operation["responses"], (path, method)
+            assert "default" not in operation["responses"], (path, method)
+            for status, told in operation["responses"].items():
+                if int(status) >= 400 and path != "/readyz":
+                    assert told["content"]["application/problem+json"]["examples"], (path, method, status)
             takes_a_body = method in ("post", "put", "patch") and not path.endswith("/cancel")
             assert ("requestBody" in operation) == takes_a_body, (path, method)
+            if takes_a_body:
+                assert operation["requestBody"]["content"]["application/json"]["example"] is not None, (path, method)
 
 
 async def test_the_docs_page_needs_nothing_from_outside(http: Http) -> None:
