@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 
-.PHONY: demo test serve ionq-emulator check unit chaos setup lock format bench corpus clean
+.PHONY: demo test serve ionq-emulator check unit chaos fuzz setup lock format bench corpus clean
 
 demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop everything
 	$(PYTHON) -m cluster.cli demo
@@ -29,6 +29,9 @@ unit: $(STAMP)  ## the tests that need no server and no Ray: seconds
 chaos: $(STAMP)  ## the long version of the tests that kill and damage: three quarters of an hour
 	bash scripts/install_redis.sh
 	QQC_CHAOS=long $(PYTHON) -m pytest tests/chaos -s
+
+fuzz: $(STAMP)  ## many requests that are made from OpenAPI: three minutes
+	QQC_FUZZ=long $(PYTHON) -m pytest tests/security/test_fuzz.py -s
 
 bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.retrieval

@@ -12,13 +12,14 @@ from uuid import uuid4
 
 import orjson
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.exceptions import HTTPException
 
 from quantum_db.access.ports import KeyDesk, WatchDesk
 from quantum_db.api import Api, JobCalls
-from quantum_db.errors import NotFound, QuantumDBError, Unauthenticated
+from quantum_db.errors import FieldError, InvalidRequest, NotFound, QuantumDBError, Unauthenticated
 from quantum_db.telemetry import CONTENT_TYPE
 from serve_app.exchange import expected_version as _version
 from serve_app.exchange import json_body as _json_body
@@ -37,6 +38,7 @@ logger = logging.getLogger(__name__)
 
 KEY_HEADER = "idempotency-key"
 WRITES = (*SCOPED, *WRITE)
+SOME = {207: "Some were written; ``items`` tells which, and what is wrong with the others."}
 BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
@@ -90,7 +92,7 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
         key = request.headers.get(KEY_HEADER)
         return _json(await api.insert(await body(request), key, scope=_scope(request)), 201)
 
-    @app.post("/api/v2/vectors/batch", **documented("insert_batch", 201, WRITES, [KEY, COLLECTION]))
+    @app.post("/api/v2/vectors/batch", **documented("insert_batch", 201, WRITES, [KEY, COLLECTION], SOME))
     async def insert_batch(request: Request) -> Response:
         """Write up to 1,000 entities: each for itself (207 when some are refused), or all or none as a transaction."""
         answer = await api.insert_batch(await body(request), request.headers.get(KEY_HEADER), scope=_scope(request))
@@ -228,6 +230,12 @@ def _add_errors(app: FastAPI) -> None:
         if isinstance(error, Unauthenticated):
             headers["WWW-Authenticate"] = "Bearer"
         return _problem(request, error.problem(), headers)
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, error: RequestValidationError) -> Response:
+        found = [FieldError(".".join(map(str, one["loc"][1:])), str(one["msg"])) for one in error.errors()[:20]]
+        told = "; ".join(f"{one.path}: {one.message}" for one in found[:3])
+        return _problem(request, InvalidRequest(told, errors=found).problem(), {})
 
     @app.exception_handler(HTTPException)
     async def routing(request: Request, error: HTTPException) -> Response:

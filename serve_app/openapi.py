@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from fastapi import FastAPI
@@ -51,6 +51,7 @@ CIRCUITS: Errors = (
 """What a call that runs circuits may answer, besides."""
 QUERY: Errors = (UnknownContext, Conflict, *CIRCUITS)
 WRITE: Errors = (Conflict,)
+NOTHING_ELSE: Final[Mapping[int, str]] = {}
 CREATE: Errors = (Conflict, TooMany)
 
 KEY: Final[Json] = {
@@ -108,7 +109,11 @@ def _tell_access(operation: Json) -> None:
 
 
 def documented(
-    body: str | None = None, status: int = 200, errors: Errors = SCOPED, parameters: Sequence[Json] = ()
+    body: str | None = None,
+    status: int = 200,
+    errors: Errors = SCOPED,
+    parameters: Sequence[Json] = (),
+    also: Mapping[int, str] = NOTHING_ELSE,
 ) -> Json:
     """Return the route arguments that document a route.
 
@@ -117,6 +122,7 @@ def documented(
         status: of its usual answer.
         errors: what it may answer beside what the gate does, and what any body may lead to.
         parameters: headers and query parameters that are read by hand.
+        also: further answers that are none of a fault, and what they mean.
     """
     extra: Json = {"parameters": list(parameters)} if parameters else {}
     own = [*ALWAYS, *GATED, *errors]
@@ -131,13 +137,20 @@ def documented(
     return {
         "status_code": status,
         "openapi_extra": extra,
-        "responses": {number: _problems(number, own) for number in sorted({kind.status for kind in own})},
+        "responses": {
+            **{number: _told(meaning) for number, meaning in also.items()},
+            **{number: _problems(number, own) for number in sorted({kind.status for kind in own})},
+        },
     }
+
+
+def _told(meaning: str) -> Json:
+    return {"description": meaning, "content": {"application/json": {"schema": {"type": "object"}}}}
 
 
 def probe() -> Json:
     """Return the route arguments of what load balancers ask, who show no credential: it may be answered with 503."""
-    return {"responses": {503: {"description": "A part is not ready."}}}
+    return {"responses": {503: _told("A part is not ready.")}}
 
 
 def example_of(kind: type[QuantumDBError]) -> Json:

@@ -100,6 +100,8 @@ def parse_operations(raw: object) -> tuple[Encode | Entangle | Measure, ...]:
                 entangled[member] = index
     if not measuring:
         raise InvalidRequest.at("operations", "must end with a measure: a job without one has no result")
+    if not encoded and not entangled:
+        raise InvalidRequest.at("operations", "must encode or entangle something that can be measured")
     _check_names(operations, encoded, entangled)
     return operations
 

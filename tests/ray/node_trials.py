@@ -34,6 +34,7 @@ from quantum_db.lifecycle import Happening
 from quantum_db.model import EntanglementGroup
 from quantum_db.states.batches import happened
 from tests.api.emulator_server import TOKEN, Emulator, emulator_process
+from tests.qdrant_server import running_qdrant
 from tests.redis_server import DURABLE, RedisServer, running_redis
 
 TOKEN_ENV: Final = "QQC_NODES_TOKEN"
@@ -232,15 +233,20 @@ def kill_who_has_files(nodes: Nodes) -> Json:
 def lose_who_is_in_redis(nodes: Nodes) -> Json:
     """States, groups and transactions are kept in Redis: what loses its node is there again on another, with its data.
 
-    The store is a Qdrant server, of which nothing is asked here.
+    The store is a Qdrant server, of which only is asked here what its newest commit is.
     """
+    with running_qdrant() as qdrant:
+        return _lose_who_is_in_redis(nodes, qdrant.url)
+
+
+def _lose_who_is_in_redis(nodes: Nodes, qdrant_url: str) -> Json:
     end_actors()
     url = nodes.redis_url
     settings = Settings(
         data_dir=nodes.folder / "empty",
         states=StateSettings(shards=1, journal_url=url),
         groups=GroupSettings(shards=1, journal_url=url),
-        store=StoreSettings(kind="qdrant", url="http://127.0.0.1:9", journal_url=url),
+        store=StoreSettings(kind="qdrant", url=qdrant_url, journal_url=url),
     )
     actors = wiring._start_actors(settings)
     ray.get([actor.ready.remote() for actor in actors], timeout=WAIT_S)
@@ -267,7 +273,7 @@ def lose_who_is_in_redis(nodes: Nodes) -> Json:
 
 def end_actors() -> None:
     """End the actors of a trial before, and wait until their names are free."""
-    for name in ("circuits", POOL_NAME, "metrics", "groups-0", "states-0", "store"):
+    for name in ("circuits", POOL_NAME, "metrics", "access", "groups-0", "states-0", "store"):
         ray.kill(named(name))
         until(lambda name=name: is_free(name), f"the name {name} is free")
 

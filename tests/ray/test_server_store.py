@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from tests.qdrant_server import QdrantProcess, running_qdrant
-from tests.ray.conftest import LiveCluster, actors_below, live_cluster
+from tests.ray.conftest import LiveCluster, actors_below, admitted, live_cluster
 from tests.redis_server import DURABLE, RedisServer, running_redis
 
 PATH = "/api/v2/transactions"
@@ -67,7 +67,7 @@ def seen(client: httpx.Client) -> list[int] | None:
 def watch(url: str, ended: threading.Event) -> list[list[int]]:
     """Look again and again until told to end; return what was seen."""
     found = []
-    with httpx.Client(base_url=url, timeout=60.0) as client:
+    with admitted(url) as client:
         while not ended.is_set():
             numbers = seen(client)
             if numbers is not None:
@@ -105,7 +105,7 @@ def test_transactions_are_whole_on_all_replicas_over_kills_and_in_the_next_clust
     first_config = config(tmp_path / "first.yaml", tmp_path / "first", qdrant, redis)
     with (
         live_cluster(first_config, tmp_path / "first") as first,
-        httpx.Client(base_url=first.url, timeout=60.0) as client,
+        admitted(first.url) as client,
         ThreadPoolExecutor(3) as threads,
     ):
         commit(client, 0)
@@ -144,7 +144,7 @@ def test_transactions_are_whole_on_all_replicas_over_kills_and_in_the_next_clust
     second_config = config(tmp_path / "second.yaml", tmp_path / "second", qdrant, redis)
     with (
         live_cluster(second_config, tmp_path / "second") as second,
-        httpx.Client(base_url=second.url, timeout=60.0) as client,
+        admitted(second.url) as client,
     ):
         assert seen(client) == [102, 102], "another machine with another data_dir sees the same"
         commit(client, 103)

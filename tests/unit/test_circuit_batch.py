@@ -17,6 +17,7 @@ from quantum_db.circuits.batch_results import EncodeResult, EntangleResult, Meas
 from quantum_db.circuits.simulator import SimulatorBackend, probabilities, simulate
 from quantum_db.errors import InvalidCircuit, InvalidRequest, JobFailed
 from quantum_db.ionq.pricing import AZURE, BRAKET_FORTE, PriceModel
+from tests.unit.test_database import Bench
 
 
 def limits(qubits: int) -> BackendLimits:
@@ -264,3 +265,8 @@ def test_a_job_above_the_limits_is_refused_before_it_is_sent() -> None:
     few = BackendLimits(max_qubits=4, max_circuits=100, max_gates=100, max_shots=50)
     with pytest.raises(InvalidCircuit, match="51 shots in one job, and qpu takes 50"):
         plan_batch([encode("a", np.ones(4)), measure(51)], "qpu", few)
+
+
+async def test_a_measure_of_nothing_is_refused() -> None:
+    with pytest.raises(InvalidRequest, match="must encode or entangle something"):
+        await Bench().api.execute_batch({"operations": [{"op": "measure"}]})

@@ -1,0 +1,108 @@
+"""Requests that nobody here wrote: schemathesis makes them from OpenAPI, and holds the answers against it.
+
+Of each operation some in CI, and many by ``make fuzz`` (``QQC_FUZZ=long``): what the schema allows, and what not. The
+application is whole, behind its gate, on a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+import uvicorn
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis.checks import not_a_server_error
+from schemathesis.generation import GenerationMode
+from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
+
+from cluster.runtime import free_port
+from tests.security.world import Grants, World
+
+LONG = os.environ.get("QQC_FUZZ") == "long"
+CASES = 250 if LONG else 8
+CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance)
+
+
+@dataclass
+class Served:
+    url: str
+    key: str
+    world: World
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """The world on a socket, in a thread of its own; its administrator may do everything of one tenant."""
+    ready: Future[Served] = Future()
+    folder, port = tmp_path_factory.mktemp("fuzz"), free_port()
+
+    async def serve(folder: Path) -> None:
+        world = await World(folder, Grants()).open()
+        config = uvicorn.Config(world.app, host="127.0.0.1", port=port, log_level="error", lifespan="off")
+        server = uvicorn.Server(config)
+        running = asyncio.create_task(server.serve())
+        while not server.started:  # noqa: ASYNC110 - it has no event for it
+            await asyncio.sleep(0.01)
+        ready.set_result(Served(f"http://127.0.0.1:{port}", str(await world.key("admin")), world))
+        while not over.is_set():  # noqa: ASYNC110 - set by another thread
+            await asyncio.sleep(0.05)
+        server.should_exit = True
+        await running
+        await world.close()
+
+    over = threading.Event()
+    thread = threading.Thread(target=lambda: asyncio.run(serve(folder)))
+    thread.start()
+    try:
+        yield ready.result(30.0)
+    finally:
+        over.set()
+        thread.join(30.0)
+    assert not thread.is_alive()
+
+
+def failures(served: Served, schema: Any, cases: int) -> list[str]:
+    """Return what is wrong with answers, by the operation."""
+    found: list[str] = []
+    for made in schema.get_all_operations():
+        operation = made.ok()
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+
+            @seed(2026)
+            @settings(max_examples=cases, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+            @given(case=operation.as_strategy(generation_mode=mode))
+            def one(case: Any) -> None:
+                case.call_and_validate(headers={"api-key": served.key}, checks=list(CHECKS), timeout=20)
+
+            try:
+                one()
+            except BaseExceptionGroup as error:
+                found += [f"{operation.label}: {inner}" for inner in error.exceptions]
+            except Unsatisfiable:  # nothing about it can be wrong
+                continue
+    return found
+
+
+def test_no_request_leads_to_a_fault_or_to_what_openapi_does_not_tell(served: Served) -> None:
+    schema = schemathesis.openapi.from_url(f"{served.url}/openapi.json")
+    assert not (found := failures(served, schema, CASES)), "\n\n".join(found[:5])
+
+
+def test_an_answer_that_is_not_told_of_is_found(served: Served) -> None:
+    told = served.world.app.openapi()
+    only = {"/api/v2/vectors/{entity_id}": {"get": dict(told["paths"]["/api/v2/vectors/{entity_id}"]["get"])}}
+    responses = dict(only["/api/v2/vectors/{entity_id}"]["get"]["responses"])
+    del responses["404"]
+    only["/api/v2/vectors/{entity_id}"]["get"]["responses"] = responses
+    schema = schemathesis.openapi.from_dict({**told, "paths": only})
+    schema.config.base_url = served.url
+    assert any("404" in text for text in failures(served, schema, 20))
