@@ -87,7 +87,7 @@ def test_what_is_kept_in_redis_comes_back_on_another_node(found: dict[str, Any])
     assert trial["moved"] == {"states-0": True, "groups-0": True, "store": True}
     assert trial["members"] == ["a", "b"]
     assert trial["same_state"]
-    assert trial["files"] == ["jobs.sqlite"], "the job pool's alone, which is at home here"
+    assert trial["files"] == ["access.sqlite", "jobs.sqlite"], "of keys and of the job pool, which are at home here"
 
 
 def test_the_check_sees_a_job_that_was_paid_for_twice() -> None:
