@@ -1,4 +1,4 @@
-"""The one door that every call from outside passes, over REST, GraphQL and gRPC alike."""
+"""The one door that every call from outside passes, over REST and GraphQL alike."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Call:
 
     Attributes:
         action: the name of the API's call: ``query``, ``insert``, ``jobs.submit``.
-        headers: of the request, with names in lower case; for gRPC its metadata.
+        headers: of the request, with names in lower case.
         peer: the address of the caller.
         request_id: as in the answer and the logs.
         about: returns what the call is about, for the audit log: an entity's id, a job's. Asked when the call has

@@ -1,6 +1,6 @@
 """Who may do what: one table, action -> least role. What is not in it, nobody may do.
 
-An action is a call of the API. REST routes, GraphQL fields and gRPC methods each name one; ``unruled`` tells which of
+An action is a call of the API. REST routes and GraphQL fields each name one; ``unruled`` tells which of
 them the table does not know.
 """
 
@@ -114,7 +114,7 @@ _ACTIONS: Final[Mapping[str, str]] = MappingProxyType(
 
 
 def action_of(operation: str) -> str:
-    """Return the action of a REST route (its function's name), a GraphQL field or a gRPC method in snake case."""
+    """Return the action of a REST route (its function's name), or of a GraphQL field in snake case."""
     return _ACTIONS.get(operation, operation)
 
 
