@@ -180,6 +180,37 @@ def test_roles_tenants_and_tokens_hold_over_https(guarded: Guarded) -> None:
             assert answer.status_code == status, answer.text
 
 
+def test_another_tenants_things_are_told_like_those_that_nobody_has(guarded: Guarded) -> None:
+    with guarded.client(guarded.admin_key) as admin:
+        ours, theirs = (made(admin, role="writer", tenant=tenant)["key"] for tenant in ("ours", "theirs"))
+    with guarded.client(ours) as client:
+        entities = [{"id": name, "vector": [0.6, 0.8]} for name in ("first", "second")]
+        assert client.post("/api/v2/vectors/batch", json={"vectors": entities}).status_code == 201
+        group = {"group_id": "pair", "entity_ids": ["first", "second"], "correlation_strength": 0.5}
+        assert client.post("/api/v2/entanglement/groups", json=group).status_code == 201
+        assert client.post("/api/v2/query", json={"vector": [0.6, 0.8]}).status_code == 200
+    things = [
+        ("GET", "/api/v2/vectors/{}", "first"),
+        ("DELETE", "/api/v2/vectors/{}", "first"),
+        ("GET", "/api/v2/states/{}", "first"),
+        ("GET", "/api/v2/entanglement/groups/{}", "pair"),
+        ("DELETE", "/api/v2/entanglement/groups/{}", "pair"),
+    ]
+    with guarded.client(theirs) as client:
+        for method, path, name in things:
+            told = set()
+            for asked in (name, "nobodys"):
+                body = client.request(method, path.format(asked)).json()
+                told.add((body["status"], body["detail"].replace(repr(asked), "ID"), body["title"]))
+            assert len(told) == 1, (method, path, told)
+            assert next(iter(told))[0] == 404
+        assert client.get("/api/v2/vectors").json()["vectors"] == []
+        assert client.get("/api/v2/entanglement/groups").json()["groups"] == []
+    with guarded.client(ours) as client:
+        assert client.get("/api/v2/vectors/first").status_code == 200
+        assert client.get("/api/v2/entanglement/groups/pair").status_code == 200
+
+
 def test_what_is_granted_to_a_tenant_holds(guarded: Guarded) -> None:
     with guarded.client(guarded.admin_key) as admin:
         key = made(admin, role="writer", tenant="small")
