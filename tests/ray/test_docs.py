@@ -85,8 +85,8 @@ def test_the_curl_commands_of_the_graphql_page_work(cluster: LiveCluster) -> Non
     assert "errors" not in written, written
     assert written["data"]["createGroup"]["version"] >= 1
     assert "errors" not in asked, asked
-    assert asked["data"]["query"]["hits"][0]["id"] == "shelf"
-    assert asked["data"]["group"]["entityIds"] == ["shelf", "desk"]
+    assert asked["data"]["query"]["hits"][0]["id"] == "lamp"
+    assert asked["data"]["group"]["entityIds"] == ["lamp", "desk"]
 
 
 def test_the_settings_of_the_security_page_are_settings(tmp_path: Path) -> None:
