@@ -160,10 +160,11 @@ def _add_quantum(app: FastAPI, api: Api, max_body_bytes: int) -> None:
 
 
 def _add_jobs(app: FastAPI, jobs: JobCalls, max_body_bytes: int) -> None:
-    @app.post("/api/v2/jobs", **documented("submit_job", 202, [*SCOPED, *CIRCUITS]))
+    @app.post("/api/v2/jobs", **documented("submit_job", 202, [*SCOPED, *WRITE, *CIRCUITS], [KEY]))
     async def submit_job(request: Request) -> Response:
         """Take a quantum job. It is kept over restarts; ask for it at the Location."""
-        job = await jobs.submit(await _json_body(request, max_body_bytes), scope=_scope(request))
+        body, key = await _json_body(request, max_body_bytes), request.headers.get(KEY_HEADER)
+        job = await jobs.submit(body, key, scope=_scope(request))
         return _json(job, 202, {"Location": f"/api/v2/jobs/{job['id']}"})
 
     @app.post("/api/v2/jobs/estimate", **documented("submit_job", errors=[*SCOPED, *CIRCUITS]))

@@ -117,6 +117,23 @@ async def test_prepared_jobs_run_on_either_kind_of_backend(jobs: Jobs, prepared:
         assert found == pytest.approx([1.0, 0.25], abs=0.05), "((1 + cos) / 2)^2"
 
 
+async def test_a_job_is_taken_once_under_its_key(jobs: Jobs) -> None:
+    headers = {"idempotency-key": "k"}
+
+    async def post(to: Jobs, tenant: str = "default", **changes: Any) -> httpx.Response:
+        return await to.client.post("/api/v2/jobs", json=JOB | changes, headers=headers | {"x-tenant": tenant})
+
+    taken = await asyncio.gather(*(post(jobs) for _ in range(4)))
+    assert {answer.status_code for answer in taken} == {202}
+    (job_id,) = {answer.json()["id"] for answer in taken}
+    problem(await post(jobs, name="another"), 409, "conflict")
+    assert (await post(jobs, "other")).json()["id"] != job_id
+    await jobs.ended(job_id)
+    again = await jobs.restart()
+    assert (await post(again)).json()["id"] == job_id
+    problem(await post(again, name="another"), 409, "conflict")
+
+
 async def test_a_job_that_was_taken_runs_after_a_restart(jobs: Jobs) -> None:
     jobs.bench.workers.finish.clear()
     ids = [(await jobs.post({**JOB, "shots": shots})).json()["id"] for shots in (100, 200)]
