@@ -1,27 +1,32 @@
 """``POST /graphql``: one request is parsed, weighed, and then answered field by field.
 
 Each field passes the gate by itself, as a call of its own. What a request asks for is bounded before anything runs: its
-tokens, its depth, its aliases, and the cost units of its fields together, by the table that REST goes by.
+tokens, selections, depth and aliases, and the cost units of its fields together, by the table that REST goes by.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import orjson
 from fastapi import FastAPI, Request, Response
 from graphql import (
+    ArgumentNode,
     DocumentNode,
     FieldNode,
     FragmentDefinitionNode,
     FragmentSpreadNode,
     GraphQLError,
     InlineFragmentNode,
+    IntValueNode,
+    Node,
     OperationDefinitionNode,
     SelectionNode,
     SelectionSetNode,
+    VariableNode,
 )
 from graphql import parse as parse_document
 from strawberry import Schema
@@ -47,6 +52,12 @@ MAX_DEPTH: Final = 15
 MAX_ALIASES: Final = 16
 MAX_TOKENS: Final = 20_000
 """A vector of 4,096 numbers is as many tokens."""
+MAX_SELECTIONS: Final = 250
+"""Fields and fragments as they are written. To validate them takes time that grows with their square, for anybody."""
+PAGE: Final = 100
+"""Items of a list that a field costs its units for; one that asks for more costs them for each page of so many."""
+_NO_INT: Final = 2**31
+"""Above all that GraphQL's ``Int`` can be."""
 MAX_COST: Final = 100
 """Cost units of all fields of a request; see ``quantum_db.access.policy``."""
 
@@ -91,7 +102,7 @@ def add_graphql(app: FastAPI, api: Api, gate: Gate, max_body_bytes: int) -> None
         asked = parse(GraphQLBody, await json_body(request, max_body_bytes))
         request_id = request.state.request_id
         try:
-            weigh(parse_document(asked.query, max_tokens=MAX_TOKENS), asked.operationName)
+            weigh(parse_document(asked.query, max_tokens=MAX_TOKENS), asked.operationName, asked.variables or {})
         except RecursionError:
             raise _too_deep() from None
         except GraphQLError as error:
@@ -106,10 +117,16 @@ def add_graphql(app: FastAPI, api: Api, gate: Gate, max_body_bytes: int) -> None
         return _answer(found.data, found.errors or (), request_id)
 
 
-def weigh(document: DocumentNode, operation_name: str | None) -> None:
-    """Raise InvalidRequest where fields are nested too deep, or those of the operation cost too much; aliases count."""
-    weights = _Weights(document)
+def weigh(document: DocumentNode, operation_name: str | None, variables: Mapping[str, Any]) -> None:
+    """Bound what a document asks for; aliases count, and lists by how many items they may have.
+
+    Raises:
+        InvalidRequest: it has too many selections, nests them too deep, or the operation's fields cost too much.
+    """
+    weights = _Weights(document, variables)
     try:
+        if sum(map(_selections, document.definitions)) > MAX_SELECTIONS:
+            raise InvalidRequest.at("query", f"has more than {MAX_SELECTIONS} fields and fragments")
         found = [
             weights.of(one.selection_set)
             for one in document.definitions
@@ -129,10 +146,17 @@ def _too_deep() -> InvalidRequest:
     return InvalidRequest.at("query", f"has fields within fields more than {MAX_DEPTH} times")
 
 
+def _selections(node: Node) -> int:
+    """Return how many fields and fragments are written within a definition, or within one of them."""
+    inside: SelectionSetNode | None = getattr(node, "selection_set", None)
+    return 0 if inside is None else sum(1 + _selections(one) for one in inside.selections)
+
+
 class _Weights:
     """The cost units and the depth of selections. A fragment is weighed once, however often it is spread."""
 
-    def __init__(self, document: DocumentNode) -> None:
+    def __init__(self, document: DocumentNode, variables: Mapping[str, Any]) -> None:
+        self._variables = {**_defaults(document), **variables}
         self._fragments = {
             one.name.value: one for one in document.definitions if isinstance(one, FragmentDefinitionNode)
         }
@@ -144,7 +168,7 @@ class _Weights:
         for node in selection.selections:
             if isinstance(node, FieldNode):
                 below = 0 if node.selection_set is None else self.of(node.selection_set)[1]
-                cost, depth = cost + _cost_of(node.name.value), max(depth, 1 + below)
+                cost, depth = cost + self._cost_of(node), max(depth, 1 + below)
             else:
                 more = self._of_fragment(node)
                 cost, depth = cost + more[0], max(depth, more[1])
@@ -160,10 +184,39 @@ class _Weights:
             self._known[name] = self.of(self._fragments[name].selection_set)
         return self._known.get(name, (0, 0))
 
+    def _cost_of(self, field: FieldNode) -> int:
+        rule = RULES.get(action_of(to_snake_case(field.name.value)))
+        pages = math.ceil(max([1, *(self._limit_of(one) for one in field.arguments or ())]) / PAGE)
+        return pages if rule is None else rule.cost * pages
 
-def _cost_of(field: str) -> int:
-    rule = RULES.get(action_of(to_snake_case(field)))
-    return 1 if rule is None else rule.cost
+    def _limit_of(self, argument: ArgumentNode) -> int:
+        """Return the items that are asked for; 0 where the argument tells of none."""
+        if argument.name.value != "limit":
+            return 0
+        if isinstance(argument.value, VariableNode):
+            return _whole(self._variables.get(argument.value.name.value))
+        return _literal(argument.value)
+
+
+def _defaults(document: DocumentNode) -> dict[str, int]:
+    """Return what variables are where they are not given; the most, where operations differ."""
+    found: dict[str, int] = {}
+    for one in document.definitions:
+        for variable in one.variable_definitions or () if isinstance(one, OperationDefinitionNode) else ():
+            name = variable.variable.name.value
+            found[name] = max(found.get(name, 0), _literal(variable.default_value))
+    return found
+
+
+def _literal(value: Node | None) -> int:
+    if not isinstance(value, IntValueNode):
+        return 0
+    return int(value.value) if len(value.value) < len(str(_NO_INT)) else _NO_INT
+
+
+def _whole(value: object) -> int:
+    """Return a variable's value, which JSON may also write as 1000.0; 0 where it is no number."""
+    return int(min(value, _NO_INT)) if isinstance(value, int | float) else 0
 
 
 def _answer(data: Any, errors: Iterable[GraphQLError], request_id: str) -> Response:

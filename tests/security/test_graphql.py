@@ -11,7 +11,7 @@ from quantum_db.access.keys import Token
 from quantum_db.access.limits import CallLimits, LimitTable
 from quantum_db.access.policy import unruled
 from quantum_db.access.sizes import SizeLimits
-from serve_app.graphql import MAX_ALIASES, MAX_COST, operations
+from serve_app.graphql import MAX_ALIASES, MAX_COST, MAX_SELECTIONS, operations
 from tests.security.world import ROOT, Grants, World, stranger
 
 VECTOR = [0.6, 0.8]
@@ -150,6 +150,49 @@ async def test_requests_are_weighed_before_anything_runs(world: World, writer: T
     laughs = "{ ...f0 } " + " ".join(f"fragment f{n} on Query {{ ...f{n + 1} ...f{n + 1} }}" for n in range(90))
     laughs += " fragment f90 on Query { costs }"
     assert (await world.send("POST", "/graphql", writer, json={"query": laughs})).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "variables"),
+    [
+        ("{ a: scroll(limit: 1000) { next } b: scroll(limit: 1000) { next } c: costs }", {}),
+        ("{ listGroups(limit: 2001) { next } }", {}),
+        ("query($n: Int!) { ...f } fragment f on Query { scroll(limit: $n) { next } }", {"n": 2001}),
+        ("query($n: Int!) { scroll(limit: $n) { next } }", {"n": 2001.0}),
+        ("query($n: Int! = 2001) { scroll(limit: $n) { next } }", {}),
+        ("{ scroll(limit: " + "9" * 5_000 + ") { next } }", {}),
+    ],
+)
+async def test_lists_weigh_what_they_may_hold(
+    world: World, writer: Token, query: str, variables: dict[str, Any]
+) -> None:
+    answer = await world.send("POST", "/graphql", writer, json={"query": query, "variables": variables})
+    assert answer.status_code == 422, answer.text
+    assert f"{MAX_COST} are the most" in answer.json()["detail"]
+
+
+async def test_pages_within_the_bound_are_answered(world: World, writer: Token) -> None:
+    two = "query($n: Int! = 1) { a: scroll(limit: 1000) { next } b: scroll(limit: $n) { next } }"
+    assert set(await done(world, two, writer, n=1000)) == {"a", "b"}
+
+
+@pytest.mark.parametrize(
+    "flood",
+    [
+        "{ __schema { types {" + " name" * (MAX_SELECTIONS + 1) + " } } }",
+        "{ __schema { types {" + " fields { name }" * (MAX_SELECTIONS // 2) + " } } }",
+        "{ ...f } fragment f on Query {" + " ... { __typename }" * (MAX_SELECTIONS // 2) + " }",
+        "{ __typename "
+        + " ".join(f"...f{n}" for n in range(130))
+        + " } "
+        + " ".join(f"fragment f{n} on Query {{ __typename }}" for n in range(130)),
+    ],
+)
+async def test_selections_are_counted_before_they_are_validated(world: World, flood: str) -> None:
+    """Also those of nobody: to validate repeated fields takes time that grows with their square."""
+    answer = await world.send("POST", "/graphql", json={"query": flood})
+    assert answer.status_code == 422, answer.text
+    assert f"more than {MAX_SELECTIONS} fields" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("grants", [Grants(LimitTable(CallLimits(sizes=SizeLimits(dimension=2))))])
