@@ -28,6 +28,7 @@ from quantum_db import Config, QuantumDB
 from quantum_db.client.bulk import MAX_ROWS
 from quantum_db.client.http import encoded
 from quantum_db.commits.bodies import batch_entities
+from quantum_db.frames import batch_of, frame_of
 from quantum_db.model import Entity
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
@@ -74,12 +75,16 @@ def client(ids: list[str], vectors: NDArray[np.float32], config: Config) -> floa
 def steps(ids: list[str], vectors: NDArray[np.float32]) -> dict[str, float]:
     """Return microseconds a row of what is done on the way, each alone: medians of rounds of one batch."""
     body = {"vectors": [{"id": ids[i], "vector": vectors[i]} for i in range(MAX_ROWS)]}
-    text = encoded(body)
-    raw = orjson.loads(text)
+    text, frame = encoded(body), frame_of(body)
+    assert frame is not None
+    raw, framed = orjson.loads(text), batch_of(frame)
     return {
-        "client: encode as JSON": _median_us(lambda: encoded(body)),
+        "client: encode as bytes": _median_us(lambda: frame_of(body)),
+        "replica: decode the bytes": _median_us(lambda: batch_of(frame)),
+        "replica: check and normalise": _median_us(lambda: batch_entities(framed)),
+        "client: encode as JSON instead": _median_us(lambda: encoded(body)),
         "replica: decode the JSON": _median_us(lambda: orjson.loads(text)),
-        "replica: check and normalise": _median_us(lambda: batch_entities(raw)),
+        "replica: check and normalise what was JSON": _median_us(lambda: batch_entities(raw)),
     }
 
 

@@ -174,6 +174,7 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         circuit_capacity=settings.circuits.capacity,
         place=_store_place(settings),
         access=_access_config(settings),
+        log_folder=settings.data_dir.resolve() / "logs",
     )
 
 

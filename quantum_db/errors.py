@@ -109,6 +109,12 @@ class BodyTooLarge(QuantumDBError):
     slug, status, title = "body-too-large", 413, "The request body is too large"
 
 
+class UnsupportedMediaType(QuantumDBError):
+    """The request body is of a kind, or compressed in a way, that is not read here."""
+
+    slug, status, title = "unsupported-media-type", 415, "The request body is of a kind that is not read here"
+
+
 class Conflict(QuantumDBError):
     """The request contradicts what is stored; nothing was written."""
 

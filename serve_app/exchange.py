@@ -1,8 +1,9 @@
-"""What all routes share: reading a JSON body within its limit, who asks, and JSON answers."""
+"""What all routes share: reading a body within its limit, who asks, and JSON answers."""
 
 from __future__ import annotations
 
 import re
+import zlib
 from typing import Any, Final
 
 import orjson
@@ -10,38 +11,79 @@ from fastapi import Request, Response
 
 from quantum_db.access.principal import Principal
 from quantum_db.access.sizes import check_sizes
-from quantum_db.errors import BodyTooLarge, InvalidRequest
+from quantum_db.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
+from quantum_db.frames import FRAME, batch_of
 from quantum_db.scope import DEFAULT_COLLECTION, Scope
 
 _MANY: Final = ("vectors", "operations", "circuits")
 
 
 async def json_body(request: Request, max_bytes: int) -> object:
-    """Read and decode the body, never holding more than ``max_bytes`` of it, nor more than the caller is granted.
+    """Read and decode a JSON body, which may be compressed.
 
     Raises:
-        BodyTooLarge: it is longer.
+        BodyTooLarge: it is longer than ``max_bytes``, or than the caller is granted.
         InvalidRequest: it is no JSON, or asks for more than the caller is granted.
+        UnsupportedMediaType: it is compressed in a way that is not known here.
     """
-    sizes = principal_of(request).sizes
-    max_bytes = max_bytes if sizes.body_bytes is None else min(max_bytes, sizes.body_bytes)
+    return _granted(request, _decoded(await _body(request, max_bytes)))
+
+
+async def batch_body(request: Request, max_bytes: int) -> object:
+    """Read and decode the body of a batch of entities: JSON, or a frame of bytes (``quantum_db.frames``).
+
+    Raises what ``json_body`` raises.
+    """
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await _body(request, max_bytes)
+    return _granted(request, batch_of(body) if kind == FRAME else _decoded(body))
+
+
+def _decoded(body: bytes) -> object:
+    try:
+        raw: object = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
+    return raw
+
+
+def _granted(request: Request, raw: object) -> object:
+    request.state.about = about_body(raw)
+    check_sizes(request.state.action, raw, principal_of(request).sizes)
+    return raw
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    """Return the body, uncompressed, never holding more than ``max_bytes`` of it, nor more than is granted."""
+    granted = principal_of(request).sizes.body_bytes
+    max_bytes = max_bytes if granted is None else min(max_bytes, granted)
     too_large = BodyTooLarge(f"the body is larger than {max_bytes} bytes; send fewer vectors at a time")
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > max_bytes:
         raise too_large
+    gunzip = _decompressor(request)
     chunks, size = [], 0
     async for chunk in request.stream():
-        size += len(chunk)
+        try:
+            plain = chunk if gunzip is None else gunzip.decompress(chunk, max_bytes - size + 1)
+        except zlib.error as error:
+            raise InvalidRequest(f"the body is not valid gzip: {error}") from None
+        size += len(plain)
         if size > max_bytes:
             raise too_large
-        chunks.append(chunk)
-    try:
-        raw: object = orjson.loads(b"".join(chunks))
-    except orjson.JSONDecodeError as error:
-        raise InvalidRequest(f"the body is not valid JSON: {error}") from None
-    request.state.about = about_body(raw)
-    check_sizes(request.state.action, raw, sizes)
-    return raw
+        chunks.append(plain)
+    if gunzip is not None and (not gunzip.eof or gunzip.unused_data):
+        raise InvalidRequest("the body is not one whole gzip stream")
+    return b"".join(chunks)
+
+
+def _decompressor(request: Request) -> zlib._Decompress | None:
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding == "identity":
+        return None
+    if coding != "gzip":
+        raise UnsupportedMediaType(f"content-encoding {coding[:40]!r} is not known here; send gzip, or leave it out")
+    return zlib.decompressobj(zlib.MAX_WBITS | 16)
 
 
 def about_body(raw: object) -> str:

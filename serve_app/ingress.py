@@ -48,6 +48,7 @@ from serve_app.auth import GateParts, KeyGate
 from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
 from serve_app.query_metrics import QueryMetrics
+from serve_app.request_log import write_lines
 
 PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
@@ -94,6 +95,7 @@ class IngressConfig:
     Attributes:
         place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
             through which all writes go in either case.
+        log_folder: where a line is written for each request; see ``serve_app.request_log``.
     """
 
     policy: Policy
@@ -103,6 +105,7 @@ class IngressConfig:
     circuit_capacity: int
     place: StorePlace
     access: AccessConfig
+    log_folder: Path
 
 
 class ClusterParts:
@@ -222,7 +225,9 @@ class Ingress:
     def __init__(self, config: IngressConfig) -> None:
         bind_to_loopback()
         self._config = config
-        self._parts = ClusterParts(config, f"ingress-{uuid4().hex[:12]}")
+        name = f"ingress-{uuid4().hex[:12]}"
+        write_lines(config.log_folder, name)
+        self._parts = ClusterParts(config, name)
         self._api = _api(self._parts, config.policy)
         loop = asyncio.get_running_loop()
         self._push = loop.create_task(self._push_metrics())

@@ -67,13 +67,21 @@ class Caller:
             self._open = False
             await self._transport.close()
 
-    async def call(self, method: str, *arguments: Any, key: str | None = None, limit_s: float | None = None) -> Any:
+    async def call(
+        self,
+        method: str,
+        *arguments: Any,
+        key: str | None = None,
+        once: bool = True,
+        limit_s: float | None = None,
+    ) -> Any:
         """Make a call and return its answer.
 
         Args:
             method: its name in ``ROUTES``.
             arguments: as its route names them.
             key: under which it is done once; by default one of its own.
+            once: whether it takes a key at all. Without, it is done again where an answer was lost.
             limit_s: for all of it, instead of the configuration's ``timeout_s``.
 
         Raises:
@@ -85,7 +93,7 @@ class Caller:
         end_s = self._clock.monotonic_s() + (self._time_for(route, arguments) if limit_s is None else limit_s)
         if method == "query":
             return await self._query(arguments[0], end_s)
-        if key is None and route.verb != "GET":
+        if once and key is None and route.verb != "GET":
             key = uuid4().hex
         try:
             return await self._repeated(method, route, arguments, key, end_s)

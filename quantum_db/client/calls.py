@@ -20,8 +20,8 @@ class Calls(ABC):
         """The loop that all calls run on."""
 
     @abstractmethod
-    async def call(self, method: str, *arguments: Any, key: str | None = None) -> Any:
-        """Make a call (of ``quantum_db.client.routes``) and return its answer as JSON.
+    async def call(self, method: str, *arguments: Any, key: str | None = None, once: bool = True) -> Any:
+        """Make a call (of ``quantum_db.client.routes``) and return its answer as JSON; see ``Caller.call``.
 
         Raises:
             QuantumDBError: what the cluster answered; DeadlineExceeded or Unavailable if it did not.

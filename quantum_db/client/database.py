@@ -48,9 +48,9 @@ class QuantumDB(EntityCalls, CollectionCalls, GroupCalls, JobCalls, StateCalls):
         """See ``Calls.loop``."""
         return self._loop
 
-    async def call(self, method: str, *arguments: Any, key: str | None = None) -> Any:
+    async def call(self, method: str, *arguments: Any, key: str | None = None, once: bool = True) -> Any:
         """See ``Calls.call``."""
-        return await self._loop.wait(self._caller.call(method, *arguments, key=key))
+        return await self._loop.wait(self._caller.call(method, *arguments, key=key, once=once))
 
     def connect(self) -> Connection:
         """Return a block for ``with`` or ``async with``; see ``Connection``."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import ArrayLike
@@ -64,6 +65,9 @@ class EntityCalls(Calls):
     ) -> BatchOutcome:
         """Write any number of entities, each for itself, in batches of which some are on their way at a time.
 
+        A batch whose answer was lost is written again, over what others may have written meanwhile. Vectors in an
+        array of float32 travel as bytes, others as text.
+
         Args:
             entities: as mappings with the fields of ``insert``; or else ``ids`` and ``vectors``.
             ids: N of them.
@@ -81,7 +85,8 @@ class EntityCalls(Calls):
         """
         total, rows = rows_of(entities, ids, vectors, contexts, metadata)
         if not transaction:
-            return await self.work(ingest(lambda body: self.call("insert_batch", body), rows, total, progress))
+            write = partial(self.call, "insert_batch", once=False)
+            return await self.work(ingest(write, rows, total, progress))
         bodies = []
         for row in rows:
             if isinstance(row, InvalidRequest):

@@ -25,6 +25,7 @@ from quantum_db.errors import (
     QuantumDBError,
     Unavailable,
 )
+from quantum_db.frames import FRAME, frame_of
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +132,7 @@ class HttpTransport:
             base_url=self._url,
             limits=limits,
             timeout=httpx.Timeout(config.timeout_s, connect=config.connect_timeout_s),
-            headers={} if key is None else {KEY_HEADER: key},
+            headers={"accept-encoding": "identity"} | ({} if key is None else {KEY_HEADER: key}),
             trust_env=False,
             transport=self._transport,
         )
@@ -159,7 +160,9 @@ class HttpTransport:
 
 def body_of(request: Request) -> tuple[bytes, str]:
     """Return the body of a call and its content type. Only this knows in which form a call's body is sent."""
-    return encoded(request.arguments[request.route.arguments.index("body")]), JSON
+    body = request.arguments[request.route.arguments.index("body")]
+    frame = frame_of(body) if request.method == "insert_batch" else None
+    return (encoded(body), JSON) if frame is None else (frame, FRAME)
 
 
 def encoded(body: object) -> bytes:

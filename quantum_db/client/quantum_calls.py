@@ -84,7 +84,7 @@ class JobCalls(Calls):
     async def submit_job(self, /, **body: Any) -> Job:
         """Take a quantum job, durably; the fields are those of ``POST /api/v2/jobs``.
 
-        Not repeated when the answer was lost, for the job may have been taken. Raises BudgetExceeded, InvalidCircuit.
+        A job whose answer was lost is taken once. Raises BudgetExceeded, InvalidCircuit.
         """
         return job_of(await self.call("jobs.submit", body))
 

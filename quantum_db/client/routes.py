@@ -74,7 +74,7 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         "state": Route("GET", "/states/{entity_id}", ("entity_id",)),
         "session": Route("GET", "/sessions/{session_id}", ("session_id",)),
         "end_session": Route("DELETE", "/sessions/{session_id}", ("session_id",)),
-        "jobs.submit": Route("POST", "/jobs", ("body",), repeatable=False),
+        "jobs.submit": Route("POST", "/jobs", ("body",), takes_key=True),
         "jobs.estimate": Route("POST", "/jobs/estimate", ("body",)),
         "jobs.list": Route("GET", "/jobs", ("page",)),
         "jobs.get": Route("GET", "/jobs/{job_id}", ("job_id",)),

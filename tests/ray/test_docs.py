@@ -43,6 +43,7 @@ COLLECTIONS = ROOT / "docs" / "collections.md"
 TRANSFER = ROOT / "docs" / "transfer.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 SDK = ROOT / "docs" / "sdk.md"
+API = ROOT / "docs" / "api.md"
 COMMAND = ".venv/bin/quantum-db"
 
 
@@ -194,6 +195,10 @@ def test_the_snippets_of_the_sdk_page_work(cluster: LiveCluster) -> None:
     assert printed_by(SDK, cluster) == told
 
 
+def test_the_snippet_of_the_api_page_works(cluster: LiveCluster) -> None:
+    assert printed_by(API, cluster) == ["2"]
+
+
 KEPT = f"export {KEY_ENV}=$(grep -oE 'qdb_[0-9a-f]{{12}}_[0-9a-f]{{64}}' told)"
 """What a user does with the key that is shown."""
 
@@ -280,6 +285,7 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             GRAPHQL: {"bash"},
             QUICKSTART: {"bash", "python"},
             SDK: {"python"},
+            API: {"python"},
         }
         assert kinds <= tested.get(page, set()), page
 

@@ -55,7 +55,7 @@ async def test_the_pause_is_what_the_cluster_asks_for() -> None:
     assert 7.0 <= clock.time_s - start_s < 7.1
 
 
-@pytest.mark.parametrize("method", ["delete", "jobs.submit", "measure_group", "execute_batch"])
+@pytest.mark.parametrize("method", ["delete", "measure_group", "execute_batch"])
 async def test_what_may_have_taken_place_is_not_done_twice(method: str) -> None:
     arguments: tuple[Any, ...] = ({},) if method != "measure_group" else ("g", {})
     way = Scripted(Unavailable("cut after it was sent"))
@@ -65,6 +65,20 @@ async def test_what_may_have_taken_place_is_not_done_twice(method: str) -> None:
     way = Scripted(Unreached("never sent"), Overloaded("not taken"), {})
     await caller_of(way, FakeClock()).call(method, *arguments)
     assert len(way.asked) == 3
+
+
+async def test_a_job_whose_answer_was_lost_is_asked_for_under_the_same_key() -> None:
+    way = Scripted(Unavailable("cut after it was sent"), {})
+    await caller_of(way, FakeClock()).call("jobs.submit", {})
+    first, second = way.asked
+    assert first.key == second.key
+    assert first.key
+
+
+async def test_what_may_be_done_again_has_no_key() -> None:
+    way = Scripted(Unavailable("cut after it was sent"), {})
+    await caller_of(way, FakeClock()).call("insert_batch", {"vectors": []}, once=False)
+    assert [one.key for one in way.asked] == [None, None]
 
 
 @pytest.mark.parametrize("error", [InvalidRequest("wrong"), Conflict("other"), BudgetExceeded("no money")])

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import logging
+import os
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import orjson
 import pytest
 from prometheus_client import CollectorRegistry, Counter
 
 from quantum_db.errors import Overloaded
+from quantum_db.frames import frame_of
 from quantum_db.refinement import Policy
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
+from serve_app.request_log import lines, write_lines
 from tests.open_gate import OPEN_DOORS
 from tests.unit.fakes import FakeJobs
 from tests.unit.test_database import Bench, query
@@ -346,3 +352,75 @@ def test_metrics_of_several_processes_are_one_exposition() -> None:
     assert 'jobs_total{source="a"} 1.0' in text
     assert 'jobs_total{source="b"} 2.0' in text
     assert "_created" not in text
+
+
+def frame_of_two() -> bytes:
+    frame = frame_of({"vectors": [{"id": one, "vector": np.array([0.6, 0.8], np.float32)} for one in ("a", "b")]})
+    assert frame is not None
+    return frame
+
+
+async def test_a_batch_may_be_bytes(http: Http) -> None:
+    headers = {"content-type": "application/octet-stream"}
+    answer = await http.client.post("/api/v2/vectors/batch", content=frame_of_two(), headers=headers)
+    assert (answer.status_code, answer.json()["written"]) == (201, 2)
+    fetched = (await http.client.get("/api/v2/vectors/b")).json()
+    np.testing.assert_array_equal(np.array(fetched["vector"], np.float32), np.array([0.6, 0.8], np.float32))
+    cut = await http.client.post("/api/v2/vectors/batch", content=frame_of_two()[:-1], headers=headers)
+    assert "15 bytes follow" in problem(cut, 422, "invalid-request")["detail"]
+
+
+async def test_bodies_may_be_compressed_and_the_limit_holds_for_what_is_in_them(http: Http) -> None:
+    headers = {"content-encoding": "gzip", "content-type": "application/json"}
+    body = gzip.compress(orjson.dumps(ENTITY))
+    assert (await http.client.post("/api/v2/vectors", content=body, headers=headers)).status_code == 201
+    bomb = gzip.compress(b" " * 50_000_000)
+    problem(await http.client.post("/api/v2/vectors", content=bomb, headers=headers), 413, "body-too-large")
+    for wrong, told in ((body[:-4], "one whole gzip"), (body + b"x", "one whole gzip"), (b"{}", "not valid gzip")):
+        refused = await http.client.post("/api/v2/vectors", content=wrong, headers=headers)
+        assert told in problem(refused, 422, "invalid-request")["detail"]
+    other = await http.client.post("/api/v2/vectors", content=body, headers={**headers, "content-encoding": "br"})
+    assert "send gzip" in problem(other, 415, "unsupported-media-type")["detail"]
+
+
+async def test_large_answers_are_compressed_for_who_asks(http: Http) -> None:
+    vectors = [{"id": f"e{i}", "vector": [1.0, i], "metadata": {"n": "x" * 50}} for i in range(100)]
+    await http.client.post("/api/v2/vectors/batch", json={"vectors": vectors})
+    asked = [await http.client.get("/api/v2/vectors", headers={"accept-encoding": one}) for one in ("gzip", "identity")]
+    assert [one.headers.get("content-encoding") for one in asked] == ["gzip", None]
+    assert asked[0].json()["vectors"] == asked[1].json()["vectors"]
+    assert "content-encoding" not in (await http.client.get("/healthz")).headers
+
+
+async def test_each_request_has_a_line_with_its_id_and_no_secret(tmp_path: Path, http: Http) -> None:
+    write_lines(tmp_path, "replica")
+    try:
+        answer = await http.client.get("/api/v2/vectors/none", headers={"api-key": "qdb_secret", "x-request-id": "r-1"})
+        assert answer.headers["x-request-id"] == "r-1"
+        await http.client.get("/nowhere")
+        text = (tmp_path / "requests-replica.jsonl").read_text()
+    finally:
+        for handler in list(lines.handlers):
+            lines.removeHandler(handler)
+            handler.close()
+        lines.propagate = True
+    first, second = map(orjson.loads, text.splitlines())
+    assert first["request_id"] == "r-1"
+    assert (first["route"], first["status"]) == ("GET /api/v2/vectors/{entity_id:path}", 404)
+    assert (first["tenant"], first["caller"]) == ("default", "anybody")
+    assert first["ms"] > 0.0
+    assert (second["route"], second["status"], second["caller"]) == ("GET unmatched", 404, None)
+    assert "secret" not in text
+
+
+def test_lines_of_replicas_that_ended_long_ago_are_removed(tmp_path: Path) -> None:
+    old, recent = tmp_path / "requests-old.jsonl", tmp_path / "requests-recent.jsonl"
+    for path in (old, recent):
+        path.write_text("{}\n")
+    os.utime(old, (0.0, 0.0))
+    write_lines(tmp_path, "replica")
+    for handler in list(lines.handlers):
+        lines.removeHandler(handler)
+        handler.close()
+    lines.propagate = True
+    assert [old.exists(), recent.exists()] == [False, True]
