@@ -25,7 +25,8 @@ from quantum_db.batching import Batcher
 from quantum_db.clock import SystemClock
 from quantum_db.collection_keeper import CollectionKeeper
 from quantum_db.collection_table import Collection, CollectionTable, Metric
-from quantum_db.commits.coordinator import Coordinator
+from quantum_db.commits.changes import Changes, ChangeTeller, FollowedChanges, Place
+from quantum_db.commits.coordinator import Coordinator, tell_nobody
 from quantum_db.commits.operations import Request
 from quantum_db.commits.showing import FollowedSnapshots, ShownCommits
 from quantum_db.commits.visibility import Told
@@ -61,6 +62,7 @@ class StoreSettings:
         max_collections: of one tenant.
         max_open: embedded stores that are open at the same time.
         flush_interval_s: how often what was written is flushed, against a crash of the machine.
+        tells_changes: whether others keep what they read, and have to know of each write before it ends.
     """
 
     place: StorePlace
@@ -71,6 +73,7 @@ class StoreSettings:
     max_collections: int
     max_open: int
     flush_interval_s: float
+    tells_changes: bool
 
 
 class StoreShard:
@@ -82,6 +85,7 @@ class StoreShard:
         self._groups = RemoteCommitGroups(settings.group_shards)
         self._kept = KeptShard("collections", ShardPlace(settings.collections_url, "collections"), CollectionTable)
         self._opened: tuple[CollectionKeeper, Coordinator] | None = None
+        self._teller = ChangeTeller(uuid4().hex, SystemClock()) if settings.tells_changes else None
         self._registry = CollectorRegistry()
         self._times = Histogram("store_seconds", "Time of store calls", ["call"], registry=self._registry)
         self._entities = Gauge("store_entities", "Entities in the stores that are open", registry=self._registry)
@@ -127,12 +131,21 @@ class StoreShard:
         """Call a method of the ``Collections`` port: one of ``COLLECTION_CALLS``."""
         assert method in COLLECTION_CALLS, f"{method} is not among {sorted(COLLECTION_CALLS)}"
         collections, _ = await self._readable()
-        return await getattr(collections, method)(*arguments)
+        answer = await getattr(collections, method)(*arguments)
+        if method == "drop" and self._teller is not None:
+            await self._teller.changed(answer.key)
+        return answer
 
     async def follow(self, reader: str, commit: int | None, hold_s: float) -> Told:
         """Tell a reader of the server which commit is visible; see ``Coordinator.follow``."""
         _, coordinator = await self._readable()
         return await coordinator.follow(reader, commit, hold_s)
+
+    async def follow_changes(self, follower: str, known: Place | None, hold_s: float) -> Changes:
+        """Tell who keeps what it read which collections have changed; see ``ChangeTeller.follow``."""
+        assert self._teller is not None, "nobody is told here"
+        await self._readable()
+        return await self._teller.follow(follower, known, hold_s)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
@@ -202,6 +215,7 @@ class StoreShard:
             rng=np.random.default_rng(),
             on_fenced=_give_way,
             shown=None if self._stores.embedded else ShownCommits(SystemClock()),
+            changed=tell_nobody if self._teller is None else self._teller.changed,
         )
         return collections, coordinator
 
@@ -316,6 +330,17 @@ def followed(actor: ActorHandle[Any]) -> Snapshots:
     snapshots = FollowedSnapshots(uuid4().hex, ask_shard, SystemClock())
     snapshots.start()
     return snapshots
+
+
+def followed_changes(actor: ActorHandle[Any]) -> FollowedChanges:
+    """Return the versions of all collections, as a ``StoreShard`` tells them from now on."""
+
+    async def ask_shard(follower: str, known: Place | None, hold_s: float) -> Changes:
+        return cast(Changes, await ask(actor.follow_changes.remote(follower, known, hold_s)))
+
+    versions = FollowedChanges(uuid4().hex, ask_shard, SystemClock())
+    versions.start()
+    return versions
 
 
 def _give_way(error: Fenced) -> None:

@@ -45,7 +45,14 @@ def store_actor(folder: Path) -> Iterator[Callable[[Request], Awaitable[Mapping[
             settings = Settings(data_dir=folder, states=StateSettings(shards=1), groups=GroupSettings(shards=1))
             urls = [f"sqlite:///{folder / name}.sqlite" for name in ("actor", "collections")]
             places = StoreSettings(
-                EmbeddedPlace(str(folder / "actor")), *urls, 1, 1, max_collections=1, max_open=1, flush_interval_s=5.0
+                EmbeddedPlace(str(folder / "actor")),
+                *urls,
+                1,
+                1,
+                max_collections=1,
+                max_open=1,
+                flush_interval_s=5.0,
+                tells_changes=False,
             )
             groups = ray.remote(EntanglementRegistry).options(name="groups-0", **life)
             states = ray.remote(StateManager).options(name="states-0", **life)

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from cluster.access_settings import AccessSettings, LimitSettings, TlsSettings, is_loopback
 from quantum_db.access.tokens import JWT_SECRET_ENV
+from quantum_db.answer_cache import CachePolicy
 from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
 from quantum_db.client.config import KEY_ENV
@@ -226,6 +227,24 @@ class GroupSettings(_Section):
     journal_url: str | None = None
 
 
+class CacheSettings(_Section):
+    """Answers of queries that replicas keep; see ``quantum_db.answer_cache``. Writes wait for those who keep any.
+
+    Attributes:
+        max_bytes: of the answers of each replica; 0 keeps none.
+        ttl_s: how long an answer is kept at most.
+        redis_url: where replicas keep answers together, besides.
+    """
+
+    max_bytes: Annotated[int, Field(ge=0)] = 0
+    ttl_s: Annotated[float, Field(gt=0.0)] = 300.0
+    redis_url: str | None = Field(default=None, repr=False)
+
+    def policy(self) -> CachePolicy | None:
+        """Return what replicas keep, if anything."""
+        return CachePolicy(self.max_bytes, self.ttl_s, self.redis_url) if self.max_bytes else None
+
+
 class CircuitSettings(_Section):
     """The circuit caches."""
 
@@ -252,6 +271,7 @@ class Settings(BaseSettings):
     sessions: SessionSettings = SessionSettings()
     groups: GroupSettings = GroupSettings()
     circuits: CircuitSettings = CircuitSettings()
+    cache: CacheSettings = CacheSettings()
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
 

@@ -135,6 +135,7 @@ def _store_settings(settings: Settings) -> StoreSettings:
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         flush_interval_s=store.flush_interval_s,
+        tells_changes=settings.cache.policy() is not None,
     )
 
 
@@ -172,6 +173,7 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         circuit_capacity=settings.circuits.capacity,
+        cache=settings.cache.policy(),
         place=_store_place(settings),
         access=_access_config(settings),
         log_folder=settings.data_dir.resolve() / "logs",

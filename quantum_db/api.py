@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, TypeVar
 
 from quantum_db.access.bodies import KeyBody, RotateKeyBody
+from quantum_db.answer_cache import AnswerCache, Made, may_be_kept
 from quantum_db.backend_ports import JobPool
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
@@ -63,6 +64,7 @@ class Api:
         batches: BatchRunner,
         jobs: JobCalls,
         note_answer: Callable[[Answer], None],
+        kept: AnswerCache | None = None,
     ) -> None:
         """Join the parts.
 
@@ -70,12 +72,14 @@ class Api:
             directory: of collections, with the entities, groups and sessions in them.
             batches: of circuit operations.
             jobs: the calls about jobs, costs and backends.
-            note_answer: is shown each answer, for metrics.
+            note_answer: is shown each answer that is made, for metrics.
+            kept: answers that are given again; None keeps none.
         """
         self.jobs = jobs
         self._directory = directory
         self._batches = batches
         self._note_answer = note_answer
+        self._kept = kept
 
     async def insert(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write one entity (``EntityBody``), replacing one with the same id. Idempotent but for the version.
@@ -140,7 +144,8 @@ class Api:
     async def query_under(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Answer a query as if operations had taken place (``TransactionQueryBody``), which they have not."""
         body = parse(TransactionQueryBody, raw)
-        return await self._answered(body.query, scope, Transaction(body.to_operations()))
+        under = Transaction(body.to_operations())
+        return (await self._in(scope, lambda one: self._made(one, body.query, scope, under))).view
 
     async def fetch(self, entity_id: str, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Return an entity."""
@@ -166,8 +171,14 @@ class Api:
         return {"id": entity_id, "deleted": True, "commit": commit}
 
     async def query(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
-        """Answer a query (``QueryBody``) of a tenant."""
-        return await self._answered(raw, scope, None)
+        """Answer a query (``QueryBody``) of a tenant; ``cached`` tells whether the answer was made before."""
+        kept = self._kept
+        if kept is None or not may_be_kept(raw):
+            return {**(await self._in(scope, lambda one: self._made(one, raw, scope))).view, "cached": False}
+        return await self._in(
+            scope,
+            lambda one: kept.answer(scope.tenant, one.collection.key, raw, lambda: self._made(one, raw, scope)),
+        )
 
     async def create_group(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write an entanglement group (``GroupBody``). Idempotent.
@@ -269,14 +280,14 @@ class Api:
         """Encode, entangle and measure (``RunBatchBody``) in as few circuits and jobs as the qubits allow."""
         return batch_view(await self._batches.run(raw, scope.tenant))
 
-    async def _answered(self, raw: object, scope: Scope, under: Transaction | None) -> Json:
+    async def _made(self, inside: Inside, raw: object, scope: Scope, under: Transaction | None = None) -> Made:
         start = time.perf_counter()
         body = raw if isinstance(raw, QueryBody) else parse(QueryBody, raw)
         query = body.to_query(scope.tenant)
         parse_ms = (time.perf_counter() - start) * 1000.0
-        answer = await self._in(scope, lambda one: one.database.query(query, parse_ms, under))
+        answer = await inside.database.query(query, parse_ms, under)
         self._note_answer(answer)
-        return answer_view(answer, query.explain)
+        return Made(answer, answer_view(answer, query.explain))
 
     async def _in(self, scope: Scope, work: Callable[[Inside], Awaitable[Result]]) -> Result:
         """Do something in a collection. Raises NoSuchCollection, and what ``work`` raises."""

@@ -261,6 +261,7 @@ class Database:
                 rank_ms=(end - refined_at) * 1000.0,
             ),
             tunneling=tunneling,
+            coherence_time_ms=None if scores is None else min(candidates.coherence_time_ms),
         )
 
     def _with_time_left(self, query: Query, start: float) -> Query:

@@ -222,6 +222,7 @@ class Refinement:
         plan: the planner's choice of circuits and shots beside the alternatives; None where nothing was to choose.
         routing: how the backend was chosen, where the query left that open.
         reused_circuits: how many were answered from kept results, at no cost.
+        fell_back: whether what was asked for failed, or had no result in time, and something else stands for it.
         quantum_speedup_ratio: wall time of the exact scores over that of the circuits, measured in this query.
     """
 
@@ -244,11 +245,16 @@ class Refinement:
     plan: Mapping[str, Any] | None = None
     routing: Mapping[str, Any] | None = None
     reused_circuits: int = 0
+    fell_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Hits, best first, with how they came to be."""
+    """Hits, best first, with how they came to be.
+
+    Attributes:
+        coherence_time_ms: the shortest of the states that its circuits measured; None where none ran.
+    """
 
     hits: tuple[Hit, ...]
     mode: str
@@ -256,3 +262,4 @@ class Answer:
     refinement: Refinement
     stages: StageTimes
     tunneling: Mapping[str, Any] | None = None
+    coherence_time_ms: float | None = None

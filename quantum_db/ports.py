@@ -47,6 +47,13 @@ class Snapshots(Protocol):
         """
 
 
+class Versions(Protocol):
+    """What a collection holds, by a name: as long as it is the same, no write to it has been acknowledged."""
+
+    def version(self, collection: str) -> str | None:
+        """Return the name of what a collection holds now; None where that is not known. Does not wait."""
+
+
 class ScrollableReader(VectorReader, Protocol):
     """A reader that can list all entities."""
 

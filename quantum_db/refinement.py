@@ -99,7 +99,7 @@ class Refiner:
         except (TimeoutError, DeadlineExceeded):
             backend = query.backend or self._policy.backend
             why = f"{backend} had no result in time, so the order is the classical one"
-            return None, Refinement(False, why, "exact", None if backend == AUTO else backend)
+            return None, Refinement(False, why, "exact", None if backend == AUTO else backend, fell_back=True)
 
     async def _by_circuits(
         self, query: Query, candidates: Candidates, classical_s: float, shots: int, why: str
@@ -110,7 +110,7 @@ class Refiner:
             choice = await self._choose(query, candidates, shots)
             routing = choice.view()
             if choice.backend is None:
-                return None, Refinement(False, choice.why, "exact", routing=routing)
+                return None, Refinement(False, choice.why, "exact", routing=routing, fell_back=True)
             backend = choice.backend
         try:
             scores, report = await self._run_on(backend, query, candidates, classical_s, shots, why)
@@ -135,9 +135,9 @@ class Refiner:
         if policy.on_backend_failure == "simulator" and backend != policy.fallback_backend:
             why = f"{backend} failed, so {policy.fallback_backend} ran instead: {error.detail}"
             scores, report = await self._run_on(policy.fallback_backend, query, candidates, classical_s, shots, why)
-            return scores, replace(report, routing=routing)
+            return scores, replace(report, routing=routing, fell_back=True)
         why = f"{backend} failed, so the order is the classical one: {error.detail}"
-        return None, Refinement(False, why, "exact", backend, routing=routing)
+        return None, Refinement(False, why, "exact", backend, routing=routing, fell_back=True)
 
     async def _run_on(
         self, backend: str, query: Query, candidates: Candidates, classical_s: float, shots: int, why: str

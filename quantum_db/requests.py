@@ -288,6 +288,7 @@ class QueryBody(Body):
     budget: BudgetBody = BudgetBody()
     session_id: SessionId | None = None
     observe: bool = False
+    fresh: bool = False
 
     @field_validator("contexts")
     @classmethod
@@ -336,7 +337,7 @@ class QueryBody(Body):
 
     def to_query(self, tenant: str) -> Query:
         """Return the query with times in seconds, for a tenant."""
-        own = {"timeout_ms", "context", "contexts", "budget"}
+        own = {"timeout_ms", "context", "contexts", "budget", "fresh"}
         fields = {name: getattr(self, name) for name in type(self).model_fields if name not in own}
         asked = [(context.name, context.weight) for context in self.contexts]
         if self.context is not None:

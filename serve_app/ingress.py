@@ -22,17 +22,19 @@ from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
-from actors.store_shard import RemoteCollections, RemoteStore, RemoteWrites, followed
+from actors.store_shard import RemoteCollections, RemoteStore, RemoteWrites, followed, followed_changes
 from quantum_db.access.blocking import BlockPolicy
 from quantum_db.access.following import KeyFollower
 from quantum_db.access.limits import Limiter, LimitTable
 from quantum_db.access.reports import Reports
 from quantum_db.access.tokens import JWT_SECRET_ENV, SYMMETRIC, TokenPolicy, TokenVerifier, load_keys
+from quantum_db.answer_cache import AnswerCache, CachePolicy
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
 from quantum_db.collection_table import Collection
+from quantum_db.commits.changes import FollowedChanges
 from quantum_db.database import Database
 from quantum_db.directory import Directory, Inside
 from quantum_db.errors import NotFound, QuantumDBError
@@ -42,6 +44,7 @@ from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStates, ScopedWrites
+from quantum_db.shared_answers import RedisAnswers
 from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.auth import GateParts, KeyGate
@@ -93,6 +96,7 @@ class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
     Attributes:
+        cache: the answers that are kept, if any.
         place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
             through which all writes go in either case.
         log_folder: where a line is written for each request; see ``serve_app.request_log``.
@@ -103,6 +107,7 @@ class IngressConfig:
     state_shards: int
     group_shards: int
     circuit_capacity: int
+    cache: CachePolicy | None
     place: StorePlace
     access: AccessConfig
     log_folder: Path
@@ -146,6 +151,10 @@ class ClusterParts:
         if isinstance(self._place, EmbeddedPlace):
             return RemoteStore(self._parts["store"], collection)
         return self._place.open(collection, self._snapshots)
+
+    def followed_changes(self) -> FollowedChanges:
+        """Return the versions of the collections, followed from now on."""
+        return followed_changes(self._parts["store"])
 
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:
@@ -199,11 +208,21 @@ def _inside(parts: ClusterParts, policy: Policy, collection: Collection) -> Insi
     return Inside(collection, database, measurement, sessions)
 
 
-def _api(parts: ClusterParts, policy: Policy) -> Api:
+def _api(parts: ClusterParts, config: IngressConfig) -> Api:
+    policy = config.policy
     directory = Directory(parts.collections, partial(_inside, parts, policy), SystemClock())
     jobs = JobCalls(parts.desk, parts.jobs, policy.backend)
     batches = BatchRunner(parts.jobs, policy.backend)
-    return Api(directory, batches, jobs, parts.query_metrics.note)
+    kept = None if config.cache is None else _answers(parts, config.cache)
+    return Api(directory, batches, jobs, parts.query_metrics.note, kept)
+
+
+def _answers(parts: ClusterParts, policy: CachePolicy) -> AnswerCache:
+    clock = SystemClock()
+    shared = None if policy.redis_url is None else RedisAnswers(policy.redis_url, clock)
+    kept = AnswerCache(policy, parts.followed_changes(), clock, parts.query_metrics.note_kept, shared)
+    parts.query_metrics.watch(kept)
+    return kept
 
 
 def verifier_of(config: TokenConfig) -> TokenVerifier:
@@ -228,7 +247,7 @@ class Ingress:
         name = f"ingress-{uuid4().hex[:12]}"
         write_lines(config.log_folder, name)
         self._parts = ClusterParts(config, name)
-        self._api = _api(self._parts, config.policy)
+        self._api = _api(self._parts, config)
         loop = asyncio.get_running_loop()
         self._push = loop.create_task(self._push_metrics())
         self._follow = loop.create_task(self._parts.keys.run())

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from quantum_db.answer_cache import AnswerCache, Outcome
 from quantum_db.backend_choice import CLASSICAL
 from quantum_db.model import Answer
 
@@ -21,6 +22,21 @@ class QueryMetrics:
             registry=registry,
         )
         self._cost = Histogram("query_cost_usd", "Cost of a query", registry=registry, buckets=COST_BUCKETS_USD)
+
+        self._kept = Counter("query_cache", "Questions by how they were answered", ["outcome"], registry=registry)
+        self._entries = Gauge("query_cache_entries", "Answers that are kept", registry=registry)
+        self._bytes = Gauge("query_cache_bytes", "What the answers take that are kept", registry=registry)
+        self._evictions = Gauge("query_cache_evictions", "Answers that went for want of room", registry=registry)
+
+    def watch(self, answers: AnswerCache) -> None:
+        """Tell from now on how full the cache is."""
+        self._entries.set_function(lambda: len(answers.kept))
+        self._bytes.set_function(lambda: answers.kept.size)
+        self._evictions.set_function(lambda: answers.kept.evictions)
+
+    def note_kept(self, outcome: Outcome) -> None:
+        """Count a question that may be answered from what is kept."""
+        self._kept.labels(outcome).inc()
 
     def note(self, answer: Answer) -> None:
         """Count an answer."""

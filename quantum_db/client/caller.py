@@ -28,8 +28,8 @@ GRACE_S: Final = 2.0
 
 LEAST_S: Final = 0.001
 TOO_MANY: Final = 429
-OWN_EFFECT: Final = ("session_id", "observe")
-"""Fields of a query that is more than a question: its answer is not kept."""
+OWN_EFFECT: Final = ("session_id", "observe", "fresh")
+"""Fields of a query that is more than a question, or wants an answer made now: it is not answered from here."""
 
 
 class Caller:
@@ -102,11 +102,11 @@ class Caller:
                 self._cache.forget()  # also after an error: it may have been written
 
     async def _query(self, body: Json, end_s: float) -> Json:
-        """Answer a query from the cache, or ask. The answer says whether it was kept (``cached``)."""
+        """Answer a query from the cache, or ask. The answer says whether it was kept (``cached``), here or there."""
         cache = self._cache
         if cache is None or any(body.get(field) for field in OWN_EFFECT):
             answer: Json = await self._repeated("query", ROUTES["query"], (body,), None, end_s)
-            return {**answer, "cached": False}
+            return {"cached": False, **answer}
         key = hashlib.sha256(encoded({"collection": self._config.collection, "query": body})).digest()
         kept = cache.get(key)
         if kept is not None:
@@ -114,7 +114,7 @@ class Caller:
         generation = cache.generation
         answer = await self._repeated("query", ROUTES["query"], (body,), None, end_s)
         cache.put(key, encoded(answer), generation)
-        return {**answer, "cached": False}
+        return {"cached": False, **answer}
 
     async def _repeated(
         self, method: str, route: Route, arguments: tuple[Any, ...], key: str | None, end_s: float

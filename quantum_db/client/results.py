@@ -26,7 +26,7 @@ class Results(Sequence[Hit]):
     Attributes:
         refinement: what the quantum stage did, or why it did not run.
         stages: wall times, with ``explain``.
-        cached: kept by this client from an earlier call; see ``Config.enable_cache``.
+        cached: kept from an earlier call, by this client (``Config.enable_cache``) or by the cluster.
     """
 
     hits: tuple[Hit, ...]

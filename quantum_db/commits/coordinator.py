@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -79,10 +79,17 @@ class CommitPolicy:
     keys: KeyRetention = KEPT_KEYS
 
 
+Changed = Callable[[str], Awaitable[None]]
+
+
+async def tell_nobody(collection: str) -> None:
+    """Tell nobody of a changed collection: nobody keeps what was read of it."""
+
+
 class Coordinator:
     """Implements ``Writes``. It reads its journal, and applies what was left open, before it lets anybody in."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - its ports
         self,
         *,
         stores: Stores,
@@ -93,6 +100,7 @@ class Coordinator:
         rng: np.random.Generator,
         on_fenced: Callable[[Fenced], None],
         shown: ShownCommits | None = None,
+        changed: Changed = tell_nobody,
         policy: CommitPolicy | None = None,
     ) -> None:
         """Begin with the first call, or with ``start``.
@@ -102,6 +110,7 @@ class Coordinator:
             open_journal: is called in a thread, until it succeeds; the journal is closed by ``close``.
             on_fenced: is told when another process has become the coordinator: nothing can be written here any more.
             shown: to those who search the store by themselves; None where all look through this process.
+            changed: is told of a collection that was changed, and awaited before the write is acknowledged.
         """
         self._stores = stores
         self._groups = groups
@@ -111,6 +120,7 @@ class Coordinator:
         self._rng = rng
         self._on_fenced = on_fenced
         self._shown = shown
+        self._changed = changed
         self._policy = policy or CommitPolicy()
         self._journal: Journal | None = None
         self._commit: GroupCommit | None = None
@@ -328,6 +338,7 @@ class Coordinator:
                 if self._shown is not None:
                     await self._shown.show(intent.commit)
                 self._applying_since_s.pop(intent.commit, None)
+                await self._changed(intent.collection)
                 await self._tell(intent.collection, [entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)
@@ -350,10 +361,16 @@ class Coordinator:
             case Flush():
                 await self._stores.flush()
             case Put(_, entities, collection):
-                await self._stores.of(collection).upsert(entities)
+                try:
+                    await self._stores.of(collection).upsert(entities)
+                finally:  # what failed may have changed something
+                    await self._changed(collection)
                 await self._tell(collection, [entity.id for entity in entities], ())
             case Erase(_, ids, collection):
-                there = await self._stores.of(collection).delete(ids)
+                try:
+                    there = await self._stores.of(collection).delete(ids)
+                finally:
+                    await self._changed(collection)
                 await self._tell(collection, (), ids)  # also who did not exist: an earlier deletion may have ended here
         return there
 

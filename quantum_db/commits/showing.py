@@ -109,6 +109,10 @@ class FollowedSnapshots:
             self._following.cancel()
             await asyncio.gather(self._following, return_exceptions=True)
 
+    def at(self) -> int | None:
+        """Return the commit to look at now, None without a lease."""
+        return self._lease.at(self._clock.monotonic_s())
+
     @asynccontextmanager
     async def taken(self) -> AsyncIterator[int]:
         """See ``Snapshots.taken``."""
