@@ -238,7 +238,8 @@ class Database:
         scores, report = await self._refiner.refine(timely, candidates, classical, classical_s)
         refined_at = self._clock.monotonic_s()
 
-        hits = retrieval.rank(candidates, classical, scores)
+        all_matter = scores is not None or query.enable_tunneling
+        hits = retrieval.rank(candidates, classical, scores, None if all_matter else query.top_k)
         if scores is not None:
             report = replace(report, changed_order=retrieval.order_changed(hits, query.top_k))
             self._note_measured(candidates)

@@ -33,14 +33,25 @@ SOFT_BETA = 10.0
 
 
 def search_for(query: Query, mode: Mode) -> Search:
-    """Return what the store is asked for: enough candidates for the mode, and for ``top_k``."""
+    """Return what the store is asked for: enough candidates for the mode, and for ``top_k``.
+
+    Where no circuit runs and the nearest entities are the answer, there is nothing to choose among more of them.
+    """
+    final = mode.shots == 0 and not query.enable_tunneling and _is_by_distance(query)
     return Search(
         vector=query.vector,
-        limit=max(mode.candidates, query.top_k),
+        limit=query.top_k if final else max(mode.candidates, query.top_k),
         contexts=tuple(name for name, _ in query.contexts),
         filter=query.filter,
         all_contexts=_sums_rows(query),
     )
+
+
+def _is_by_distance(query: Query) -> bool:
+    """Return whether the exact order of entities is that of their nearest vectors."""
+    if query.contexts:
+        return len(query.contexts) == 1 and query.weighting == "conditional"
+    return query.no_context_rule == "best"
 
 
 def exact_fidelities(query: Query, candidates: Candidates) -> Array:
@@ -166,31 +177,42 @@ def _sum_of_rows(
     return np.log(sums) / SOFT_BETA, np.sqrt(np.add.reduceat(share**2 * cosine_variance, starts))
 
 
-def rank(candidates: Candidates, classical: Scores, refined: Scores | None) -> tuple[Hit, ...]:
-    """Return all entities as hits, best first, each once.
+def rank(
+    candidates: Candidates, classical: Scores, refined: Scores | None, limit: int | None = None
+) -> tuple[Hit, ...]:
+    """Return the entities as hits, best first, each once; only the first ``limit`` if one is given.
 
     Ties are broken by the classical score, then by the weight of the context, then by id: of two equal documents
     the one that is more of the asked context leads.
     """
     chosen = classical if refined is None else refined
     weights = candidates.weights[chosen.best_row]
-    order = sorted(
-        range(len(candidates.entity_ids)),
-        key=lambda e: (-chosen.values[e], -classical.values[e], -weights[e], candidates.entity_ids[e]),
+    ids = np.asarray(candidates.entity_ids, dtype=np.str_)
+    order = np.lexsort((ids, -weights, -classical.values, -chosen.values))[:limit]
+    intervals: list[Interval | None] = [None] * len(order)
+    if refined is not None:
+        ends = zip(refined.low[order].tolist(), refined.high[order].tolist(), strict=True)
+        intervals = [Interval(low, high, CONFIDENCE) for low, high in ends]
+    columns = zip(
+        order.tolist(),
+        chosen.values[order].tolist(),
+        classical.values[order].tolist(),
+        chosen.best_row[order].tolist(),
+        weights[order].tolist(),
+        intervals,
+        strict=True,
     )
     return tuple(
         Hit(
             id=candidates.entity_ids[entity],
-            score=float(chosen.values[entity]),
-            classical_score=float(classical.values[entity]),
-            context=candidates.contexts[chosen.best_row[entity]],
-            context_probability=float(weights[entity]),
+            score=score,
+            classical_score=classical_score,
+            context=candidates.contexts[row],
+            context_probability=weight,
             metadata=candidates.metadata[entity],
-            interval=None
-            if refined is None
-            else Interval(float(refined.low[entity]), float(refined.high[entity]), CONFIDENCE),
+            interval=interval,
         )
-        for entity in order
+        for entity, score, classical_score, row, weight, interval in columns
     )
 
 

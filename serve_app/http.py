@@ -27,7 +27,7 @@ from serve_app.gated_route import behind
 from serve_app.graphql import add_graphql
 from serve_app.openapi import CIRCUITS, COLLECTION, KEY, QUERY, SCOPED, VERSION, WRITE, complete, documented, probe
 from serve_app.problems import problem_response
-from serve_app.request_log import RequestLog
+from serve_app.request_log import Lines, RequestLog
 from serve_app.routes_access import add_keys, add_watch
 from serve_app.routes_collections import add_collections
 from serve_app.routes_groups import add_groups
@@ -53,11 +53,12 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Who is let in, and the desks for keys and for what is watched."""
+    """Who is let in, the desks for keys and for what is watched, and where a line for each request goes."""
 
     gate: Gate
     keys: KeyDesk
     watch: WatchDesk
+    lines: Lines | None = None
 
 
 def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_bytes: int, doors: Doors) -> FastAPI:
@@ -77,7 +78,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     _add_operations(app, cluster)
     _add_errors(app)
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_BYTES, compresslevel=COMPRESSION_LEVEL)
-    app.add_middleware(RequestLog, registry=registry)
+    app.add_middleware(RequestLog, registry=registry, lines=doors.lines)
     complete(app)
     return app
 

@@ -51,7 +51,7 @@ from serve_app.auth import GateParts, KeyGate
 from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
 from serve_app.query_metrics import QueryMetrics
-from serve_app.request_log import write_lines
+from serve_app.request_log import Lines
 
 PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
@@ -245,7 +245,7 @@ class Ingress:
         bind_to_loopback()
         self._config = config
         name = f"ingress-{uuid4().hex[:12]}"
-        write_lines(config.log_folder, name)
+        self._lines = Lines(config.log_folder, name)
         self._parts = ClusterParts(config, name)
         self._api = _api(self._parts, config)
         loop = asyncio.get_running_loop()
@@ -259,7 +259,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         gate = KeyGate(_gate_parts(self._config.access, self._parts), self._parts.registry)
-        doors = Doors(gate, self._parts.access, self._parts.access)
+        doors = Doors(gate, self._parts.access, self._parts.access, self._lines)
         return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes, doors)
 
     async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from logging.handlers import RotatingFileHandler
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 import orjson
@@ -21,7 +21,6 @@ from quantum_db.errors import QuantumDBError
 from serve_app.problems import problem_response
 
 logger = logging.getLogger(__name__)
-lines = logging.getLogger("quantum_db.requests")
 
 BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 CALLER_LEFT: Final = 499
@@ -32,22 +31,34 @@ KEPT_S: Final = 7 * 86_400.0
 """How long the lines of a replica that has ended are kept."""
 
 
-def write_lines(folder: Path, replica: str) -> None:
-    """Have this process write its lines into a file of its own in a folder; remove files that nobody writes any more.
+class Lines:
+    """The lines of one process, in a file of its own. A file that is full is kept beside the next one."""
 
-    A file that is full is kept beside the next one. Idempotent.
-    """
-    if lines.handlers:
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in folder.glob("requests-*.jsonl*"):
-        if time.time() - old.stat().st_mtime > KEPT_S:
-            old.unlink(missing_ok=True)
-    handler = RotatingFileHandler(folder / f"requests-{replica}.jsonl", maxBytes=FILE_BYTES, backupCount=1, delay=True)
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    lines.addHandler(handler)
-    lines.setLevel(logging.INFO)
-    lines.propagate = False
+    def __init__(self, folder: Path, replica: str, file_bytes: int = FILE_BYTES) -> None:
+        """Begin a file in a folder; remove files there that nobody writes any more."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.glob("requests-*.jsonl*"):
+            if time.time() - old.stat().st_mtime > KEPT_S:
+                old.unlink(missing_ok=True)
+        self._path = folder / f"requests-{replica}.jsonl"
+        self._file_bytes = file_bytes
+        self._file = self._path.open("ab", buffering=0)
+        self._size = self._file.tell()
+
+    def write(self, line: Mapping[str, Any]) -> None:
+        """Write a line."""
+        text = orjson.dumps(line) + b"\n"
+        if self._size + len(text) > self._file_bytes:
+            self._file.close()
+            self._path.replace(self._path.with_suffix(".jsonl.1"))
+            self._file = self._path.open("ab", buffering=0)
+            self._size = 0
+        self._file.write(text)
+        self._size += len(text)
+
+    def close(self) -> None:
+        """Write no more."""
+        self._file.close()
 
 
 def request_id_of(given: str) -> str:
@@ -58,8 +69,9 @@ def request_id_of(given: str) -> str:
 class RequestLog:
     """ASGI middleware around all others."""
 
-    def __init__(self, app: ASGIApp, registry: CollectorRegistry) -> None:
+    def __init__(self, app: ASGIApp, registry: CollectorRegistry, lines: Lines | None) -> None:
         self._app = app
+        self._lines = lines
         self._requests = Counter("http_requests", "Requests answered", ["route", "status"], registry=registry)
         self._seconds = Histogram(
             "http_request_seconds", "Time to answer", ["route"], registry=registry, buckets=BUCKETS_S
@@ -97,7 +109,7 @@ class RequestLog:
         route = getattr(request.scope.get("route"), "path", "unmatched")
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
-        if not lines.isEnabledFor(logging.INFO):
+        if self._lines is None:
             return
         principal: Principal | None = getattr(request.state, "principal", None)
         line = {
@@ -109,4 +121,4 @@ class RequestLog:
             "tenant": None if principal is None else principal.tenant,
             "caller": None if principal is None else principal.subject,
         }
-        lines.info("%s", orjson.dumps(line).decode())
+        self._lines.write(line)

@@ -34,6 +34,8 @@ class SizeLimits:
 
     def and_also(self, other: SizeLimits) -> SizeLimits:
         """Return the narrower of both, of each."""
+        if UNLIMITED in (other, self):
+            return self if other == UNLIMITED else other
         pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
         return SizeLimits(*(min((one for one in pair if one is not None), default=None) for pair in pairs))
 

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from quantum_db.frames import frame_of
 from quantum_db.refinement import Policy
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.http import build_app
-from serve_app.request_log import lines, write_lines
+from serve_app.request_log import Lines
 from tests.open_gate import OPEN_DOORS
 from tests.unit.fakes import FakeJobs
 from tests.unit.test_database import Bench, query
@@ -43,9 +44,10 @@ class FakeCluster:
 
 
 class Http:
-    def __init__(self, jobs: FakeJobs | None = None, policy: Policy | None = None) -> None:
+    def __init__(self, jobs: FakeJobs | None = None, policy: Policy | None = None, lines: Lines | None = None) -> None:
         self.bench, self.cluster = Bench(policy, jobs), FakeCluster()
-        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY, OPEN_DOORS)
+        doors = replace(OPEN_DOORS, lines=lines)
+        app = build_app(self.bench.api, self.cluster, self.cluster.registry, MAX_BODY, doors)
         self.client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://test")
 
 
@@ -392,18 +394,15 @@ async def test_large_answers_are_compressed_for_who_asks(http: Http) -> None:
     assert "content-encoding" not in (await http.client.get("/healthz")).headers
 
 
-async def test_each_request_has_a_line_with_its_id_and_no_secret(tmp_path: Path, http: Http) -> None:
-    write_lines(tmp_path, "replica")
-    try:
+async def test_each_request_has_a_line_with_its_id_and_no_secret(tmp_path: Path) -> None:
+    lines = Lines(tmp_path, "replica")
+    http = Http(lines=lines)
+    async with http.client:
         answer = await http.client.get("/api/v2/vectors/none", headers={"api-key": "qdb_secret", "x-request-id": "r-1"})
         assert answer.headers["x-request-id"] == "r-1"
         await http.client.get("/nowhere")
-        text = (tmp_path / "requests-replica.jsonl").read_text()
-    finally:
-        for handler in list(lines.handlers):
-            lines.removeHandler(handler)
-            handler.close()
-        lines.propagate = True
+    text = (tmp_path / "requests-replica.jsonl").read_text()
+    lines.close()
     first, second = map(orjson.loads, text.splitlines())
     assert first["request_id"] == "r-1"
     assert (first["route"], first["status"]) == ("GET /api/v2/vectors/{entity_id:path}", 404)
@@ -413,14 +412,18 @@ async def test_each_request_has_a_line_with_its_id_and_no_secret(tmp_path: Path,
     assert "secret" not in text
 
 
-def test_lines_of_replicas_that_ended_long_ago_are_removed(tmp_path: Path) -> None:
+def test_a_full_file_of_lines_is_put_aside_and_old_ones_are_removed(tmp_path: Path) -> None:
     old, recent = tmp_path / "requests-old.jsonl", tmp_path / "requests-recent.jsonl"
     for path in (old, recent):
         path.write_text("{}\n")
     os.utime(old, (0.0, 0.0))
-    write_lines(tmp_path, "replica")
-    for handler in list(lines.handlers):
-        lines.removeHandler(handler)
-        handler.close()
-    lines.propagate = True
+    lines = Lines(tmp_path, "replica", file_bytes=100)
+    for number in range(25):
+        lines.write({"number": number})
+    lines.close()
     assert [old.exists(), recent.exists()] == [False, True]
+    aside, current = tmp_path / "requests-replica.jsonl.1", tmp_path / "requests-replica.jsonl"
+    numbers = [orjson.loads(line)["number"] for path in (aside, current) for line in path.read_text().splitlines()]
+    assert numbers == list(range(25 - len(numbers), 25)), "whole lines, the last ones, in their order"
+    assert len(numbers) > 6
+    assert max(aside.stat().st_size, current.stat().st_size) <= 100

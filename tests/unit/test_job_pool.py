@@ -140,8 +140,8 @@ async def test_when_all_callers_have_left_the_job_is_canceled_at_the_provider() 
 async def test_a_job_that_ends_before_it_can_be_canceled_is_paid_and_kept() -> None:
     bench = await Bench().start()
     bench.workers.finish.clear()
-    with pytest.raises(DeadlineExceeded, match=r"within 0\.1 s"):
-        await bench.ask(1, timeout_s=0.1)
+    with pytest.raises(DeadlineExceeded, match="within 1 s"):
+        await bench.ask(1, timeout_s=1.0)
     bench.workers.jobs[0].status = "completed"
     bench.workers.finish.set()
     await bench.until(lambda: "done" in bench.journal.kinds() or "failed" in bench.journal.kinds())
