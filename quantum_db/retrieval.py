@@ -173,22 +173,20 @@ def rank(candidates: Candidates, classical: Scores, refined: Scores | None) -> t
     the one that is more of the asked context leads.
     """
     chosen = classical if refined is None else refined
-    weights = candidates.weights[chosen.best_row]
-    order = sorted(
-        range(len(candidates.entity_ids)),
-        key=lambda e: (-chosen.values[e], -classical.values[e], -weights[e], candidates.entity_ids[e]),
-    )
+    ids = candidates.entity_ids
+    weights = candidates.weights[chosen.best_row].tolist()
+    values, exact = chosen.values.tolist(), classical.values.tolist()
+    rows, low, high = chosen.best_row.tolist(), chosen.low.tolist(), chosen.high.tolist()
+    order = sorted(range(len(ids)), key=lambda e: (-values[e], -exact[e], -weights[e], ids[e]))
     return tuple(
         Hit(
-            id=candidates.entity_ids[entity],
-            score=float(chosen.values[entity]),
-            classical_score=float(classical.values[entity]),
-            context=candidates.contexts[chosen.best_row[entity]],
-            context_probability=float(weights[entity]),
+            id=ids[entity],
+            score=values[entity],
+            classical_score=exact[entity],
+            context=candidates.contexts[rows[entity]],
+            context_probability=weights[entity],
             metadata=candidates.metadata[entity],
-            interval=None
-            if refined is None
-            else Interval(float(refined.low[entity]), float(refined.high[entity]), CONFIDENCE),
+            interval=None if refined is None else Interval(low[entity], high[entity], CONFIDENCE),
         )
         for entity in order
     )
