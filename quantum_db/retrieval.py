@@ -60,10 +60,22 @@ class RefinementPlan:
 
 def plan_refinement(query: Query, candidates: Candidates, max_qubits: int) -> RefinementPlan:
     """Encode the query and the distinct vectors of the candidates (at least one row) in their span."""
-    _, first, circuit_of_row = np.unique(candidates.vectors, axis=0, return_index=True, return_inverse=True)
+    circuit_of_row, first = distinct_rows(candidates.vectors)
     distinct = lift(candidates.vectors[first])
     encoding = encode_span(lift(query.vector[None, :])[0], distinct, max_qubits)
-    return RefinementPlan(encoding, circuit_of_row.reshape(-1))
+    return RefinementPlan(encoding, circuit_of_row)
+
+
+def distinct_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Return of each row which distinct one it is, (N,), and where each of those stands first, (D,), ascending.
+
+    ``np.unique`` over rows does the same and sorts them by their columns, which takes a third of a refined query.
+    """
+    known: dict[bytes, int] = {}
+    rows = np.ascontiguousarray(vectors + np.float32(0.0))  # equal numbers get equal bits: -0.0 becomes 0.0
+    which = np.array([known.setdefault(row.tobytes(), len(known)) for row in rows], dtype=np.intp)
+    first = np.flatnonzero(np.diff(np.maximum.accumulate(which), prepend=-1))
+    return which, first
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -88,7 +100,7 @@ def routed(query: Query, candidates: Candidates, exact: Scores, shots: int) -> R
     Where they may not, the exact order of the same hits is the better answer.
     """
     fidelities = exact_fidelities(query, candidates)
-    _, circuit = np.unique(candidates.vectors, axis=0, return_inverse=True)
+    circuit, _ = distinct_rows(candidates.vectors)
     if _sums_rows(query):
         variance = fidelities * (1.0 - fidelities) / shots
         _, errors = _sum_of_rows(query.no_context_rule, candidates, fidelities, variance)
@@ -96,7 +108,7 @@ def routed(query: Query, candidates: Candidates, exact: Scores, shots: int) -> R
     else:
         factor = candidates.weights if query.weighting == "joint" else np.ones_like(fidelities)
         errors = (binomial_errors(fidelities, shots) * factor)[exact.best_row]
-        circuits = circuit.reshape(-1)[exact.best_row]
+        circuits = circuit[exact.best_row]
     return route(exact.values, errors, query.top_k, CONFIDENCE, aim="set", circuits=circuits)
 
 
