@@ -45,6 +45,7 @@ class Feed:
         self._left = deque(zip(self.times.tolist(), asks(mix, len(self.times)), strict=True))
         self.samples: list[Sample] = []
         self._start: float | None = None
+        self.started_at_s = 0.0
 
     @property
     def over(self) -> bool:
@@ -55,6 +56,7 @@ class Feed:
     def begin(self) -> None:
         """Let the schedule begin now."""
         self._start = time.perf_counter()
+        self.started_at_s = time.time()  # for those who look at the cluster meanwhile, in another process
 
     def now_s(self) -> float:
         """Return the seconds since the schedule began; negative before."""
@@ -107,7 +109,7 @@ def _refuse_others(environment: Environment, **_: Any) -> None:
 
 
 def _keep_samples(**_: Any) -> None:
-    kept = {"planned": len(FEED.times), "samples": FEED.samples}
+    kept = {"planned": len(FEED.times), "started_at_s": FEED.started_at_s, "samples": FEED.samples}
     Path(_given("SAMPLES")).write_bytes(orjson.dumps(kept))
 
 

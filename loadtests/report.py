@@ -26,7 +26,12 @@ STYLE = (
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A load test that has ended. ``missed`` is how often the cluster was not looked at in time."""
+    """A load test that has ended.
+
+    Attributes:
+        looks: with their times from the start of the schedule.
+        missed: how often the cluster was not looked at in time.
+    """
 
     title: str
     planned: int

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
@@ -90,7 +90,8 @@ def load_test(target: Target, plan: Plan) -> Summary:
     samples = [Sample(**sample) for sample in kept["samples"]]
     found = summary(samples, kept["planned"])
     title = f"{plan.mix}, {plan.shape}, {plan.rate:g} requests/s for {plan.duration_s:g} s"
-    run = Run(title, kept["planned"], samples, watch.looks, watch.missed)
+    looks = [replace(look, at_s=look.at_s - kept["started_at_s"]) for look in watch.looks]
+    run = Run(title, kept["planned"], samples, [look for look in looks if look.at_s >= 0.0], watch.missed)
     (plan.folder / REPORT).write_text(page(run, LOCUST_REPORT), encoding="utf-8")
     return found
 

@@ -18,7 +18,7 @@ TIMEOUT_S: Final = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """At one moment; ``at_s`` counts from the start of the watch. ``memory_mb`` is of all processes of the cluster."""
+    """At one moment, by the clock of the system (epoch). ``memory_mb`` is of all processes of the cluster."""
 
     at_s: float
     replicas: int
@@ -60,7 +60,6 @@ class Watch:
         self._processes = processes
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._run, name="watch")
-        self._start = time.perf_counter()
 
     def __enter__(self) -> Watch:
         self._thread.start()
@@ -80,5 +79,4 @@ class Watch:
             except httpx.HTTPError:
                 self.missed += 1  # under load that is too much for it; the report tells how often
                 continue
-            at_s = time.perf_counter() - self._start
-            self.looks.append(Look(at_s, *replicas_and_waiting(found), memory_mb(self._processes)))
+            self.looks.append(Look(time.time(), *replicas_and_waiting(found), memory_mb(self._processes)))
