@@ -35,7 +35,7 @@ STOP_TIMEOUT_S = 10.0
 FREE_PORTS = range(20_000, 30_000)
 INLINE_BYTES = 2_000_000
 """Answers of actors up to this size come with the reply. Those to searches of many callers are some 250 kB, and Ray's
-100 kB would send them by way of the object store, which takes a seventh of the throughput of classical queries."""
+100 kB would send them by way of the object store, which takes a fifth of the throughput of classical queries."""
 
 
 _LOCAL_RAY = {
