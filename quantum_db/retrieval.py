@@ -69,7 +69,8 @@ def plan_refinement(query: Query, candidates: Candidates, max_qubits: int) -> Re
 def distinct_rows(vectors: NDArray[np.float32]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
     """Return of each row which distinct one it is, (N,), and where each of those stands first, (D,), ascending.
 
-    ``np.unique`` over rows does the same and sorts them by their columns, which took a fifth of a refined query's time here.
+    ``np.unique`` over rows does the same and sorts them by their columns, which took a fifth of a refined query's time
+    in the replica.
     """
     known: dict[bytes, int] = {}
     rows = np.ascontiguousarray(vectors + np.float32(0.0))  # equal numbers get equal bits: -0.0 becomes 0.0
