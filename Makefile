@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 
-.PHONY: demo test serve ionq-emulator check unit chaos fuzz setup lock format bench corpus clean
+.PHONY: demo test serve ionq-emulator check unit loadtest chaos fuzz setup lock format bench corpus clean
 
 demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop everything
 	$(PYTHON) -m cluster.cli demo
@@ -38,6 +38,7 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.quantum
 	$(PYTHON) -m benchmarks.states
 	$(PYTHON) -m benchmarks.latency
+	$(PYTHON) -m benchmarks.serving
 	$(PYTHON) -m benchmarks.jobs
 	$(PYTHON) -m benchmarks.access
 	$(PYTHON) -m benchmarks.ingest
@@ -47,6 +48,9 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.journal
 	$(PYTHON) -m benchmarks.durability --ray
 	$(PYTHON) -m benchmarks.server_visibility
+
+loadtest: $(STAMP)  ## load on a cluster of its own, with a report: three minutes; OPTIONS="--mix quantum-heavy --shape spike"
+	$(PYTHON) -m loadtests.run $(OPTIONS)
 
 format: $(STAMP)
 	$(PYTHON) -m ruff check --fix .

@@ -55,6 +55,7 @@ def deploy(settings: Settings, app_name: str, timeout_s: float) -> str | None:
         max_ongoing_requests=settings.ray.max_ongoing_requests,
         max_queued_requests=settings.ray.max_queued_requests,
         ray_actor_options={"num_cpus": 0},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},  # a line a request that nobody reads
         graceful_shutdown_timeout_s=5.0,
     )
     serve.run(ingress.bind(_ingress_config(settings)), name=app_name, route_prefix="/")

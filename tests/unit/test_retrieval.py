@@ -14,7 +14,7 @@ from quantum_db.circuits.simulator import probabilities
 from quantum_db.circuits.statistics import wilson_interval, z_value
 from quantum_db.model import Candidates, Query
 from quantum_db.modes import MODES
-from quantum_db.retrieval import Estimates
+from quantum_db.retrieval import Estimates, distinct_rows
 
 DIMENSION = 16
 
@@ -172,3 +172,18 @@ def test_routing_knows_the_error_of_every_rule(rule: str) -> None:
         scores = retrieval.score(asked, found, estimates.fidelities, estimates)
         changed += set(np.argsort(-scores.values)[:3]) != best
     assert changed <= 0.05 * 300
+
+
+def test_equal_rows_are_one_and_others_are_not() -> None:
+    rng = np.random.default_rng(0)
+    some = rng.normal(size=(7, 5)).astype(np.float32)
+    vectors = some[[3, 1, 3, 3, 0, 1, 6, 3]]
+    which, first = distinct_rows(vectors)
+    assert which.tolist() == [0, 1, 0, 0, 2, 1, 3, 0]
+    assert first.tolist() == [0, 1, 4, 6]
+    np.testing.assert_array_equal(vectors[first][which], vectors)
+    vectors[5, 2] = np.nextafter(vectors[5, 2], np.float32(9.0))
+    assert distinct_rows(vectors)[0].tolist() == [0, 1, 0, 0, 2, 3, 4, 0], "a last bit makes another vector"
+    zeros = np.array([[0.0, 1.0], [-0.0, 1.0]], dtype=np.float32)
+    assert distinct_rows(zeros)[0].tolist() == [0, 0]
+    assert distinct_rows(np.empty((0, 3), dtype=np.float32))[1].size == 0

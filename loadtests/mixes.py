@@ -1,0 +1,81 @@
+"""What is asked in a load test: mixes of requests over seeded data. Plain Python: neither locust nor Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+DIMENSION: Final = 128
+ENTITIES: Final = 2_000
+GROUPS: Final = 20
+GROUP_SIZE: Final = 3
+CENTRES: Final = 40
+SPREAD: Final = 0.15
+"""Small, so that an entity has some fifty near ones, whose order only many shots can tell."""
+
+MIXES: Final[dict[str, dict[str, float]]] = {
+    "read-heavy": {"query classical": 0.6, "query balanced": 0.1, "fetch": 0.25, "insert": 0.05},
+    "write-heavy": {"query classical": 0.3, "fetch": 0.1, "insert": 0.5, "update": 0.1},
+    "quantum-heavy": {"query balanced": 0.5, "query precise": 0.3, "measure": 0.2},
+}
+"""Shares of the kinds of requests, which sum to 1: 95% reads, 60% writes, and nothing without circuits."""
+
+DEFAULT_RATES: Final = {"read-heavy": 80.0, "write-heavy": 60.0, "quantum-heavy": 20.0}
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request: ``name`` groups it with its like."""
+
+    name: str
+    method: str
+    path: str
+    body: dict[str, Any] | None = None
+
+
+def stored(count: int = ENTITIES, seed: int = 0) -> NDArray[np.float64]:
+    """Return unit vectors in tight clusters, (count, DIMENSION)."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(CENTRES, DIMENSION))
+    found = centres[np.arange(count) % CENTRES] + SPREAD * rng.normal(size=(count, DIMENSION))
+    rounded: NDArray[np.float64] = np.round(found / np.linalg.norm(found, axis=1, keepdims=True), 5)
+    return rounded
+
+
+def entity(number: int, vector: NDArray[np.float64]) -> dict[str, Any]:
+    """Return the body of an entity."""
+    return {"id": f"load-{number}", "vector": vector.tolist(), "contexts": [{"name": "all", "weight": 1.0}]}
+
+
+def groups() -> Iterator[dict[str, Any]]:
+    """Yield the bodies of the groups: each of entities of one cluster."""
+    for group in range(GROUPS):
+        members = [f"load-{group + CENTRES * i}" for i in range(GROUP_SIZE)]
+        yield {"group_id": f"load-{group}", "entity_ids": members, "correlation_strength": 0.8}
+
+
+def asks(mix: str, count: int, seed: int = 1) -> list[Ask]:
+    """Return the requests of a run, in the order in which they arrive: the same for the same seed. Raises KeyError."""
+    rng, vectors, shares = np.random.default_rng(seed), stored(), MIXES[mix]
+    kinds = rng.choice(list(shares), size=count, p=list(shares.values()))
+    return [_ask(str(kind), rng, vectors) for kind in kinds]
+
+
+def _ask(kind: str, rng: np.random.Generator, vectors: NDArray[np.float64]) -> Ask:
+    number = int(rng.integers(len(vectors)))
+    near = np.round(vectors[number] + 0.02 * rng.normal(size=DIMENSION), 5)
+    if kind == "fetch":
+        return Ask(kind, "GET", f"/api/v2/vectors/load-{number}")
+    if kind == "insert":
+        return Ask(kind, "POST", "/api/v2/vectors", entity(number, near))
+    if kind == "update":
+        return Ask(kind, "PATCH", f"/api/v2/vectors/load-{number}", {"metadata": {"seen": number}})
+    if kind == "measure":
+        group = int(rng.integers(GROUPS))
+        return Ask(kind, "POST", f"/api/v2/entanglement/groups/load-{group}/measure", {"timeout_ms": 30_000})
+    body = {"vector": near.tolist(), "context": "all", "mode": kind.removeprefix("query "), "timeout_ms": 30_000}
+    return Ask(kind, "POST", "/api/v2/query", body)
