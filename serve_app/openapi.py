@@ -31,7 +31,9 @@ from quantum_db.errors import (
     Unauthenticated,
     Unavailable,
     UnknownContext,
+    UnsupportedMediaType,
 )
+from quantum_db.frames import FRAME
 
 Errors = Sequence[type[QuantumDBError]]
 Json = dict[str, Any]
@@ -53,6 +55,9 @@ QUERY: Errors = (UnknownContext, Conflict, *CIRCUITS)
 WRITE: Errors = (Conflict,)
 NOTHING_ELSE: Final[Mapping[int, str]] = {}
 CREATE: Errors = (Conflict, TooMany)
+
+FRAMES: Final = frozenset({"insert_batch"})
+"""Calls whose body may also be bytes; see ``quantum_db.frames``."""
 
 KEY: Final[Json] = {
     "name": "Idempotency-Key",
@@ -133,7 +138,9 @@ def documented(
         if isinstance(example, dict):
             given["example"] = example["example"]
         extra["requestBody"] = {"required": True, "content": {"application/json": given}}
-        own.append(BodyTooLarge)
+        if body in FRAMES:
+            extra["requestBody"]["content"][FRAME] = {"schema": {"type": "string", "format": "binary"}}
+        own += [BodyTooLarge, UnsupportedMediaType]
     return {
         "status_code": status,
         "openapi_extra": extra,
