@@ -15,21 +15,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import schemathesis
 import uvicorn
 from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as some
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
 from schemathesis.generation import GenerationMode
 from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
 from cluster.runtime import free_port
+from quantum_db.frames import FRAME, frame_of
 from tests.security.world import Grants, World
 
 LONG = os.environ.get("QQC_FUZZ") == "long"
 CASES = 250 if LONG else 8
 CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance)
+
+
+def frame(ids: list[str], dimension: int, transaction: bool) -> bytes:
+    """Return a batch of entities as bytes."""
+    vectors = [{"id": one, "vector": np.linspace(0.1, 1.0, dimension, dtype=np.float32)} for one in ids]
+    made = frame_of({"vectors": vectors, "transaction": transaction})
+    assert made is not None
+    return made
+
+
+IDS = some.lists(some.text("abc/ 1", min_size=1, max_size=5), min_size=1, max_size=4)
+schemathesis.openapi.media_type(FRAME, some.builds(frame, IDS, some.integers(1, 5), some.booleans()))
 
 
 @dataclass

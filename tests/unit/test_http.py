@@ -376,6 +376,9 @@ async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
             assert ("requestBody" in operation) == takes_a_body, (path, method)
             if takes_a_body:
                 assert operation["requestBody"]["content"]["application/json"]["example"] is not None, (path, method)
+                assert "415" in operation["responses"], (path, method)
+    taken = schema["paths"]["/api/v2/vectors/batch"]["post"]["requestBody"]["content"]
+    assert set(taken) == {"application/json", "application/octet-stream"}
 
 
 async def test_the_docs_page_needs_nothing_from_outside(http: Http) -> None:
