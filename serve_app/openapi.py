@@ -34,11 +34,11 @@ from quantum_db.errors import (
     UnsupportedMediaType,
 )
 from quantum_db.frames import FRAME
+from serve_app.answer_schemas import REF, describe
 
 Errors = Sequence[type[QuantumDBError]]
 Json = dict[str, Any]
 
-_REF: Final = "#/components/schemas/{model}"
 PROBLEM: Final = "application/problem+json"
 EXAMPLE_ID: Final = "5f0c8e1f6d1b4b6c8a3d2e4f5a6b7c8d"
 ALWAYS: Errors = (QuantumDBError,)
@@ -77,28 +77,6 @@ COLLECTION: Final[Json] = {
     "description": "The collection that the call is about.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 64, "default": "default"},
 }
-_PROBLEM: Final[Json] = {
-    "type": "object",
-    "description": "RFC 9457 problem",
-    "required": ["type", "title", "status"],
-    "properties": {
-        "type": {"type": "string", "examples": ["urn:quantum-db:problem:invalid-request"]},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
-            },
-        },
-    },
-}
-
-
 _SCHEMES: Final[Json] = {
     "key": {"type": "apiKey", "in": "header", "name": "api-key"},
     "bearer": {"type": "http", "scheme": "bearer", "description": "a key, or a token of the identity provider"},
@@ -133,7 +111,7 @@ def documented(
     own = [*ALWAYS, *GATED, *errors]
     if body is not None:
         kind = BODIES[body]
-        given: Json = {"schema": {"$ref": _REF.format(model=kind.__name__)}}
+        given: Json = {"schema": {"$ref": REF.format(model=kind.__name__)}}
         example = kind.model_config.get("json_schema_extra")
         if isinstance(example, dict):
             given["example"] = example["example"]
@@ -152,7 +130,7 @@ def documented(
 
 
 def _told(meaning: str) -> Json:
-    return {"description": meaning, "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {"description": meaning}
 
 
 def probe() -> Json:
@@ -170,7 +148,7 @@ def example_of(kind: type[QuantumDBError]) -> Json:
 def _problems(status: int, kinds: Errors) -> Json:
     here = [kind for kind in dict.fromkeys(kinds) if kind.status == status]
     examples = {kind.slug: {"summary": kind.title, "value": example_of(kind)} for kind in here}
-    content = {PROBLEM: {"schema": {"$ref": _REF.format(model="Problem")}, "examples": examples}}
+    content = {PROBLEM: {"schema": {"$ref": REF.format(model="Problem")}, "examples": examples}}
     found: Json = {"description": "; ".join(kind.title for kind in here), "content": content}
     if status in (TooManyRequests.status, Unavailable.status):
         found["headers"] = {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}}
@@ -184,11 +162,11 @@ def complete(app: FastAPI) -> None:
         if app.openapi_schema is None:
             found = get_openapi(title=app.title, version=app.version, routes=app.routes)
             components = found.setdefault("components", {}).setdefault("schemas", {})
-            components["Problem"] = _PROBLEM
             for kind in BODIES.values():
-                own = kind.model_json_schema(ref_template=_REF)
+                own = kind.model_json_schema(ref_template=REF)
                 components.update(own.pop("$defs", {}))
                 components[kind.__name__] = own
+            describe(found, app.routes)
             found["components"]["securitySchemes"] = _SCHEMES
             for operation in (one for methods in found["paths"].values() for one in methods.values()):
                 _tell_access(operation)
