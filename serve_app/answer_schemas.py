@@ -71,10 +71,11 @@ SOMETIMES: Final[Mapping[str, frozenset[str]]] = {"Refinement": frozenset({"plan
 
 
 def describe(found: Json, routes: list[BaseRoute]) -> None:
-    """Add the schemas of answers, and of what they are made of, to an OpenAPI document."""
+    """Add the schemas of answers, and of what they are made of, and name operations as the calls are named."""
     known = found["components"]["schemas"]
     _own(stored.Problem, known)
     for route, operation in _operations(found, routes):
+        operation["operationId"] = route.name
         content = _content(route.name, known)
         for status, answer in operation["responses"].items():
             if not any(kind.endswith("problem+json") for kind in answer.get("content", {})):
@@ -85,7 +86,7 @@ def describe(found: Json, routes: list[BaseRoute]) -> None:
 def _operations(found: Json, routes: list[BaseRoute]) -> Iterator[tuple[APIRoute, Json]]:
     for route in routes:
         if isinstance(route, APIRoute) and route.include_in_schema:
-            for method in route.methods:
+            for method in route.methods or ():
                 yield route, found["paths"][route.path_format][method.lower()]
 
 

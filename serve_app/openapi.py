@@ -35,6 +35,7 @@ from quantum_db.errors import (
 )
 from quantum_db.frames import FRAME
 from serve_app.answer_schemas import REF, describe
+from serve_app.openapi_links import link
 
 Errors = Sequence[type[QuantumDBError]]
 Json = dict[str, Any]
@@ -167,6 +168,7 @@ def complete(app: FastAPI) -> None:
                 components.update(own.pop("$defs", {}))
                 components[kind.__name__] = own
             describe(found, app.routes)
+            link(found)
             found["components"]["securitySchemes"] = _SCHEMES
             for operation in (one for methods in found["paths"].values() for one in methods.values()):
                 _tell_access(operation)
