@@ -7,6 +7,7 @@ walks along the links of answers. The application is whole, behind its gate, on 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import threading
 import time
@@ -182,3 +183,12 @@ def test_an_answer_that_is_not_told_of_is_found(served: Served) -> None:
     schema = schemathesis.openapi.from_dict({**told, "paths": only})
     schema.config.base_url = served.url
     assert any("404" in text for text in failures(served, schema, 20))
+
+
+def test_an_answer_on_a_walk_that_is_not_told_of_is_found(served: Served) -> None:
+    told = json.loads(json.dumps(served.world.app.openapi()))
+    for operation in (one for methods in told["paths"].values() for one in methods.values()):
+        operation["responses"].pop("422", None)
+    schema = schemathesis.openapi.from_dict(told)
+    schema.config.base_url = served.url
+    assert any("422" in text for text in walked(served, schema))
