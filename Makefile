@@ -30,7 +30,7 @@ chaos: $(STAMP)  ## the long version of the tests that kill and damage: three qu
 	bash scripts/install_redis.sh
 	QQC_CHAOS=long $(PYTHON) -m pytest tests/chaos -s
 
-fuzz: $(STAMP)  ## many requests that are made from OpenAPI: three minutes
+fuzz: $(STAMP)  ## 10,000 requests and more that are made from OpenAPI: some minutes
 	QQC_FUZZ=long $(PYTHON) -m pytest tests/security/test_fuzz.py -s
 
 bench: $(STAMP)  ## the measured comparisons of benchmarks/

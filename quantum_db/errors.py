@@ -103,6 +103,12 @@ class TooManyRequests(QuantumDBError):
     slug, status, title = "too-many-requests", 429, "Too many requests"
 
 
+class MethodNotAllowed(QuantumDBError):
+    """The path is known, but not with this method; ``Allow`` says with which."""
+
+    slug, status, title = "method-not-allowed", 405, "The path has no such method"
+
+
 class BodyTooLarge(QuantumDBError):
     """The request body is above the limit."""
 

@@ -25,6 +25,8 @@ from quantum_db.scope import DEFAULT_TENANT
 from serve_app.gate import TENANT_HEADER, Call
 
 KEY_HEADER: Final = "api-key"
+GRAPHQL: Final = "graphql"
+"""Open as a call, for its fields are not; but it is parsed before they are asked."""
 _BEARER: Final = re.compile(r"Bearer +(\S+)", re.IGNORECASE)
 _ANYBODY: Final = Principal("anybody", DEFAULT_TENANT, Role.READER)
 
@@ -97,6 +99,8 @@ class KeyGate:
     async def admitted(self, call: Call) -> AsyncIterator[Principal]:
         """See ``Gate.admitted``."""
         if call.action in OPEN:
+            if call.action == GRAPHQL and self._is_stranger(call):
+                await self._parts.limiter.count_stranger(call.peer)
             yield _ANYBODY
             return
         principal: Principal | None = None
@@ -119,14 +123,10 @@ class KeyGate:
 
     def _known(self, call: Call) -> Principal:
         shown = credential_of(call.headers)
-        found: Principal | None = None
-        if (token := parsed(shown)) is not None:
-            key = self._parts.keys.owner(token)
-            found = None if key is None else key.principal()
-        elif self._parts.tokens is not None:
-            found = self._parts.tokens.principal(shown)
+        found = self._owner_of(shown)
         if found is not None:
             return found
+        token = parsed(shown)
         bad = Unauthenticated("the credential is not good: it is unknown, expired or revoked")
         if token is not None and self._parts.keys.was_good(token):
             raise bad  # an owner who has not heard of it yet, and no attempt at guessing
@@ -136,6 +136,19 @@ class KeyGate:
             raise TooManyRequests("too many bad credentials came from this address", retry_after_s=blocked_s)
         reports.failed(call.peer)
         raise bad
+
+    def _owner_of(self, shown: str) -> Principal | None:
+        """Return whose credential this is, None if it is not good. Raises Unavailable."""
+        if (token := parsed(shown)) is not None:
+            key = self._parts.keys.owner(token)
+            return None if key is None else key.principal()
+        return None if self._parts.tokens is None else self._parts.tokens.principal(shown)
+
+    def _is_stranger(self, call: Call) -> bool:
+        try:
+            return self._owner_of(credential_of(call.headers)) is None
+        except Unauthenticated:
+            return True
 
     def _ended(self, call: Call, principal: Principal | None, status: int, inside: bool) -> None:
         if not inside:

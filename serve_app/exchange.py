@@ -15,6 +15,9 @@ from quantum_db.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 from quantum_db.frames import FRAME, batch_of
 from quantum_db.scope import DEFAULT_COLLECTION, Scope
 
+JSON: Final = "application/json"
+FORM: Final = "application/x-www-form-urlencoded"
+"""What ``curl -d`` says of any body unless it is told otherwise."""
 _MANY: Final = ("vectors", "operations", "circuits")
 
 
@@ -24,8 +27,9 @@ async def json_body(request: Request, max_bytes: int) -> object:
     Raises:
         BodyTooLarge: it is longer than ``max_bytes``, or than the caller is granted.
         InvalidRequest: it is no JSON, or asks for more than the caller is granted.
-        UnsupportedMediaType: it is compressed in a way that is not known here.
+        UnsupportedMediaType: it is said to be something else, or compressed in a way that is not known here.
     """
+    _check_kind(_kind(request), JSON)
     return _granted(request, _decoded(await _body(request, max_bytes)))
 
 
@@ -34,9 +38,19 @@ async def batch_body(request: Request, max_bytes: int) -> object:
 
     Raises what ``json_body`` raises.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    kind = _kind(request)
+    _check_kind(kind, JSON, FRAME)
     body = await _body(request, max_bytes)
     return _granted(request, batch_of(body) if kind == FRAME else _decoded(body))
+
+
+def _kind(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def _check_kind(kind: str, *read: str) -> None:
+    if kind not in (*read, FORM, "") and not kind.endswith("+json"):
+        raise UnsupportedMediaType(f"content-type {kind[:40]!r} is not read here; send {' or '.join(read)}")
 
 
 def _decoded(body: bytes) -> object:

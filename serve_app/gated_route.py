@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, Final
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
 
 from quantum_db.access.policy import action_of
+from quantum_db.errors import InvalidRequest
+from quantum_db.near import near_name
 from serve_app.gate import Call, Gate
+
+EVERYWHERE: Final = "collection"
+"""A query parameter that every route takes: who always works in one collection says so without a thought."""
 
 
 def behind(gate: Gate) -> type[APIRoute]:
@@ -19,6 +25,10 @@ def behind(gate: Gate) -> type[APIRoute]:
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self.openapi_extra = {"x-action": action_of(self.name), **(self.openapi_extra or {})}
+            by_hand = [one["name"] for one in self.openapi_extra.get("parameters", ()) if one["in"] == "query"]
+            declared = [one.alias for one in self.dependant.query_params]
+            self._query = frozenset((EVERYWHERE, *by_hand, *declared))
+            self._strict = InvalidRequest.status in self.responses  # probes may be asked with anything
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
             handle = super().get_route_handler()
@@ -31,11 +41,24 @@ def behind(gate: Gate) -> type[APIRoute]:
                 call = Call(action, request.headers, peer_of(request), request.state.request_id, about)
                 async with gate.admitted(call) as principal:
                     request.state.principal, request.state.action = principal, action
+                    if self._strict and request.scope["query_string"]:
+                        check_query(request, self._query)
                     return await handle(request)
 
             return gated
 
     return GatedRoute
+
+
+def check_query(request: Request, known: frozenset[str]) -> None:
+    """Refuse query parameters that a route does not have, or that stand twice. Raises InvalidRequest."""
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        told = name[:64]
+        if name not in known:
+            near = near_name(told, sorted(known)) or f"; there are {', '.join(sorted(known))}"
+            raise InvalidRequest.at(told, f"is no query parameter of this call{near}")
+        if times > 1:
+            raise InvalidRequest.at(told, f"stands {times} times in the query; give it once")
 
 
 def peer_of(request: Request) -> str:

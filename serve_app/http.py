@@ -12,10 +12,11 @@ from fastapi_offline import FastAPIOffline
 from prometheus_client import CollectorRegistry
 from starlette.exceptions import HTTPException
 from starlette.middleware.gzip import GZipMiddleware
+from starlette.routing import Match, Route
 
 from quantum_db.access.ports import KeyDesk, WatchDesk
 from quantum_db.api import Api, JobCalls
-from quantum_db.errors import FieldError, InvalidRequest, NotFound, QuantumDBError, Unauthenticated
+from quantum_db.errors import FieldError, InvalidRequest, MethodNotAllowed, NotFound, QuantumDBError, Unauthenticated
 from quantum_db.telemetry import CONTENT_TYPE
 from serve_app.exchange import batch_body as _batch_body
 from serve_app.exchange import expected_version as _version
@@ -244,5 +245,17 @@ def _add_errors(app: FastAPI) -> None:
     async def routing(request: Request, error: HTTPException) -> Response:
         if error.status_code == NotFound.status:
             return problem_response(request, NotFound(f"there is no route {request.url.path!r}").problem(), {})
+        if error.status_code == MethodNotAllowed.status:
+            allow = ", ".join(_methods(request))
+            told = MethodNotAllowed(f"{request.url.path!r} has no {request.method}; it has {allow}")
+            return problem_response(request, told.problem(), {"Allow": allow})
         body = {"type": "about:blank", "title": str(error.detail), "status": error.status_code}
         return problem_response(request, body, dict(error.headers or {}))
+
+
+def _methods(request: Request) -> list[str]:
+    """Return the methods of a path, of all routes that it fits: the router itself tells of one route's alone."""
+    fitting = [
+        one for one in request.app.routes if isinstance(one, Route) and one.matches(request.scope)[0] != Match.NONE
+    ]
+    return sorted({method for one in fitting for method in one.methods or ()})

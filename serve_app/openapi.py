@@ -31,12 +31,15 @@ from quantum_db.errors import (
     Unauthenticated,
     Unavailable,
     UnknownContext,
+    UnsupportedMediaType,
 )
+from quantum_db.frames import FRAME
+from serve_app.answer_schemas import REF, describe
+from serve_app.openapi_links import link
 
 Errors = Sequence[type[QuantumDBError]]
 Json = dict[str, Any]
 
-_REF: Final = "#/components/schemas/{model}"
 PROBLEM: Final = "application/problem+json"
 EXAMPLE_ID: Final = "5f0c8e1f6d1b4b6c8a3d2e4f5a6b7c8d"
 ALWAYS: Errors = (QuantumDBError,)
@@ -53,6 +56,9 @@ QUERY: Errors = (UnknownContext, Conflict, *CIRCUITS)
 WRITE: Errors = (Conflict,)
 NOTHING_ELSE: Final[Mapping[int, str]] = {}
 CREATE: Errors = (Conflict, TooMany)
+
+FRAMES: Final = frozenset({"insert_batch"})
+"""Calls whose body may also be bytes; see ``quantum_db.frames``."""
 
 KEY: Final[Json] = {
     "name": "Idempotency-Key",
@@ -72,28 +78,6 @@ COLLECTION: Final[Json] = {
     "description": "The collection that the call is about.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 64, "default": "default"},
 }
-_PROBLEM: Final[Json] = {
-    "type": "object",
-    "description": "RFC 9457 problem",
-    "required": ["type", "title", "status"],
-    "properties": {
-        "type": {"type": "string", "examples": ["urn:quantum-db:problem:invalid-request"]},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "instance": {"type": "string"},
-        "request_id": {"type": "string"},
-        "errors": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "properties": {"path": {"type": "string"}, "message": {"type": "string"}},
-            },
-        },
-    },
-}
-
-
 _SCHEMES: Final[Json] = {
     "key": {"type": "apiKey", "in": "header", "name": "api-key"},
     "bearer": {"type": "http", "scheme": "bearer", "description": "a key, or a token of the identity provider"},
@@ -128,12 +112,14 @@ def documented(
     own = [*ALWAYS, *GATED, *errors]
     if body is not None:
         kind = BODIES[body]
-        given: Json = {"schema": {"$ref": _REF.format(model=kind.__name__)}}
+        given: Json = {"schema": {"$ref": REF.format(model=kind.__name__)}}
         example = kind.model_config.get("json_schema_extra")
         if isinstance(example, dict):
             given["example"] = example["example"]
         extra["requestBody"] = {"required": True, "content": {"application/json": given}}
-        own.append(BodyTooLarge)
+        if body in FRAMES:
+            extra["requestBody"]["content"][FRAME] = {"schema": {"type": "string", "format": "binary"}}
+        own += [BodyTooLarge, UnsupportedMediaType]
     return {
         "status_code": status,
         "openapi_extra": extra,
@@ -145,7 +131,7 @@ def documented(
 
 
 def _told(meaning: str) -> Json:
-    return {"description": meaning, "content": {"application/json": {"schema": {"type": "object"}}}}
+    return {"description": meaning}
 
 
 def probe() -> Json:
@@ -163,7 +149,7 @@ def example_of(kind: type[QuantumDBError]) -> Json:
 def _problems(status: int, kinds: Errors) -> Json:
     here = [kind for kind in dict.fromkeys(kinds) if kind.status == status]
     examples = {kind.slug: {"summary": kind.title, "value": example_of(kind)} for kind in here}
-    content = {PROBLEM: {"schema": {"$ref": _REF.format(model="Problem")}, "examples": examples}}
+    content = {PROBLEM: {"schema": {"$ref": REF.format(model="Problem")}, "examples": examples}}
     found: Json = {"description": "; ".join(kind.title for kind in here), "content": content}
     if status in (TooManyRequests.status, Unavailable.status):
         found["headers"] = {"Retry-After": {"description": "In seconds.", "schema": {"type": "integer", "minimum": 1}}}
@@ -177,11 +163,12 @@ def complete(app: FastAPI) -> None:
         if app.openapi_schema is None:
             found = get_openapi(title=app.title, version=app.version, routes=app.routes)
             components = found.setdefault("components", {}).setdefault("schemas", {})
-            components["Problem"] = _PROBLEM
             for kind in BODIES.values():
-                own = kind.model_json_schema(ref_template=_REF)
+                own = kind.model_json_schema(ref_template=REF)
                 components.update(own.pop("$defs", {}))
                 components[kind.__name__] = own
+            describe(found, app.routes)
+            link(found)
             found["components"]["securitySchemes"] = _SCHEMES
             for operation in (one for methods in found["paths"].values() for one in methods.values()):
                 _tell_access(operation)

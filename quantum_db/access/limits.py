@@ -132,6 +132,13 @@ class Limiter:
                 if not self._running[name]:
                     del self._running[name]
 
+    async def count_stranger(self, address: str) -> None:
+        """Count a call that shows no good credential: an address has what is granted to one key.
+
+        Raises what ``admitted`` raises.
+        """
+        await self._count(address, "address", self._windows_of(self._table.per_key), 1)
+
     async def _count(self, name: str, what: str, windows: Sequence[_Window], cost: int) -> None:
         for window in windows:
             try:

@@ -202,6 +202,24 @@ async def test_what_is_granted_holds_here_too(world: World, writer: Token) -> No
     assert "granted" in long["message"]
 
 
+@pytest.mark.parametrize("grants", [Grants(LimitTable(CallLimits(requests_per_minute=3)))])
+async def test_strangers_are_counted_by_their_address(world: World, writer: Token) -> None:
+    """A request of nobody is parsed and validated, too; a good credential from the same address has its own count."""
+    for credential in (None, stranger(), "nonsense"):
+        headers = {} if credential is None else {"api-key": str(credential)}
+        assert (
+            await world.client.post("/graphql", json={"query": "{ __typename }"}, headers=headers)
+        ).status_code == 200
+    answer = await world.send("POST", "/graphql", json={"query": "{ __typename }"})
+    assert answer.status_code == 429
+    assert "the address has used up its 3 requests a minute" in answer.json()["detail"]
+    assert float(answer.headers["retry-after"]) > 0
+    assert (await world.send("POST", "/graphql", writer, json={"query": "{ __typename }"})).status_code == 200
+    elsewhere = {"x-forwarded-for": "203.0.113.7"}
+    answer = await world.send("POST", "/graphql", json={"query": "{ __typename }"}, headers=elsewhere)
+    assert answer.status_code == 200
+
+
 def test_every_field_is_ruled_and_one_that_is_not_is_found() -> None:
     assert unruled(operations()) == []
     assert unruled([*operations(), "drop_everything"]) == ["drop_everything"]

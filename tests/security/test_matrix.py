@@ -201,3 +201,30 @@ async def test_an_answer_that_openapi_does_not_tell_of_is_found(world: World) ->
     assert "with not-found is not among" in str(undocumented(schema, "GET", "/api/v2/vectors/some/one", answer))
     del operation["responses"]["404"]
     assert "404 is not among" in str(undocumented(schema, "GET", "/api/v2/vectors/some/one", answer))
+
+
+async def test_an_answer_with_another_field_or_without_one_is_found(world: World) -> None:
+    key = await world.key("admin")
+    await world.send("POST", "/api/v2/vectors", key, json={"id": "one", "vector": [1.0, 0.5]})
+    answer = await world.send("POST", "/api/v2/query", key, json={"vector": [1.0, 0.5]})
+    assert answer.status_code == 200
+    schema, where = world.app.openapi(), ("POST", "/api/v2/query")
+    body = answer.json()
+    assert undocumented(schema, *where, answer) is None
+    more = httpx.Response(200, json={**body, "luck": 1})
+    assert "'luck' was unexpected" in str(undocumented(schema, *where, more))
+    less = httpx.Response(200, json={name: value for name, value in body.items() if name != "cached"})
+    assert "'cached' is a required property" in str(undocumented(schema, *where, less))
+    del body["refinement"]["fell_back"]
+    assert "'fell_back' is a required property" in str(undocumented(schema, *where, httpx.Response(200, json=body)))
+    text = httpx.Response(200, text="hits")
+    assert "with text/plain; charset=utf-8 is not among ['application/json']" in str(undocumented(schema, *where, text))
+
+
+async def test_every_usual_answer_has_a_schema_that_says_something(world: World) -> None:
+    for path, methods in world.app.openapi()["paths"].items():
+        for method, operation in methods.items():
+            usual = [told for status, told in operation["responses"].items() if int(status) < 400]
+            assert usual, (method, path)
+            for content in (one for told in usual for one in told["content"].values()):
+                assert content["schema"] not in ({}, {"type": "object"}), (method, path)

@@ -241,8 +241,54 @@ async def test_overload_tells_when_to_come_back() -> None:
 async def test_unknown_routes_and_methods_are_problems(http: Http) -> None:
     problem(await http.client.get("/nope"), 404, "not-found")
     response = await http.client.put("/api/v2/query")
-    assert response.status_code == 405
-    assert response.headers["content-type"] == "application/problem+json"
+    problem(response, 405, "method-not-allowed")
+    assert response.headers["allow"] == "POST"
+    response = await http.client.put("/api/v2/vectors")
+    assert response.headers["allow"] == "GET, POST", "of both routes with this path"
+    assert "it has GET, POST" in problem(response, 405, "method-not-allowed")["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "told"),
+    [
+        ("POST", "/api/v2/vectors?colection=x", "colection: is no query parameter of this call; did you mean 'coll"),
+        ("GET", "/api/v2/vectors?limit=1&limit=2", "limit: stands 2 times in the query; give it once"),
+        ("GET", "/api/v2/vectors/a?limt=1", "limt: is no query parameter of this call"),
+        ("GET", "/api/v2/jobs?qqqq=", "qqqq: is no query parameter of this call; there are collection, cursor, limit"),
+        ("GET", "/api/v2/vectors?=1", ": is no query parameter of this call"),
+    ],
+)
+async def test_unknown_and_repeated_query_parameters_are_refused(http: Http, method: str, path: str, told: str) -> None:
+    options: dict[str, Any] = {"json": ENTITY} if method == "POST" else {}
+    found = problem(await http.client.request(method, path, **options), 422, "invalid-request")
+    assert found["detail"].startswith(told)
+    assert (await http.client.get("/api/v2/vectors/doc_123")).status_code == 404, "nothing was written"
+
+
+async def test_every_call_takes_the_collection_and_probes_take_anything(http: Http) -> None:
+    assert (await http.client.get("/api/v2/collections?collection=default")).status_code == 200
+    assert (await http.client.get("/healthz?at=12")).status_code == 200
+
+
+async def test_bodies_said_to_be_something_else_are_refused(http: Http) -> None:
+    text = orjson.dumps(ENTITY)
+    for kind in (
+        "application/json; charset=utf-8",
+        "application/x-www-form-urlencoded",
+        "application/merge-patch+json",
+    ):
+        answer = await http.client.post("/api/v2/vectors", content=text, headers={"content-type": kind})
+        assert answer.status_code == 201, kind
+    assert (await http.client.post("/api/v2/vectors", content=text)).status_code == 201, "told nothing"
+    xml = {"content-type": "text/xml"}
+    refused = problem(
+        await http.client.post("/api/v2/vectors", content=text, headers=xml), 415, "unsupported-media-type"
+    )
+    assert refused["detail"] == "content-type 'text/xml' is not read here; send application/json"
+    refused = problem(
+        await http.client.post("/api/v2/vectors/batch", content=text, headers=xml), 415, "unsupported-media-type"
+    )
+    assert refused["detail"].endswith("send application/json or application/octet-stream")
 
 
 async def test_a_fault_of_ours_is_logged_whole_and_told_without_details(
@@ -332,6 +378,9 @@ async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
             assert ("requestBody" in operation) == takes_a_body, (path, method)
             if takes_a_body:
                 assert operation["requestBody"]["content"]["application/json"]["example"] is not None, (path, method)
+                assert "415" in operation["responses"], (path, method)
+    taken = schema["paths"]["/api/v2/vectors/batch"]["post"]["requestBody"]["content"]
+    assert set(taken) == {"application/json", "application/octet-stream"}
 
 
 async def test_the_docs_page_needs_nothing_from_outside(http: Http) -> None:
