@@ -12,8 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[2]
 PROTO = Path("serve_app/rpc/quantum_db.proto")
 STAMPS = re.compile(
-    r"^# Protobuf Python Version: .*$|^GRPC_GENERATED_VERSION = .*$|^_runtime_version\.Validate.*?^\)$",
-    re.MULTILINE | re.DOTALL,
+    r"^(?:# Protobuf Python Version: [^\n]*|GRPC_GENERATED_VERSION = [^\n]*|_runtime_version\.Validate[^)]*\))$",
+    re.MULTILINE,
 )
 """Which versions of the tools have made a module: those of the lock, or newer ones where they are installed."""
 
