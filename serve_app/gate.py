@@ -1,4 +1,4 @@
-"""The one door that every call from outside passes, over REST and GraphQL alike."""
+"""The one door that every call from outside passes, over REST, GraphQL and gRPC alike."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final, Protocol
 from quantum_db.access.principal import Principal
 
 TENANT_HEADER: Final = "x-tenant"
+MAX_REQUEST_ID: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,3 +38,8 @@ class Gate(Protocol):
 
     def admitted(self, call: Call) -> AbstractAsyncContextManager[Principal]:
         """Return a block in which the call is served, for the principal that the block is given."""
+
+
+def request_id_of(given: str) -> str | None:
+    """Return the id that a caller gives to a request, None where it cannot be one."""
+    return given if given.isascii() and given.isprintable() and 0 < len(given) <= MAX_REQUEST_ID else None
