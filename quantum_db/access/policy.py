@@ -125,7 +125,7 @@ def action_of(operation: str) -> str:
 
 def unruled(operations: Iterable[str]) -> list[str]:
     """Return those operations that nobody may do because the table does not know them, by name."""
-    return sorted({one for one in operations if action_of(one) not in RULES and one not in OPEN})
+    return sorted({one for one in operations if action_of(one) not in RULES and action_of(one) not in OPEN})
 
 
 def rule_of(action: str) -> Rule:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
@@ -89,14 +89,14 @@ class Service:
 
         return await self._answered(name, context, work)
 
-    async def _stream(self, messages: AsyncIterator[bytes], context: Context) -> bytes:
+    async def _stream(self, messages: AsyncIterable[bytes], context: Context) -> bytes:
         action = action_of(operation_of(STREAM))
 
         async def work(caller: Caller) -> Message:
             def admission(about: list[str]) -> AbstractAsyncContextManager[Principal]:
                 return self._admitted(caller, action, lambda: "".join(about))
 
-            intake = Intake(aiter(messages), self._backed.api, caller, self._bounds.max_bytes)
+            intake = Intake(messages, self._backed.api, caller, self._bounds.max_bytes)
             return message_of(pb.InsertStreamResponse, await intake.run(admission))
 
         return await self._answered(STREAM, context, work)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
@@ -40,9 +40,10 @@ class Writer(Protocol):
 class Intake:
     """One stream. Batch n is made of the same entities whenever the same messages come, in the same order."""
 
-    def __init__(self, messages: AsyncIterator[bytes], writer: Writer, caller: Caller, max_bytes: int) -> None:
+    def __init__(self, messages: AsyncIterable[bytes], writer: Writer, caller: Caller, max_bytes: int) -> None:
         """Begin with nothing. No message is larger than ``max_bytes``, nor much more than that held at a time."""
         self._messages, self._writer, self._caller, self._max_bytes = messages, writer, caller, max_bytes
+        self._coming: AsyncIterator[bytes] | None = None
         self._collection: str | None = None
         self._next: bytes | None = None
         self._waiting: deque[pb.Entity] = deque()
@@ -100,10 +101,12 @@ class Intake:
 
     async def _comes(self) -> bool:
         """Wait for the next message; return whether there is one. Raises DeadlineExceeded."""
+        if self._coming is None:  # not before: gRPC warns of an iterator that nobody asks
+            self._coming = aiter(self._messages)
         if self._next is None:
             try:
                 async with asyncio.timeout(IDLE_S):
-                    self._next = await anext(self._messages, None)
+                    self._next = await anext(self._coming, None)
             except TimeoutError:
                 raise DeadlineExceeded(f"nothing came for {IDLE_S:.0f} s, and the stream had not ended") from None
         return self._next is not None
