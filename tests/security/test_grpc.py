@@ -50,7 +50,7 @@ class Client:
 
     def __init__(self, channel: aio.Channel) -> None:
         self.channel = channel
-        self._stub: Any = QuantumDBStub(channel)  # type: ignore[no-untyped-call] # is generated
+        self._stub: Any = QuantumDBStub(channel)
 
     async def call(self, name: str, request: Any = None, credential: object = None, **metadata: str) -> Any:
         """Return the answer. Raises Refused."""
