@@ -33,6 +33,7 @@ from quantum_db.encryption import DATA_KEYS_ENV
 from serve_app.rpc import quantum_db_pb2 as pb
 from serve_app.rpc.quantum_db_pb2_grpc import QuantumDBStub
 from tests.ray.conftest import ROOT, LiveCluster, descendants, live_cluster
+from tests.ray.test_docs import GRPC, blocks
 from tests.security.certificates import make_certificate
 
 JWT_SECRET = secrets.token_hex(32)
@@ -158,6 +159,12 @@ def test_grpc_speaks_tls_and_hears_of_a_revoked_key_at_once(guarded: Guarded) ->
             with pytest.raises(grpc.RpcError) as revoked:
                 stub.Costs(pb.CostsRequest(), metadata=metadata, timeout=20.0)
     assert "UNAUTHENTICATED" in str(revoked.value)
+    (*_, snippet) = blocks(GRPC, "python")
+    snippet = snippet.replace("localhost:8001", address).replace("authority.crt", str(guarded.certificate))
+    environment = {**os.environ, KEY_ENV: guarded.admin_key}
+    command = [sys.executable, "-c", snippet]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, "default\n"), result.stderr
     with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
         QuantumDBStub(channel).Health(pb.HealthRequest(), timeout=5.0)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -46,10 +47,10 @@ class Refused(Exception):
 
 
 class Client:
-    """Calls the service as a caller with a credential."""
+    """Calls the service of a server as a caller with a credential."""
 
-    def __init__(self, channel: aio.Channel) -> None:
-        self.channel = channel
+    def __init__(self, server: aio.Server, channel: aio.Channel) -> None:
+        self.server, self.channel = server, channel
         self._stub: Any = QuantumDBStub(channel)
 
     async def call(self, name: str, request: Any = None, credential: object = None, **metadata: str) -> Any:
@@ -85,7 +86,7 @@ async def served(world: World, bounds: Bounds = BOUNDS) -> AsyncIterator[Client]
     await server.start()
     try:
         async with aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-            yield Client(channel)
+            yield Client(server, channel)
     finally:
         await server.stop(0)
 
@@ -372,6 +373,50 @@ async def test_bytes_that_are_no_message_are_refused_only_to_whom_is_let_in(worl
     assert nobody.value.code() is Code.UNAUTHENTICATED
     assert somebody.value.code() is Code.INVALID_ARGUMENT
     assert "the bytes are no QueryRequest" in str(somebody.value.details())
+
+
+async def test_a_server_that_ends_lets_calls_end_that_have_begun(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow(*_: Any, **__: Any) -> dict[str, Any]:
+        begun.set()
+        await go_on.wait()
+        return {"mode": "slow"}
+
+    monkeypatch.setattr(world.bench.api, "query", slow)
+    key = await world.key("reader")
+    call = asyncio.create_task(client.call("Query", None, key))
+    await begun.wait()
+    ending = asyncio.create_task(client.server.stop(10.0))
+    await asyncio.sleep(0)
+    go_on.set()
+    assert (await call).mode == "slow"
+    await ending
+    assert (await client.refused("Health")).code is Code.UNAVAILABLE
+
+
+async def test_a_caller_who_leaves_stops_the_work_and_is_in_the_log(
+    world: World, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, stopped = asyncio.Event(), asyncio.Event()
+
+    async def endless(*_: Any, **__: Any) -> None:
+        begun.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            stopped.set()
+
+    monkeypatch.setattr(world.bench.api, "delete", endless)
+    call = asyncio.create_task(client.call("Delete", pb.DeleteRequest(id="e00"), await world.key("writer")))
+    await begun.wait()
+    call.cancel()
+    await asyncio.wait_for(stopped.wait(), 10.0)
+    (line,) = [line for line in await world.lines() if line["action"] == "delete"]
+    assert (line["about"], line["outcome"]) == ("e00", "failed")
+    assert 'grpc_requests_total{code="CANCELLED",method="Delete"' in (await world.cluster.exposition()).decode()
 
 
 async def test_metrics_count_by_method_and_code(world: World, client: Client) -> None:
