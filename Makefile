@@ -40,6 +40,7 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.latency
 	$(PYTHON) -m benchmarks.jobs
 	$(PYTHON) -m benchmarks.access
+	$(PYTHON) -m benchmarks.doors
 	$(PYTHON) -m benchmarks.ingest
 	$(PYTHON) -m benchmarks.server_visibility
 	$(PYTHON) -m benchmarks.ingest

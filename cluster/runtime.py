@@ -208,7 +208,7 @@ def _start(settings: Settings, scratch: Path) -> Running:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = settings.http.port or free_port()
-    grpc_address = _grpc_address(settings)
+    grpc_address = grpc_address_of(settings)
     redis = urlsplit(settings.ray.redis_url or "")
     ray.init(
         address="local",
@@ -235,7 +235,7 @@ def _start(settings: Settings, scratch: Path) -> Running:
     return found
 
 
-def _grpc_address(settings: Settings) -> str | None:
+def grpc_address_of(settings: Settings) -> str | None:
     """Return where gRPC is to be served, None where it is not. Raises Unavailable where something else listens."""
     host, port = settings.http.host, settings.grpc.port
     if port is None:

@@ -318,7 +318,7 @@ def test_what_the_docs_name_exists(page: Path) -> None:
 def test_the_settings_table_names_real_keys_and_defaults() -> None:
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     settings = load()
-    keys = re.findall(r"`((?:data_dir|(?:http|ray|store|jobs|states)\.\w+))`", text)
+    keys = re.findall(r"`((?:data_dir|(?:http|grpc|ray|store|jobs|states)\.\w+))`", text)
     assert len(keys) > 10
     for key in keys:
         value = settings
