@@ -10,7 +10,6 @@ from typing import Final, Protocol
 from quantum_db.access.principal import Principal
 
 TENANT_HEADER: Final = "x-tenant"
-MAX_REQUEST_ID: Final = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +37,3 @@ class Gate(Protocol):
 
     def admitted(self, call: Call) -> AbstractAsyncContextManager[Principal]:
         """Return a block in which the call is served, for the principal that the block is given."""
-
-
-def request_id_of(given: str) -> str | None:
-    """Return the id that a caller gives to a request, None where it cannot be one."""
-    return given if given.isascii() and given.isprintable() and 0 < len(given) <= MAX_REQUEST_ID else None

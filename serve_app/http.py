@@ -25,7 +25,7 @@ from serve_app.exchange import expected_version as _version
 from serve_app.exchange import json_body as _json_body
 from serve_app.exchange import json_response as _json
 from serve_app.exchange import scope_of as _scope
-from serve_app.gate import Gate, request_id_of
+from serve_app.gate import Gate
 from serve_app.gated_route import behind
 from serve_app.graphql import add_graphql
 from serve_app.openapi import CIRCUITS, COLLECTION, KEY, QUERY, SCOPED, VERSION, WRITE, complete, documented, probe
@@ -252,7 +252,10 @@ def _add_request_log(app: FastAPI, registry: CollectorRegistry) -> None:
 
     @app.middleware("http")
     async def observe(request: Request, answer: Callable[[Request], Awaitable[Response]]) -> Response:
-        request.state.request_id = request_id_of(request.headers.get("x-request-id", "")) or uuid4().hex
+        given = request.headers.get("x-request-id", "")
+        request.state.request_id = (
+            given if given.isascii() and given.isprintable() and 0 < len(given) <= 128 else uuid4().hex
+        )
         start = time.perf_counter()
         try:
             response = await answer(request)

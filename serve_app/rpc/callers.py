@@ -13,7 +13,6 @@ import grpc
 import orjson
 
 from quantum_db.errors import Conflict, QuantumDBError
-from serve_app.gate import request_id_of
 
 Json = dict[str, Any]
 
@@ -74,12 +73,17 @@ class Caller:
             if isinstance(value, str):
                 headers.setdefault(name.lower(), value)
         told = headers.get(FORWARDED, "").rpartition(",")[2].strip() if behind_proxy else ""
-        return cls(headers, told or address_of(peer), request_id_of(headers.get(REQUEST_ID, "")) or uuid4().hex)
+        return cls(headers, told or address_of(peer), request_id_of(headers.get(REQUEST_ID, "")))
 
     @property
     def key(self) -> str | None:
         """The idempotency key, if there is one."""
         return self.headers.get(IDEMPOTENCY_KEY)
+
+
+def request_id_of(given: str) -> str:
+    """Return the caller's id for a request if it can be one, as over REST, else an own one."""
+    return given if given.isascii() and given.isprintable() and 0 < len(given) <= 128 else uuid4().hex
 
 
 def address_of(peer: str) -> str:
