@@ -97,16 +97,21 @@ class RequestLog:
         route = getattr(request.scope.get("route"), "path", "unmatched")
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
-        if not lines.isEnabledFor(logging.INFO):
-            return
         principal: Principal | None = getattr(request.state, "principal", None)
-        line = {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": request.state.request_id,
-            "route": f"{request.method} {route}",
-            "status": status,
-            "ms": round(seconds * 1000.0, 3),
-            "tenant": None if principal is None else principal.tenant,
-            "caller": None if principal is None else principal.subject,
-        }
-        lines.info("%s", orjson.dumps(line).decode())
+        note_line(request.state.request_id, f"{request.method} {route}", status, seconds, principal)
+
+
+def note_line(request_id: str, route: str, status: int | str, seconds: float, principal: Principal | None) -> None:
+    """Write the line of a request. ``status`` is that of HTTP, or the code of gRPC."""
+    if not lines.isEnabledFor(logging.INFO):
+        return
+    line = {
+        "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "request_id": request_id,
+        "route": route,
+        "status": status,
+        "ms": round(seconds * 1000.0, 3),
+        "tenant": None if principal is None else principal.tenant,
+        "caller": None if principal is None else principal.subject,
+    }
+    lines.info("%s", orjson.dumps(line).decode())

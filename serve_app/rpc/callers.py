@@ -7,12 +7,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 from urllib.parse import unquote
-from uuid import uuid4
 
 import grpc
 import orjson
 
+from quantum_db.access.principal import Principal
 from quantum_db.errors import Conflict, QuantumDBError
+from serve_app.request_log import request_id_of
 
 Json = dict[str, Any]
 
@@ -34,6 +35,7 @@ CODES: Final[Mapping[int, grpc.StatusCode]] = {
     404: grpc.StatusCode.NOT_FOUND,
     409: grpc.StatusCode.FAILED_PRECONDITION,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    415: grpc.StatusCode.INVALID_ARGUMENT,
     422: grpc.StatusCode.INVALID_ARGUMENT,
     429: grpc.StatusCode.RESOURCE_EXHAUSTED,
     500: grpc.StatusCode.INTERNAL,
@@ -52,12 +54,14 @@ class Caller:
         headers: the metadata, with names in lower case; of a name that is there twice, the first.
         peer: the caller's address, without its port.
         progress: what has been done by now of a call that is done in parts; an error tells it.
+        principal: who it is, once the gate has found that.
     """
 
     headers: Mapping[str, str]
     peer: str
     request_id: str
     progress: Json = field(default_factory=dict)
+    principal: Principal | None = None
 
     @classmethod
     def of(cls, metadata: Iterable[tuple[str, str | bytes]], peer: str, behind_proxy: bool) -> Caller:
@@ -79,11 +83,6 @@ class Caller:
     def key(self) -> str | None:
         """The idempotency key, if there is one."""
         return self.headers.get(IDEMPOTENCY_KEY)
-
-
-def request_id_of(given: str) -> str:
-    """Return the caller's id for a request if it can be one, as over REST, else an own one."""
-    return given if given.isascii() and given.isprintable() and 0 < len(given) <= 128 else uuid4().hex
 
 
 def address_of(peer: str) -> str:

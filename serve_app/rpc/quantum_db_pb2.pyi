@@ -213,7 +213,7 @@ class Budget(_message.Message):
     def __init__(self, max_usd: _Optional[float] = ..., max_shots: _Optional[int] = ...) -> None: ...
 
 class QueryRequest(_message.Message):
-    __slots__ = ("collection", "vector", "context", "contexts", "age_ms", "mode", "top_k", "timeout_ms", "on_timeout", "filter_json", "weighting", "no_context_rule", "backend", "shots", "epsilon", "max_shots", "mitigation", "refine", "enable_tunneling", "tunneling_solver", "explain", "budget", "session_id", "observe")
+    __slots__ = ("collection", "vector", "context", "contexts", "age_ms", "mode", "top_k", "timeout_ms", "on_timeout", "filter_json", "weighting", "no_context_rule", "backend", "shots", "epsilon", "max_shots", "mitigation", "refine", "enable_tunneling", "tunneling_solver", "explain", "budget", "session_id", "observe", "fresh")
     COLLECTION_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     CONTEXT_FIELD_NUMBER: _ClassVar[int]
@@ -238,6 +238,7 @@ class QueryRequest(_message.Message):
     BUDGET_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     OBSERVE_FIELD_NUMBER: _ClassVar[int]
+    FRESH_FIELD_NUMBER: _ClassVar[int]
     collection: str
     vector: _containers.RepeatedScalarFieldContainer[float]
     context: str
@@ -262,23 +263,26 @@ class QueryRequest(_message.Message):
     budget: Budget
     session_id: str
     observe: bool
-    def __init__(self, collection: _Optional[str] = ..., vector: _Optional[_Iterable[float]] = ..., context: _Optional[str] = ..., contexts: _Optional[_Iterable[_Union[AskedContext, _Mapping]]] = ..., age_ms: _Optional[float] = ..., mode: _Optional[str] = ..., top_k: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., on_timeout: _Optional[str] = ..., filter_json: _Optional[str] = ..., weighting: _Optional[str] = ..., no_context_rule: _Optional[str] = ..., backend: _Optional[str] = ..., shots: _Optional[int] = ..., epsilon: _Optional[float] = ..., max_shots: _Optional[int] = ..., mitigation: _Optional[str] = ..., refine: _Optional[str] = ..., enable_tunneling: _Optional[bool] = ..., tunneling_solver: _Optional[str] = ..., explain: _Optional[bool] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., session_id: _Optional[str] = ..., observe: _Optional[bool] = ...) -> None: ...
+    fresh: bool
+    def __init__(self, collection: _Optional[str] = ..., vector: _Optional[_Iterable[float]] = ..., context: _Optional[str] = ..., contexts: _Optional[_Iterable[_Union[AskedContext, _Mapping]]] = ..., age_ms: _Optional[float] = ..., mode: _Optional[str] = ..., top_k: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., on_timeout: _Optional[str] = ..., filter_json: _Optional[str] = ..., weighting: _Optional[str] = ..., no_context_rule: _Optional[str] = ..., backend: _Optional[str] = ..., shots: _Optional[int] = ..., epsilon: _Optional[float] = ..., max_shots: _Optional[int] = ..., mitigation: _Optional[str] = ..., refine: _Optional[str] = ..., enable_tunneling: _Optional[bool] = ..., tunneling_solver: _Optional[str] = ..., explain: _Optional[bool] = ..., budget: _Optional[_Union[Budget, _Mapping]] = ..., session_id: _Optional[str] = ..., observe: _Optional[bool] = ..., fresh: _Optional[bool] = ...) -> None: ...
 
 class QueryResponse(_message.Message):
-    __slots__ = ("hits", "mode", "candidates", "refinement", "tunneling_json", "stages")
+    __slots__ = ("hits", "mode", "candidates", "refinement", "tunneling_json", "stages", "cached")
     HITS_FIELD_NUMBER: _ClassVar[int]
     MODE_FIELD_NUMBER: _ClassVar[int]
     CANDIDATES_FIELD_NUMBER: _ClassVar[int]
     REFINEMENT_FIELD_NUMBER: _ClassVar[int]
     TUNNELING_JSON_FIELD_NUMBER: _ClassVar[int]
     STAGES_FIELD_NUMBER: _ClassVar[int]
+    CACHED_FIELD_NUMBER: _ClassVar[int]
     hits: _containers.RepeatedCompositeFieldContainer[Hit]
     mode: str
     candidates: int
     refinement: Refinement
     tunneling_json: str
     stages: Stages
-    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., mode: _Optional[str] = ..., candidates: _Optional[int] = ..., refinement: _Optional[_Union[Refinement, _Mapping]] = ..., tunneling_json: _Optional[str] = ..., stages: _Optional[_Union[Stages, _Mapping]] = ...) -> None: ...
+    cached: bool
+    def __init__(self, hits: _Optional[_Iterable[_Union[Hit, _Mapping]]] = ..., mode: _Optional[str] = ..., candidates: _Optional[int] = ..., refinement: _Optional[_Union[Refinement, _Mapping]] = ..., tunneling_json: _Optional[str] = ..., stages: _Optional[_Union[Stages, _Mapping]] = ..., cached: _Optional[bool] = ...) -> None: ...
 
 class Interval(_message.Message):
     __slots__ = ("low", "high", "confidence")
@@ -309,7 +313,7 @@ class Hit(_message.Message):
     def __init__(self, id: _Optional[str] = ..., score: _Optional[float] = ..., classical_score: _Optional[float] = ..., context: _Optional[str] = ..., context_probability: _Optional[float] = ..., metadata_json: _Optional[str] = ..., interval: _Optional[_Union[Interval, _Mapping]] = ...) -> None: ...
 
 class Refinement(_message.Message):
-    __slots__ = ("ran", "why", "provenance", "backend", "circuit_key", "circuits", "qubits", "shots", "rounds", "confidence", "two_qubit_gates", "cost_usd", "encoding_error", "changed_order", "quantum_speedup_ratio", "provider_job_ids", "plan_json", "routing_json", "reused_circuits")
+    __slots__ = ("ran", "why", "provenance", "backend", "circuit_key", "circuits", "qubits", "shots", "rounds", "confidence", "two_qubit_gates", "cost_usd", "encoding_error", "changed_order", "quantum_speedup_ratio", "provider_job_ids", "plan_json", "routing_json", "reused_circuits", "fell_back")
     RAN_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
     PROVENANCE_FIELD_NUMBER: _ClassVar[int]
@@ -329,6 +333,7 @@ class Refinement(_message.Message):
     PLAN_JSON_FIELD_NUMBER: _ClassVar[int]
     ROUTING_JSON_FIELD_NUMBER: _ClassVar[int]
     REUSED_CIRCUITS_FIELD_NUMBER: _ClassVar[int]
+    FELL_BACK_FIELD_NUMBER: _ClassVar[int]
     ran: bool
     why: str
     provenance: str
@@ -348,7 +353,8 @@ class Refinement(_message.Message):
     plan_json: str
     routing_json: str
     reused_circuits: int
-    def __init__(self, ran: _Optional[bool] = ..., why: _Optional[str] = ..., provenance: _Optional[str] = ..., backend: _Optional[str] = ..., circuit_key: _Optional[str] = ..., circuits: _Optional[int] = ..., qubits: _Optional[int] = ..., shots: _Optional[int] = ..., rounds: _Optional[int] = ..., confidence: _Optional[float] = ..., two_qubit_gates: _Optional[int] = ..., cost_usd: _Optional[float] = ..., encoding_error: _Optional[float] = ..., changed_order: _Optional[bool] = ..., quantum_speedup_ratio: _Optional[float] = ..., provider_job_ids: _Optional[_Iterable[str]] = ..., plan_json: _Optional[str] = ..., routing_json: _Optional[str] = ..., reused_circuits: _Optional[int] = ...) -> None: ...
+    fell_back: bool
+    def __init__(self, ran: _Optional[bool] = ..., why: _Optional[str] = ..., provenance: _Optional[str] = ..., backend: _Optional[str] = ..., circuit_key: _Optional[str] = ..., circuits: _Optional[int] = ..., qubits: _Optional[int] = ..., shots: _Optional[int] = ..., rounds: _Optional[int] = ..., confidence: _Optional[float] = ..., two_qubit_gates: _Optional[int] = ..., cost_usd: _Optional[float] = ..., encoding_error: _Optional[float] = ..., changed_order: _Optional[bool] = ..., quantum_speedup_ratio: _Optional[float] = ..., provider_job_ids: _Optional[_Iterable[str]] = ..., plan_json: _Optional[str] = ..., routing_json: _Optional[str] = ..., reused_circuits: _Optional[int] = ..., fell_back: _Optional[bool] = ...) -> None: ...
 
 class Stages(_message.Message):
     __slots__ = ("parse_ms", "filter_ms", "refine_ms", "rank_ms")

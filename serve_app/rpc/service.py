@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -20,6 +20,7 @@ from quantum_db.access.principal import Principal
 from quantum_db.access.sizes import check_sizes
 from quantum_db.errors import Overloaded, QuantumDBError
 from serve_app.gate import Call, Gate
+from serve_app.request_log import BUCKETS_S, note_line
 from serve_app.rpc import quantum_db_pb2 as pb
 from serve_app.rpc.callers import REQUEST_ID, Caller, code_of, detail_of, trailers_of
 from serve_app.rpc.calls import METHODS, SERVICE, STREAM, Asked, Backed, Method, operation_of
@@ -33,7 +34,6 @@ Work = Callable[[Caller], Awaitable[Message]]
 
 LEFT: Final = "CANCELLED"
 """The code in the metrics of calls whose callers have left."""
-BUCKETS_S: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +101,12 @@ class Service:
 
         return await self._answered(STREAM, context, work)
 
-    def _admitted(
-        self, caller: Caller, action: str, about: Callable[[], str]
-    ) -> AbstractAsyncContextManager[Principal]:
-        return self._gate.admitted(Call(action, caller.headers, caller.peer, caller.request_id, about))
+    @asynccontextmanager
+    async def _admitted(self, caller: Caller, action: str, about: Callable[[], str]) -> AsyncIterator[Principal]:
+        call = Call(action, caller.headers, caller.peer, caller.request_id, about)
+        async with self._gate.admitted(call) as principal:
+            caller.principal = principal
+            yield principal
 
     async def _answered(self, name: str, context: Context, work: Work) -> bytes:
         """Do the work of a call and return its answer, or end it with the code that tells of an error."""
@@ -119,7 +121,9 @@ class Service:
         finally:
             self._calls -= 1
             self._counted.labels(name, code).inc()
-            self._seconds.labels(name).observe(time.perf_counter() - start_s)
+            seconds = time.perf_counter() - start_s
+            self._seconds.labels(name).observe(seconds)
+            note_line(caller.request_id, f"gRPC {name}", code, seconds, caller.principal)
         if failure is not None:
             await context.abort(code_of(failure), detail_of(failure), trailers_of(failure, caller))
         context.set_trailing_metadata(((REQUEST_ID, caller.request_id),))

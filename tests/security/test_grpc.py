@@ -20,6 +20,7 @@ from quantum_db.access.limits import CallLimits, LimitTable
 from quantum_db.access.policy import OPEN, RULES, action_of, unruled
 from quantum_db.access.principal import Role
 from quantum_db.access.sizes import SizeLimits
+from serve_app.request_log import lines
 from serve_app.rpc import quantum_db_pb2 as pb
 from serve_app.rpc.calls import METHODS, SERVICE, STREAM, Backed, operation_of, operations
 from serve_app.rpc.messages import without_field
@@ -417,6 +418,17 @@ async def test_a_caller_who_leaves_stops_the_work_and_is_in_the_log(
     (line,) = [line for line in await world.lines() if line["action"] == "delete"]
     assert (line["about"], line["outcome"]) == ("e00", "failed")
     assert 'grpc_requests_total{code="CANCELLED",method="Delete"' in (await world.cluster.exposition()).decode()
+
+
+async def test_a_line_is_written_for_each_call(world: World, client: Client, caplog: pytest.LogCaptureFixture) -> None:
+    key = await world.key("reader")
+    with caplog.at_level(logging.INFO, lines.name):
+        await client.call("Costs", None, key, x_request_id="mine-2")
+        await client.refused("Costs", None, stranger())
+    first, second = [orjson.loads(record.message) for record in caplog.records if record.name == lines.name]
+    assert (first["request_id"], first["route"], first["status"]) == ("mine-2", "gRPC Costs", "OK")
+    assert (first["tenant"], first["caller"]) == ("a", f"key:{key.id}")
+    assert (second["status"], second["tenant"]) == ("UNAUTHENTICATED", None)
 
 
 async def test_metrics_count_by_method_and_code(world: World, client: Client) -> None:
