@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any, get_args
 
 import numpy as np
 import orjson
 import pytest
 from google.protobuf.message import Message
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from quantum_db.api import BODIES
@@ -68,6 +71,15 @@ def test_bytes_that_are_too_many_or_no_message_are_refused() -> None:
         decoded(pb.FetchRequest, raw, len(raw) - 1)
     with pytest.raises(InvalidRequest, match="the bytes are no FetchRequest"):
         decoded(pb.FetchRequest, b"\xff\xff\xff", None)
+
+
+@given(raw=st.binary(max_size=200), damage=st.integers(0, 60))
+def test_any_bytes_make_a_body_or_are_refused(raw: bytes, damage: int) -> None:
+    good = pb.QueryRequest(vector=[0.1, 0.2], context="c", filter_json='{"must": []}').SerializeToString()
+    for damaged in (raw, good[:damage] + raw[:2] + good[damage + 2 :]):
+        for method in METHODS.values():
+            with contextlib.suppress(InvalidRequest):
+                method.asked(decoded(method.request, damaged, None), None, "a").about()
 
 
 def test_an_answer_becomes_a_message_and_what_is_none_is_unset() -> None:
