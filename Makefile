@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 
-.PHONY: demo test serve ionq-emulator check unit loadtest chaos fuzz setup lock format bench corpus clean
+.PHONY: demo test serve ionq-emulator check unit loadtest chaos fuzz setup lock proto format bench corpus clean
 
 demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop everything
 	$(PYTHON) -m cluster.cli demo
@@ -41,6 +41,7 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.serving
 	$(PYTHON) -m benchmarks.jobs
 	$(PYTHON) -m benchmarks.access
+	$(PYTHON) -m benchmarks.doors
 	$(PYTHON) -m benchmarks.ingest
 	$(PYTHON) -m benchmarks.server_visibility
 	$(PYTHON) -m benchmarks.ingest
@@ -64,6 +65,10 @@ $(STAMP): requirements.lock pyproject.toml scripts/setup.sh
 lock: $(STAMP)  ## choose versions anew
 	.venv/bin/uv pip compile --quiet --universal --generate-hashes --no-emit-index-url --no-annotate --no-header \
 		--python-version 3.11 --extra dev --output-file requirements.lock pyproject.toml
+
+proto: $(STAMP)  ## make the modules of the gRPC service from serve_app/rpc/quantum_db.proto
+	$(PYTHON) -m grpc_tools.protoc --proto_path=. --python_out=. --pyi_out=. --grpc_python_out=. \
+		serve_app/rpc/quantum_db.proto
 
 clean:
 	rm -rf .venv .data .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -31,18 +31,19 @@ _CLOCK_TICK_S: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Background:
-    """A cluster that answers: its process, where, and how another Ray job joins it."""
+    """A cluster that answers: its process, where, by gRPC where it does, and how another Ray job joins it."""
 
     pid: int
     url: str
     ray_address: str
+    grpc: str | None
 
 
 def found(data_dir: Path) -> Background | None:
     """Return the cluster that runs with its data in a folder, None where none does, whatever a dead one has left."""
     try:
         told = running_cluster(data_dir)
-        cluster = Background(int(told["pid"]), str(told["url"]), str(told["ray_address"]))
+        cluster = Background(int(told["pid"]), str(told["url"]), str(told["ray_address"]), told.get("grpc"))
     except (Unavailable, KeyError, ValueError):
         return None
     return cluster if _process_of(cluster.pid, data_dir) is not None else None

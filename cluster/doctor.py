@@ -54,7 +54,7 @@ class Finding:
 
 def examine(settings: Settings, now_s: Callable[[], float] = time.time) -> list[Finding]:
     """Look at everything that a cluster with these settings stands on. Every look has a bound."""
-    findings = [_python(), *_packages(), _clock(now_s()), _port(settings), _data_dir(settings.data_dir)]
+    findings = [_python(), *_packages(), _clock(now_s()), *_ports(settings), _data_dir(settings.data_dir)]
     findings += [_disk(path) for path in (settings.data_dir, SHARED_MEMORY, Path(tempfile.gettempdir()))]
     findings += [_redis(name, url) for name, url in _redis_urls(settings)]
     if settings.store.kind == "qdrant" and settings.store.url is not None:
@@ -107,20 +107,27 @@ def _clock(now_s: float) -> Finding:
     return Finding("clock", OK, time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(now_s)))
 
 
-def _port(settings: Settings) -> Finding:
-    host, port = settings.http.host, settings.http.port
+def _ports(settings: Settings) -> Iterator[Finding]:
+    running = background.found(settings.data_dir.resolve())
+    yield _port("http", settings.http.host, settings.http.port, running)
+    if settings.grpc.port is not None:
+        yield _port("grpc", settings.http.host, settings.grpc.port, running)
+
+
+def _port(setting: str, host: str, port: int, running: background.Background | None) -> Finding:
     name = f"port {host}:{port}"
     if port == 0:
-        return Finding("port", OK, "a free one will be taken")
-    running = background.found(settings.data_dir.resolve())
-    if running is not None and running.url.endswith(f":{port}"):
+        return Finding("port", OK, f"a free one will be taken for {setting}")
+    if running is not None and (running.url.endswith(f":{port}") or (running.grpc or "").endswith(f":{port}")):
         return Finding(name, OK, f"the cluster of this data_dir serves it (process {running.pid})")
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
         except OSError as error:
-            return Finding(name, FAILED, error.strerror or str(error), "stop what listens there, or set http.port")
+            return Finding(
+                name, FAILED, error.strerror or str(error), f"stop what listens there, or set {setting}.port"
+            )
     return Finding(name, OK, "is free")
 
 

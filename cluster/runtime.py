@@ -50,12 +50,14 @@ class Running:
     """A cluster that answers.
 
     Attributes:
+        grpc_address: host and port of gRPC, None where it is not served.
         ray_address: by which another Ray job joins it.
         admin_key: the administrator's key, if this start was given or has made one.
         made_key: whether it was made: nobody else knows it.
     """
 
     url: str
+    grpc_address: str | None
     ray_address: str
     admin_key: str | None = field(repr=False)
     made_key: bool
@@ -210,6 +212,7 @@ def _start(settings: Settings, scratch: Path) -> Running:
 
     logging.getLogger("ray.serve").setLevel(logging.WARNING)
     port = settings.http.port or free_port()
+    grpc_address = grpc_address_of(settings)
     redis = urlsplit(settings.ray.redis_url or "")
     ray.init(
         address="local",
@@ -225,14 +228,29 @@ def _start(settings: Settings, scratch: Path) -> Running:
     )
     signal.signal(signal.SIGTERM, _exit)  # Ray has put a handler of its own there, which aborts
     serve.start(http_options=HTTPOptions(host=settings.http.host, port=port), logging_config={"log_level": "WARNING"})
-    key = deploy(settings, APP_NAME, START_TIMEOUT_S)
+    key = deploy(settings, APP_NAME, START_TIMEOUT_S, grpc_address)
     made = key is not None and ADMIN_KEY_ENV not in os.environ
     scheme = "http" if settings.http.tls is None else "https"
-    found = Running(f"{scheme}://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address, key, made)
-    content: dict[str, Any] = {"url": found.url, "ray_address": found.ray_address, "pid": os.getpid()}
+    url, ray_address = f"{scheme}://{settings.http.host}:{port}", ray.get_runtime_context().gcs_address
+    found = Running(url, grpc_address, ray_address, key, made)
+    content: dict[str, Any] = {"url": url, "grpc": grpc_address, "ray_address": ray_address, "pid": os.getpid()}
     content["settings"] = shared_settings(settings)
     (settings.data_dir / RUNTIME_FILE).write_text(json.dumps(content), encoding="utf-8")
     return found
+
+
+def grpc_address_of(settings: Settings) -> str | None:
+    """Return where gRPC is to be served, None where it is not. Raises Unavailable where something else listens."""
+    host, port = settings.http.host, settings.grpc.port
+    if port is None:
+        return None
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Unavailable(f"gRPC cannot be served on {host}:{port}, see grpc.port: {error.strerror}") from error
+    return f"{host}:{port or free_port()}"
 
 
 def _stop(settings: Settings) -> None:

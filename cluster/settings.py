@@ -67,6 +67,16 @@ class HttpSettings(_Section):
         return self
 
 
+class GrpcSettings(_Section):
+    """Where gRPC is served: on the host of ``http``, with its certificate, its largest body, and its proxy.
+
+    Attributes:
+        port: 0 means a free one; None that gRPC is not served.
+    """
+
+    port: Port | None = None
+
+
 class RayTlsSettings(_Section):
     """Ray's own TLS: each node shows a certificate of one authority. Files in PEM."""
 
@@ -264,6 +274,7 @@ class Settings(BaseSettings):
 
     data_dir: Path = Path(".data/local")
     http: HttpSettings = HttpSettings()
+    grpc: GrpcSettings = GrpcSettings()
     ray: RaySettings = RaySettings()
     store: StoreSettings = StoreSettings()
     jobs: JobSettings = JobSettings()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -31,15 +32,22 @@ from quantum_db.jobs.ledger import DAY_S, Retention
 from quantum_db.refinement import Policy
 from quantum_db.stores.places import EmbeddedPlace, QdrantServer, StorePlace
 from serve_app.ingress import AccessConfig, IngressConfig, TokenConfig, deployment, verifier_of
+from serve_app.rpc.deployment import GRACE_S, Certificate, RpcConfig
+from serve_app.rpc.deployment import deployment as grpc_deployment
+from serve_app.rpc.service import Bounds
 
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0
+HEAD_NODE = "node:__internal_head__"
+"""What Ray calls the resource that only the node has on which it was started."""
 _LIFE = {"lifetime": "detached", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
 
 
-def deploy(settings: Settings, app_name: str, timeout_s: float) -> str | None:
+def deploy(settings: Settings, app_name: str, timeout_s: float, grpc_address: str | None) -> str | None:
     """Start the actors, wait until they are ready, and run the ingress; return what ``ensure_admin`` does.
+
+    With ``grpc_address``, host and port, gRPC is served there.
 
     Raises:
         Unavailable: an actor was not ready in time. What an actor raises when it cannot be ready is raised too.
@@ -58,8 +66,24 @@ def deploy(settings: Settings, app_name: str, timeout_s: float) -> str | None:
         logging_config={"log_level": "WARNING", "enable_access_log": False},  # a line a request that nobody reads
         graceful_shutdown_timeout_s=5.0,
     )
-    serve.run(ingress.bind(_ingress_config(settings)), name=app_name, route_prefix="/")
+    config = _ingress_config(settings)
+    beside = [] if grpc_address is None else [_grpc_door(settings, config, grpc_address)]
+    serve.run(ingress.bind(config, *beside), name=app_name, route_prefix="/")
     return key
+
+
+def _grpc_door(settings: Settings, config: IngressConfig, address: str) -> Any:
+    """Return the application that serves gRPC: on this node, where HTTP is served, too."""
+    tls = settings.http.tls
+    pair = None if tls is None else Certificate(tls.certificate.resolve(), tls.private_key.resolve())
+    bounds = Bounds(settings.http.max_body_bytes, settings.ray.max_ongoing_requests, settings.http.behind_tls_proxy)
+    door = grpc_deployment.options(
+        ray_actor_options={"num_cpus": 0, "resources": {HEAD_NODE: 0.001}},
+        graceful_shutdown_wait_loop_s=0.1,
+        graceful_shutdown_timeout_s=2.0 * GRACE_S,
+    )
+    whole = replace(config, access=replace(config.access, replicas=1))  # all calls of a caller come to this one
+    return door.bind(whole, RpcConfig(address, bounds, pair))
 
 
 def ensure_admin() -> str | None:

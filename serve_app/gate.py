@@ -1,4 +1,4 @@
-"""The one door that every call from outside passes, over REST and GraphQL alike."""
+"""The one door that every call from outside passes, over REST, GraphQL and gRPC alike."""
 
 from __future__ import annotations
 

@@ -238,29 +238,56 @@ def _gate_parts(config: AccessConfig, parts: ClusterParts) -> GateParts:
     return GateParts(parts.keys, tokens, limiter, parts.reports, clock, random.Random(), config.audited_reads)
 
 
+class Replica:
+    """The API with all that is around it, in a process that serves it by whatever door."""
+
+    def __init__(self, config: IngressConfig, door: str) -> None:
+        """Begin with what goes on in the background. ``door`` is the first part of this process's name in metrics."""
+        source = f"{door}-{uuid4().hex[:12]}"
+        self.lines = Lines(config.log_folder, source)
+        self.parts = ClusterParts(config, source)
+        self.api = _api(self.parts, config)
+        self.gate = KeyGate(_gate_parts(config.access, self.parts), self.parts.registry)
+        loop = asyncio.get_running_loop()
+        running = (self._push_metrics(), self.parts.keys.run(), self.parts.reports.run())
+        self._running = [loop.create_task(one) for one in running]
+
+    async def close(self) -> None:
+        """Hand over what the audit log has not been told."""
+        await self.parts.reports.close()
+
+    async def _push_metrics(self) -> None:
+        while True:
+            await asyncio.sleep(PUSH_INTERVAL_S)
+            try:
+                await self.parts.push_metrics()
+            except QuantumDBError:
+                continue  # the hub restarts by itself; the next push tells it all
+
+
 class Ingress:
     """One replica. Its methods take and return the same JSON as the routes."""
 
-    def __init__(self, config: IngressConfig) -> None:
+    def __init__(self, config: IngressConfig, beside: object = None) -> None:
+        """Join the parts.
+
+        Args:
+            config: what the replica has to know.
+            beside: a deployment that Serve is to start and to stop with this one: the gRPC door, where there is one.
+        """
         bind_to_loopback()
-        self._config = config
-        name = f"ingress-{uuid4().hex[:12]}"
-        self._lines = Lines(config.log_folder, name)
-        self._parts = ClusterParts(config, name)
-        self._api = _api(self._parts, config)
-        loop = asyncio.get_running_loop()
-        self._push = loop.create_task(self._push_metrics())
-        self._follow = loop.create_task(self._parts.keys.run())
-        self._report = loop.create_task(self._parts.reports.run())
+        self._config, self._beside = config, beside
+        self._replica = Replica(config, "ingress")
+        self._api = self._replica.api
 
     async def __del__(self) -> None:
-        """Hand over what the audit log has not been told, before the replica ends; Ray Serve awaits it."""
-        await self._parts.reports.close()
+        """End before the replica does; Ray Serve awaits it."""
+        await self._replica.close()
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        gate = KeyGate(_gate_parts(self._config.access, self._parts), self._parts.registry)
-        doors = Doors(gate, self._parts.access, self._parts.access, self._lines)
-        return build_app(self._api, self._parts, self._parts.registry, self._config.max_body_bytes, doors)
+        parts = self._replica.parts
+        doors = Doors(self._replica.gate, parts.access, parts.access, self._replica.lines)
+        return build_app(self._api, parts, parts.registry, self._config.max_body_bytes, doors)
 
     async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Call a method of ``Api`` by its name (one of ``HANDLE_CALLS``), for a tenant's collection.
@@ -276,14 +303,6 @@ class Ingress:
         scoped = {} if name in UNSCOPED_CALLS else {"scope": scope}
         answer: Json = await getattr(owner, name)(*arguments, **scoped)
         return answer
-
-    async def _push_metrics(self) -> None:
-        while True:
-            await asyncio.sleep(PUSH_INTERVAL_S)
-            try:
-                await self._parts.push_metrics()
-            except QuantumDBError:
-                continue  # the hub restarts by itself; the next push tells it all
 
 
 deployment: Any = serve.deployment(name="ingress")(serve.ingress()(Ingress))

@@ -45,6 +45,19 @@ class Lines:
         self._file = self._path.open("ab", buffering=0)
         self._size = self._file.tell()
 
+    def note(self, request_id: str, route: str, status: int | str, seconds: float, principal: Principal | None) -> None:
+        """Write the line of a request. ``status`` is that of HTTP, or the code of gRPC."""
+        line = {
+            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "request_id": request_id,
+            "route": route,
+            "status": status,
+            "ms": round(seconds * 1000.0, 3),
+            "tenant": None if principal is None else principal.tenant,
+            "caller": None if principal is None else principal.subject,
+        }
+        self.write(line)
+
     def write(self, line: Mapping[str, Any]) -> None:
         """Write a line."""
         text = orjson.dumps(line) + b"\n"
@@ -109,16 +122,6 @@ class RequestLog:
         route = getattr(request.scope.get("route"), "path", "unmatched")
         self._requests.labels(route, status).inc()
         self._seconds.labels(route).observe(seconds)
-        if self._lines is None:
-            return
-        principal: Principal | None = getattr(request.state, "principal", None)
-        line = {
-            "at": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "request_id": request.state.request_id,
-            "route": f"{request.method} {route}",
-            "status": status,
-            "ms": round(seconds * 1000.0, 3),
-            "tenant": None if principal is None else principal.tenant,
-            "caller": None if principal is None else principal.subject,
-        }
-        self._lines.write(line)
+        if self._lines is not None:
+            principal: Principal | None = getattr(request.state, "principal", None)
+            self._lines.note(request.state.request_id, f"{request.method} {route}", status, seconds, principal)

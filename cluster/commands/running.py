@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import asdict
 from typing import Annotated, Final
 
 import typer
@@ -17,6 +18,8 @@ from quantum_db.errors import InvalidSettings
 
 FIRST_KEY: Final = "the administrator's key, shown this once; keep it (export QUANTUM_DB_KEY=...):"
 
+GRPC_AT: Final = "gRPC is answered at"
+
 TEND_S: Final = 0.5
 """Between two looks at what the cluster stands on."""
 
@@ -29,6 +32,8 @@ def serve(config: ConfigOption = None) -> None:
         with running(settings) as cluster:
             if cluster.made_key:
                 print(f"{FIRST_KEY} {cluster.admin_key}", flush=True)
+            if cluster.grpc_address is not None:
+                print(f"{GRPC_AT} {cluster.grpc_address}", flush=True)
             print(f"the cluster answers at {cluster.url} (try {cluster.url}/docs); Ctrl-C stops it", flush=True)
             while True:
                 tend(settings)
@@ -54,11 +59,13 @@ def up(
     log = data_dir / background.LOG_FILE
     if as_json:
         more = {"started": started, "log": str(log), "told_once": told}
-        print_json({"url": cluster.url, "pid": cluster.pid, "ray_address": cluster.ray_address, **more})
+        print_json({**asdict(cluster), **more})
         return
     for line in told:
         print(line)
     print(f"the cluster answers at {cluster.url} (try {cluster.url}/docs)" + ("" if started else "; it ran already"))
+    if cluster.grpc is not None:
+        print(f"{GRPC_AT} {cluster.grpc}")
     print(f"it writes to {log}; quantum-db down stops it")
 
 
@@ -80,12 +87,14 @@ def down(
 
 def status(url: UrlOption = None, config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Tell whether a cluster and all its parts are ready, what it holds, and how its backends are."""
-    found = look(address(url, config))
+    found = look(address(url, config), None if url else background.found(load(config).data_dir.resolve()))
     if as_json:
         print_json(found)
     else:
         ready = "ready" if found.ready else "not ready: " + "; ".join(found.failing)
         print(f"the cluster at {found.url} is {ready}")
+        if found.grpc is not None:
+            print(f"{GRPC_AT} {found.grpc}")
         print_table("what it holds", ("", "number"), [(name, number) for name, number in found.counts.items()])
         columns = ("backend", "kind", "breaker", "in flight", "waiting")
         fields = ("kind", "breaker", "in_flight", "waiting")

@@ -1,6 +1,6 @@
 """Who may do what: one table, action -> least role. What is not in it, nobody may do.
 
-An action is a call of the API. REST routes and GraphQL fields each name one; ``unruled`` tells which of
+An action is a call of the API. REST routes, GraphQL fields and gRPC methods each name one; ``unruled`` tells which of
 them the table does not know.
 """
 
@@ -109,18 +109,23 @@ _ACTIONS: Final[Mapping[str, str]] = MappingProxyType(
         "list_blocks": "blocks.list",
         "lift_block": "blocks.lift",
         "audit_head": "audit.head",
+        "health": "readyz",
+        "insert_stream": "insert_batch",
+        "get_group": "group",
+        "get_state": "state",
+        "get_job": "jobs.get",
     }
 )
 
 
 def action_of(operation: str) -> str:
-    """Return the action of a REST route (its function's name), or of a GraphQL field in snake case."""
+    """Return the action of a REST route (its function's name), or of a GraphQL field or gRPC method in snake case."""
     return _ACTIONS.get(operation, operation)
 
 
 def unruled(operations: Iterable[str]) -> list[str]:
     """Return those operations that nobody may do because the table does not know them, by name."""
-    return sorted({one for one in operations if action_of(one) not in RULES and one not in OPEN})
+    return sorted({one for one in operations if action_of(one) not in RULES and action_of(one) not in OPEN})
 
 
 def rule_of(action: str) -> Rule:

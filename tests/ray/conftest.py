@@ -68,6 +68,7 @@ def write_config(path: Path, data_dir: Path, emulator_url: str, token_env: str, 
     content = {
         "data_dir": str(data_dir),
         "http": {"port": 0, "max_body_bytes": 4_000_000},
+        "grpc": {"port": 0},
         "states": {"shards": 2},
         "groups": {"shards": 2},
         "ray": {"replicas": 2, "redis_url": redis_url},

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import grpc
 import httpx
 import jwt
 import pytest
@@ -29,7 +30,10 @@ from quantum_db.access.keys import new_token, parsed
 from quantum_db.access.tokens import JWT_SECRET_ENV
 from quantum_db.client.config import KEY_ENV
 from quantum_db.encryption import DATA_KEYS_ENV
+from serve_app.rpc import quantum_db_pb2 as pb
+from serve_app.rpc.quantum_db_pb2_grpc import QuantumDBStub
 from tests.ray.conftest import ROOT, LiveCluster, descendants, live_cluster
+from tests.ray.test_docs import GRPC, blocks
 from tests.security.certificates import make_certificate
 
 JWT_SECRET = secrets.token_hex(32)
@@ -62,6 +66,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     content = {
         "data_dir": str(folder / "data"),
         "http": {"port": 0, "tls": {"certificate": str(certificate), "private_key": str(private_key)}},
+        "grpc": {"port": 0},
         "ray": {"replicas": 2, "auth_mode": "token"},
         "access": {
             "audited_reads": 1.0,
@@ -139,6 +144,29 @@ def test_a_revoked_key_is_refused_by_all_replicas_from_the_answer_on(
                 assert statuses(client) == {401}
     print(f"revoked everywhere after {statistics.median(taken_ms):.1f} ms (median of {len(taken_ms)})")
     record_property("revocation_ms", statistics.median(taken_ms))
+
+
+def test_grpc_speaks_tls_and_hears_of_a_revoked_key_at_once(guarded: Guarded) -> None:
+    address = json.loads((guarded.live.data_dir / "cluster.json").read_text())["grpc"]
+    with guarded.client(guarded.admin_key) as admin:
+        key = made(admin)
+        metadata = (("api-key", key["key"]),)
+        trusted = grpc.ssl_channel_credentials(guarded.certificate.read_bytes())
+        with grpc.secure_channel(address, trusted) as channel:
+            stub: Any = QuantumDBStub(channel)
+            assert stub.Costs(pb.CostsRequest(), metadata=metadata, timeout=20.0).tenant == "default"
+            assert admin.delete(f"/api/v2/keys/{key['id']}").json()["everywhere"] is True
+            with pytest.raises(grpc.RpcError) as revoked:
+                stub.Costs(pb.CostsRequest(), metadata=metadata, timeout=20.0)
+    assert "UNAUTHENTICATED" in str(revoked.value)
+    (*_, snippet) = blocks(GRPC, "python")
+    snippet = snippet.replace("localhost:8001", address).replace("authority.crt", str(guarded.certificate))
+    environment = {**os.environ, KEY_ENV: guarded.admin_key}
+    command = [sys.executable, "-c", snippet]
+    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    assert (result.returncode, result.stdout) == (0, "default\n"), result.stderr
+    with grpc.insecure_channel(address) as channel, pytest.raises(grpc.RpcError):
+        QuantumDBStub(channel).Health(pb.HealthRequest(), timeout=5.0)
 
 
 def test_a_rotated_key_keeps_its_old_secret_for_the_grace_and_no_longer(guarded: Guarded) -> None:

@@ -27,6 +27,8 @@ from quantum_db.ionq.pricing import PRICE_MODELS
 from quantum_db.modes import MODES
 from quantum_db.transfer.jsonl import JsonLinesSource
 from quantum_db.transfer.parquet import ParquetSource
+from serve_app.rpc.callers import code_of
+from serve_app.rpc.calls import SERVICE
 from tests.ray.conftest import ROOT, LiveCluster
 from tests.unit.test_command_line import COMMANDS
 from tests.unit.test_requests import every_error
@@ -38,6 +40,7 @@ README = ROOT / "README.md"
 JOBS = ROOT / "docs" / "jobs.md"
 TRANSACTIONS = ROOT / "docs" / "transactions.md"
 GRAPHQL = ROOT / "docs" / "graphql.md"
+GRPC = ROOT / "docs" / "grpc.md"
 SECURITY = ROOT / "docs" / "security.md"
 COLLECTIONS = ROOT / "docs" / "collections.md"
 TRANSFER = ROOT / "docs" / "transfer.md"
@@ -199,6 +202,16 @@ def test_the_snippet_of_the_api_page_works(cluster: LiveCluster) -> None:
     assert printed_by(API, cluster) == ["2"]
 
 
+def test_the_snippets_of_the_grpc_page_work(cluster: LiveCluster) -> None:
+    """All but the last, which needs a cluster with a certificate: see ``test_access``."""
+    told = [printed(snippet, cluster) for snippet in blocks(GRPC, "python")[:-1]]
+    assert told == [
+        ["moon", "1", "exact"],
+        ["2499", "1", "3", "7", "tide-7"],
+        ["INVALID_ARGUMENT", "422", "vector"],
+    ]
+
+
 KEPT = f"export {KEY_ENV}=$(grep -oE 'qdb_[0-9a-f]{{12}}_[0-9a-f]{{64}}' told)"
 """What a user does with the key that is shown."""
 
@@ -257,7 +270,8 @@ def printed_by(page: Path, cluster: LiveCluster) -> list[str]:
 
 
 def printed(snippet: str, cluster: LiveCluster) -> list[str]:
-    snippet = snippet.replace("http://localhost:8000", cluster.url)
+    grpc_address = str(json.loads((cluster.data_dir / "cluster.json").read_text())["grpc"])
+    snippet = snippet.replace("http://localhost:8000", cluster.url).replace("localhost:8001", grpc_address)
     environment = {**os.environ, "QUANTUM_DB_DATA_DIR": str(cluster.data_dir)}
     result = subprocess.run(
         [sys.executable, "-c", snippet],
@@ -283,6 +297,7 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             COLLECTIONS: {"bash"},
             SECURITY: {"yaml"},
             GRAPHQL: {"bash"},
+            GRPC: {"python"},
             QUICKSTART: {"bash", "python"},
             SDK: {"python"},
             API: {"python"},
@@ -309,7 +324,7 @@ def test_what_the_docs_name_exists(page: Path) -> None:
 def test_the_settings_table_names_real_keys_and_defaults() -> None:
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     settings = load()
-    keys = re.findall(r"`((?:data_dir|(?:http|ray|store|jobs|states)\.\w+))`", text)
+    keys = re.findall(r"`((?:data_dir|(?:http|grpc|ray|store|jobs|states)\.\w+))`", text)
     assert len(keys) > 10
     for key in keys:
         value = settings
@@ -323,6 +338,19 @@ def test_the_table_of_problems_is_the_error_tree() -> None:
     for status, slugs in re.findall(r"^\| (\d{3}) \| ([^|]+) \|", text, flags=re.MULTILINE):
         for slug in re.findall(r"`([\w-]+)`", slugs):
             assert kinds[slug] == int(status)
+
+
+def test_the_tables_of_the_grpc_page_are_the_codes_and_the_methods() -> None:
+    text = GRPC.read_text(encoding="utf-8")
+    told = {
+        (slug, code)
+        for code, slugs in re.findall(r"^\| `([A-Z_]+)` \| ([^|]+) \|", text, flags=re.MULTILINE)
+        for slug in re.findall(r"`([a-z-]+)`", slugs)
+        if slug != "retry-after"
+    }
+    assert told == {(kind.slug, code_of(kind("so")).name) for kind in every_error()}
+    rows = re.findall(r"^\| (`[A-Z][a-z][^|]+) \|", text, flags=re.MULTILINE)
+    assert {name for row in rows for name in words(row)} == {method.name for method in SERVICE.methods}
 
 
 def test_the_tables_of_the_sdk_page_name_real_fields_defaults_and_calls() -> None:

@@ -15,8 +15,9 @@ import pytest
 
 from cluster import doctor
 from cluster.doctor import FAILED, OK, WARNING, Finding, clock_difference_s, examine, package, space
-from cluster.runtime import RUNTIME_FILE
-from cluster.settings import HttpSettings, JobSettings, Settings, StoreSettings
+from cluster.runtime import FREE_PORTS, RUNTIME_FILE, grpc_address_of
+from cluster.settings import GrpcSettings, HttpSettings, JobSettings, Settings, StoreSettings
+from quantum_db.errors import Unavailable
 from quantum_db.jobs.backends import BackendSpec
 
 NOW_S = 1_790_000_000.0
@@ -70,6 +71,25 @@ def test_a_port_that_is_taken(tmp_path: Path) -> None:
         taken = finding(settings(tmp_path, http=HttpSettings(port=port)), "port")
         assert (taken.state, taken.name) == (FAILED, f"port 127.0.0.1:{port}")
     assert finding(settings(tmp_path, http=HttpSettings(port=port)), "port").state == OK
+
+
+def test_a_port_for_grpc_that_is_taken(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        place = settings(tmp_path, grpc=GrpcSettings(port=port))
+        taken = finding(place, f"port 127.0.0.1:{port}")
+        assert (taken.state, taken.remedy) == (FAILED, "stop what listens there, or set grpc.port")
+        with pytest.raises(Unavailable, match=f"gRPC cannot be served on 127.0.0.1:{port}, see grpc.port"):
+            grpc_address_of(place)
+    assert finding(place, f"port 127.0.0.1:{port}").state == OK
+    assert grpc_address_of(place) == f"127.0.0.1:{port}"
+
+
+def test_grpc_is_served_where_it_is_asked_for(tmp_path: Path) -> None:
+    assert grpc_address_of(settings(tmp_path)) is None
+    host, port = str(grpc_address_of(settings(tmp_path, grpc=GrpcSettings(port=0)))).split(":")
+    assert host == "127.0.0.1"
+    assert int(port) in FREE_PORTS
 
 
 def test_a_data_dir_that_cannot_be_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

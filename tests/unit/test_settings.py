@@ -41,8 +41,9 @@ def test_the_environment_stands_above_the_file(tmp_path: Path, monkeypatch: pyte
     path = written(tmp_path, "http: {port: 1111, host: 127.0.0.2}")
     assert load(path).http.port == 1111
     monkeypatch.setenv("QUANTUM_DB_HTTP__PORT", "2222")
+    monkeypatch.setenv("QUANTUM_DB_GRPC__PORT", "3333")
     settings = load(path)
-    assert (settings.http.port, settings.http.host) == (2222, "127.0.0.2")
+    assert (settings.http.port, settings.http.host, settings.grpc.port) == (2222, "127.0.0.2", 3333)
 
 
 @pytest.mark.parametrize(
