@@ -45,8 +45,8 @@ EXAMPLE_ID: Final = "5f0c8e1f6d1b4b6c8a3d2e4f5a6b7c8d"
 ALWAYS: Errors = (QuantumDBError,)
 GATED: Errors = (Unauthenticated, Forbidden, TooManyRequests, InvalidRequest, Unavailable)
 """What the gate answers, and with it every call that passes it."""
-SCOPED: Errors = (NoSuchCollection, NotFound, Overloaded)
-"""What every call about something stored may answer."""
+SCOPED: Errors = (NoSuchCollection, NotFound, Overloaded, TooMany)
+"""What every call about something stored may answer: the first one makes the tenant's collection ``default``."""
 CIRCUITS: Errors = (
     *(BudgetExceeded, InvalidCircuit, JobCanceled, JobFailed, OutcomeUnclear),
     *(Overloaded, BreakerOpen, DeadlineExceeded),

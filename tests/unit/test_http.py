@@ -383,6 +383,22 @@ async def test_openapi_names_every_body_and_every_problem(http: Http) -> None:
     assert set(taken) == {"application/json", "application/octet-stream"}
 
 
+async def test_links_lead_to_calls_and_paths_have_examples(http: Http) -> None:
+    paths = (await http.client.get("/openapi.json")).json()["paths"]
+    operations = [(path, one) for path, methods in paths.items() for one in methods.values()]
+    named = {one["operationId"]: {part["name"] for part in one.get("parameters", ())} for _, one in operations}
+    assert len(named) == len(operations), "each has a name of its own"
+    links = [
+        link for _, one in operations for told in one["responses"].values() for link in told.get("links", {}).values()
+    ]
+    assert len(links) > 15
+    for link in links:
+        assert set(link["parameters"]) <= named[link["operationId"]], link
+    for path, one in operations:
+        places = [part for part in one.get("parameters", ()) if part["in"] == "path"]
+        assert all(part["example"] for part in places), path
+
+
 async def test_the_docs_page_needs_nothing_from_outside(http: Http) -> None:
     page = (await http.client.get("/docs")).text
     assets = [part.split('"')[0] for part in page.split('src="')[1:]]
