@@ -33,6 +33,7 @@ CODES: Final[Mapping[int, grpc.StatusCode]] = {
     402: grpc.StatusCode.FAILED_PRECONDITION,
     403: grpc.StatusCode.PERMISSION_DENIED,
     404: grpc.StatusCode.NOT_FOUND,
+    405: grpc.StatusCode.UNIMPLEMENTED,
     409: grpc.StatusCode.FAILED_PRECONDITION,
     413: grpc.StatusCode.RESOURCE_EXHAUSTED,
     415: grpc.StatusCode.INVALID_ARGUMENT,
