@@ -2,8 +2,8 @@
 
 Seeded clustered vectors, 128 numbers each, in both. The client is ``benchmarks.light_client``, the same for all, in a
 process of its own; every query is asked once and for a fresh answer, but in the lines that say ``repeated``, where the
-cluster may give answers that it keeps. Rounds alternate the peers; figures are medians over rounds, and ratios those of the medians. Beside them stands the way in
-which one would write it first with qiskit, ``benchmarks.naive_overlap``.
+cluster may give answers that it keeps. Rounds alternate the peers; figures are medians over rounds, and ratios those of
+the medians. Beside them stands the way in which one would write it first with qiskit, ``benchmarks.naive_overlap``.
 """
 
 from __future__ import annotations
