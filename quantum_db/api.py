@@ -36,6 +36,7 @@ from quantum_db.jobs.desk import JobDesk, JobPage
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Answer
+from quantum_db.query_batches import LooseQueryBatchBody, QueryBatchBody, answered_each
 from quantum_db.requests import Body, EntityBody, GraphQLBody, QueryBody, VectorPageBody, parse
 from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.sessions import SessionKey
@@ -172,13 +173,12 @@ class Api:
 
     async def query(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Answer a query (``QueryBody``) of a tenant; ``cached`` tells whether the answer was made before."""
-        kept = self._kept
-        if kept is None or not may_be_kept(raw):
-            return {**(await self._in(scope, lambda one: self._made(one, raw, scope))).view, "cached": False}
-        return await self._in(
-            scope,
-            lambda one: kept.answer(scope.tenant, one.collection.key, raw, lambda: self._made(one, raw, scope)),
-        )
+        return await self._in(scope, lambda one: self._asked(one, raw, scope))
+
+    async def query_batch(self, raw: object, scope: Scope = DEFAULT_SCOPE) -> Json:
+        """Answer queries (``QueryBatchBody``), each for itself: ``items`` tells of each its answer or its problem."""
+        queries = parse(LooseQueryBatchBody, raw).queries
+        return await self._in(scope, lambda one: answered_each(queries, lambda query: self._asked(one, query, scope)))
 
     async def create_group(self, raw: object, key: str | None = None, scope: Scope = DEFAULT_SCOPE) -> Json:
         """Write an entanglement group (``GroupBody``). Idempotent.
@@ -280,6 +280,12 @@ class Api:
         """Encode, entangle and measure (``RunBatchBody``) in as few circuits and jobs as the qubits allow."""
         return batch_view(await self._batches.run(raw, scope.tenant))
 
+    async def _asked(self, inside: Inside, raw: object, scope: Scope) -> Json:
+        kept = self._kept
+        if kept is None or not may_be_kept(raw):
+            return {**(await self._made(inside, raw, scope)).view, "cached": False}
+        return await kept.answer(scope.tenant, inside.collection.key, raw, lambda: self._made(inside, raw, scope))
+
     async def _made(self, inside: Inside, raw: object, scope: Scope, under: Transaction | None = None) -> Made:
         start = time.perf_counter()
         body = raw if isinstance(raw, QueryBody) else parse(QueryBody, raw)
@@ -363,6 +369,7 @@ BODIES: Mapping[str, type[Body]] = {
     "transact": TransactionBody,
     "query_under": TransactionQueryBody,
     "query": QueryBody,
+    "query_batch": QueryBatchBody,
     "create_group": GroupBody,
     "update_group": GroupUpdateBody,
     "measure_group": MeasureBody,

@@ -24,6 +24,7 @@ ANSWERS: Final[Mapping[str, Any]] = {
     "update": stored.Updated,
     "delete": stored.Deleted,
     "query": work.QueryAnswered,
+    "query_batch": work.BatchAnswered,
     "transact": stored.Committed,
     "query_under": work.QueryAnswer,
     "scroll": stored.EntityPage,

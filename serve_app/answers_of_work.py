@@ -7,7 +7,7 @@ from typing import Literal
 from quantum_db.circuits.batch import Effort
 from quantum_db.circuits.entanglement import ChshEstimate, CorrelationEstimate
 from quantum_db.model import Hit, Interval, Provenance, Refinement, StageTimes
-from serve_app.answers import Group, Json, Reply
+from serve_app.answers import Group, ItemProblem, Json, Reply
 
 
 class QueryAnswer(Reply):
@@ -25,6 +25,22 @@ class QueryAnswered(QueryAnswer):
     """An answer, and whether it was made before."""
 
     cached: bool
+
+
+class BatchAnswer(Reply):
+    """What became of one query of a batch."""
+
+    status: Literal["answered", "failed"]
+    answer: QueryAnswered | None = None
+    problem: ItemProblem | None = None
+
+
+class BatchAnswered(Reply):
+    """Of each query of a batch its answer, or what is wrong with it, in their order."""
+
+    answered: int
+    failed: int
+    items: list[BatchAnswer]
 
 
 class PairCorrelation(Reply):

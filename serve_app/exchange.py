@@ -18,7 +18,7 @@ from quantum_db.scope import DEFAULT_COLLECTION, Scope
 JSON: Final = "application/json"
 FORM: Final = "application/x-www-form-urlencoded"
 """What ``curl -d`` says of any body unless it is told otherwise."""
-_MANY: Final = ("vectors", "operations", "circuits")
+_MANY: Final = ("vectors", "queries", "operations", "circuits")
 
 
 async def json_body(request: Request, max_bytes: int) -> object:

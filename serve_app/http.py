@@ -36,6 +36,7 @@ from serve_app.routes_states import add_states
 
 KEY_HEADER = "idempotency-key"
 WRITES = (*SCOPED, *WRITE)
+UNANSWERED = {207: "Some were answered; ``items`` tells which, and what is wrong with the others."}
 SOME = {207: "Some were written; ``items`` tells which, and what is wrong with the others."}
 COMPRESSED_BYTES = 2_000
 COMPRESSION_LEVEL = 1
@@ -67,6 +68,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     app = FastAPIOffline(title="Quantum query cluster", version="2.0", redoc_url=None)
     app.router.route_class = behind(doors.gate)
     _add_vectors(app, api, max_body_bytes)
+    _add_queries(app, api, max_body_bytes)
     _add_listing(app, api)
     _add_quantum(app, api, max_body_bytes)
     add_collections(app, api, max_body_bytes)
@@ -121,17 +123,30 @@ def _add_vectors(app: FastAPI, api: Api, max_body_bytes: int) -> None:
         """Delete an entity, of the version that If-Match says if it is there."""
         return _json(await api.delete(entity_id, _version(request), scope=_scope(request)))
 
-    @app.post("/api/v2/query", **documented("query", errors=[*SCOPED, *QUERY], parameters=[COLLECTION]))
-    async def query(request: Request) -> Response:
-        """Find the entities nearest to a vector, in a context or in none."""
-        return _json(await api.query(await body(request), scope=_scope(request)))
-
     @app.post("/api/v2/transactions", **documented("transact", 201, WRITES, [KEY, COLLECTION]))
     async def transact(request: Request) -> Response:
         """Insert, update, delete and entangle, all or nothing: nobody sees a part of it."""
         return _json(
             await api.transact(await body(request), request.headers.get(KEY_HEADER), scope=_scope(request)), 201
         )
+
+
+def _add_queries(app: FastAPI, api: Api, max_body_bytes: int) -> None:
+    async def body(request: Request) -> object:
+        return await _json_body(request, max_body_bytes)
+
+    @app.post("/api/v2/query", **documented("query", errors=[*SCOPED, *QUERY], parameters=[COLLECTION]))
+    async def query(request: Request) -> Response:
+        """Find the entities nearest to a vector, in a context or in none."""
+        return _json(await api.query(await body(request), scope=_scope(request)))
+
+    @app.post(
+        "/api/v2/query/batch", **documented("query_batch", errors=SCOPED, parameters=[COLLECTION], also=UNANSWERED)
+    )
+    async def query_batch(request: Request) -> Response:
+        """Answer up to 1,000 queries, each for itself (207 when some are not answered)."""
+        answer = await api.query_batch(await body(request), scope=_scope(request))
+        return _json(answer, 207 if answer["failed"] else 200)
 
     @app.post(
         "/api/v2/transactions/query", **documented("query_under", errors=[*SCOPED, *QUERY], parameters=[COLLECTION])

@@ -58,7 +58,7 @@ PART_TIMEOUT_S = 2.0
 HANDLE_CALLS = frozenset(
     {
         *("insert", "insert_batch", "fetch", "scroll", "update", "delete"),
-        *("query", "query_under", "transact", "execute_batch"),
+        *("query", "query_batch", "query_under", "transact", "execute_batch"),
         *("create_group", "group", "update_group", "delete_group", "list_groups", "measure_group"),
         *("state", "session", "end_session"),
         *("create_collection", "collection", "list_collections", "drop_collection"),

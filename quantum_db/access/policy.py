@@ -52,6 +52,7 @@ RULES: Final[Mapping[str, Rule]] = MappingProxyType(
         "fetch": _read(),
         "scroll": _read(5),
         "query": _read(2),
+        "query_batch": _read(100),
         "query_under": _read(3),
         "group": _read(),
         "list_groups": _read(5),

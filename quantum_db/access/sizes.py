@@ -10,8 +10,7 @@ from quantum_db.errors import FieldError, InvalidRequest
 from quantum_db.model import DEFAULT_MAX_SHOTS
 from quantum_db.modes import DEFAULT_MODE, MODES
 
-_LISTS: Final = ("vectors", "operations", "circuits", "entity_ids", "add", "remove")
-_QUERIES: Final = frozenset({"query", "query_under"})
+_LISTS: Final = ("vectors", "queries", "operations", "circuits", "entity_ids", "add", "remove")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,9 +50,9 @@ def check_sizes(action: str, raw: object, limits: SizeLimits) -> None:
     if limits == UNLIMITED or not isinstance(raw, Mapping):
         return
     found = list(_found(raw, "", limits))
-    query = raw.get("query") if action == "query_under" else raw
-    if action in _QUERIES and isinstance(query, Mapping) and limits.shots is not None:
-        found += _shots_of(query, "query." if action == "query_under" else "", limits.shots)
+    if limits.shots is not None:
+        for at, query in _queries(action, raw):
+            found += _shots_of(query, at, limits.shots)
     if found:
         errors = [FieldError(path, message) for path, message in found[:20]]
         raise InvalidRequest("; ".join(f"{one.path}: {one.message}" for one in errors[:3]), errors=errors)
@@ -78,6 +77,16 @@ def _found(raw: Mapping[str, Any], at: str, limits: SizeLimits) -> Iterator[tupl
         inner = raw.get(name)
         if isinstance(inner, Mapping):
             yield from _found(inner, f"{at}{name}.", limits)
+
+
+def _queries(action: str, raw: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield the queries of a body, each with the beginning of its fields' paths."""
+    if action == "query":
+        yield "", raw
+    elif action == "query_under" and isinstance(raw.get("query"), Mapping):
+        yield "query.", raw["query"]
+    elif action == "query_batch":
+        yield from ((f"queries[{place}].", query) for place, query in enumerate(_items(raw.get("queries"))))
 
 
 def _shots_of(query: Mapping[str, Any], at: str, bound: int) -> Iterator[tuple[str, str]]:

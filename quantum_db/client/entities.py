@@ -11,10 +11,11 @@ from numpy.typing import ArrayLike
 from quantum_db.client.bodies import ContextLike, changes_body, entity_body, query_body
 from quantum_db.client.bulk import Progress, ingest, rows_of
 from quantum_db.client.calls import Calls
+from quantum_db.client.http import error_of
 from quantum_db.client.loop import blocking, iterating
 from quantum_db.client.results import BatchOutcome, Item, Page, Results, Written, entity_of, page_of, results_of
 from quantum_db.client.transaction import TransactionBlock
-from quantum_db.errors import InvalidRequest
+from quantum_db.errors import InvalidRequest, QuantumDBError
 from quantum_db.model import Entity
 
 PAGE = 250
@@ -139,6 +140,19 @@ class EntityCalls(Calls):
         }
         return results_of(await self.call("query", query_body(vector, contexts, {**named, **options})))
 
+    async def query_batch(self, queries: Sequence[Mapping[str, Any]]) -> list[Results | QuantumDBError]:
+        """Answer up to 1,000 queries in one call; of each return its answer, or what is wrong with it.
+
+        Args:
+            queries: the arguments of ``query`` by name, of each.
+        """
+        bodies = [_query_body(**query) for query in queries]
+        answer = await self.call("query_batch", {"queries": bodies})
+        return [
+            results_of(item["answer"]) if item["status"] == "answered" else error_of(item["problem"])
+            for item in answer["items"]
+        ]
+
     async def quantum_search(self, /, vector: ArrayLike, **options: Any) -> Results:
         """Answer a query whose quantum stage runs in any case, also where it cannot change the order.
 
@@ -198,9 +212,14 @@ class EntityCalls(Calls):
     insert_sync = blocking(insert)
     insert_batch_sync = blocking(insert_batch)
     query_sync = blocking(query)
+    query_batch_sync = blocking(query_batch)
     quantum_search_sync = blocking(quantum_search)
     fetch_sync = blocking(fetch)
     update_sync = blocking(update)
     delete_sync = blocking(delete)
     scroll_sync = blocking(scroll)
     iterate_sync = iterating(iterate)
+
+
+def _query_body(vector: ArrayLike, *, contexts: Iterable[Any] | None = None, **options: Any) -> dict[str, Any]:
+    return query_body(vector, contexts, options)

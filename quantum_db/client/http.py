@@ -188,16 +188,28 @@ def decoded(response: httpx.Response, url: str) -> Any:
 
 def _error(response: httpx.Response, problem: Mapping[str, Any]) -> QuantumDBError:
     after = response.headers.get("retry-after", "")
-    slug = str(problem.get("type", "")).removeprefix(PROBLEM)
-    kind = next((kind for kind in _kinds(QuantumDBError) if kind.slug == slug), None)
-    if kind is None:
-        kind = _WITHOUT_PROBLEM.get(response.status_code, QuantumDBError)
+    kind = _kind_of(problem) or _WITHOUT_PROBLEM.get(response.status_code, QuantumDBError)
     told = problem.get("detail") or problem.get("title") or response.text[:200] or response.reason_phrase
     return kind(
         str(told) if kind.status == response.status_code else f"{response.status_code}: {told}",
-        errors=[FieldError(str(one.get("path")), str(one.get("message"))) for one in problem.get("errors", ())],
+        errors=_field_errors(problem),
         retry_after_s=float(after) if after.isdigit() else None,
     )
+
+
+def error_of(problem: Mapping[str, Any]) -> QuantumDBError:
+    """Return the error that a problem was made of."""
+    kind = _kind_of(problem) or QuantumDBError
+    return kind(str(problem.get("detail")), errors=_field_errors(problem))
+
+
+def _field_errors(problem: Mapping[str, Any]) -> list[FieldError]:
+    return [FieldError(str(one.get("path")), str(one.get("message"))) for one in problem.get("errors", ())]
+
+
+def _kind_of(problem: Mapping[str, Any]) -> type[QuantumDBError] | None:
+    slug = str(problem.get("type", "")).removeprefix(PROBLEM)
+    return next((kind for kind in _kinds(QuantumDBError) if kind.slug == slug), None)
 
 
 def _kinds(kind: type[QuantumDBError]) -> Iterator[type[QuantumDBError]]:

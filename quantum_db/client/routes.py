@@ -48,6 +48,7 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         ),
         "delete": Route("DELETE", "/vectors/{entity_id}", ("entity_id",), repeatable=False, writes=True),
         "query": Route("POST", "/query", ("body",)),
+        "query_batch": Route("POST", "/query/batch", ("body",)),
         "transact": Route("POST", "/transactions", ("body",), takes_key=True, writes=True),
         "query_under": Route("POST", "/transactions/query", ("body",)),
         "execute_batch": Route("POST", "/batch", ("body",), repeatable=False),

@@ -13,7 +13,7 @@ TENANT = "examples"
 ORDER = (
     *("healthz", "readyz", "metrics", "audit_head", "list_blocks"),
     *("create_collection", "list_collections", "collection", "drop_collection"),
-    *("insert", "insert_batch", "fetch", "update", "scroll", "query", "circuit", "execute_batch"),
+    *("insert", "insert_batch", "fetch", "update", "scroll", "query", "query_batch", "circuit", "execute_batch"),
     *("transact", "query_under", "state"),
     *("create_group", "list_groups", "group", "update_group", "measure_group", "delete_group"),
     *("session", "end_session", "delete"),

@@ -265,3 +265,16 @@ def test_a_stopped_loop_starts_again() -> None:
     assert not loop.running
     assert loop.run(one()) == 1
     loop.stop()
+
+
+def test_each_query_of_a_batch_has_its_results_or_its_error(db: QuantumDB) -> None:
+    db.insert_batch_sync([{"id": "near", "vector": NEAR}, {"id": "far", "vector": FAR}]).check()
+    first, second, third = db.query_batch_sync(
+        [{"vector": FAR, "mode": "classical"}, {"vector": NEAR, "context": "none"}, {"vector": NEAR, "top_k": 1}]
+    )
+    assert isinstance(first, Results)
+    assert [hit.id for hit in first] == ["far", "near"]
+    assert isinstance(second, UnknownContext)
+    assert second.errors[0].path == "context"
+    assert isinstance(third, Results)
+    assert [hit.id for hit in third] == ["near"]

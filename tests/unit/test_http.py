@@ -492,3 +492,24 @@ def test_a_full_file_of_lines_is_put_aside_and_old_ones_are_removed(tmp_path: Pa
     assert numbers == list(range(25 - len(numbers), 25)), "whole lines, the last ones, in their order"
     assert len(numbers) > 6
     assert max(aside.stat().st_size, current.stat().st_size) <= 100
+
+
+async def test_each_query_of_a_batch_is_answered_for_itself(http: Http) -> None:
+    vectors = [{"id": f"e{i}", "vector": [1.0, i], "metadata": {"n": i}} for i in range(5)]
+    await http.client.post("/api/v2/vectors/batch", json={"vectors": vectors})
+    good = [{"vector": [1.0, i], "mode": "classical", "top_k": 1} for i in range(100)]
+    answer = await http.client.post("/api/v2/query/batch", json={"queries": good})
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["answered"], told["failed"]) == (100, 0)
+    assert [item["answer"]["hits"][0]["id"] for item in told["items"][:5]] == [f"e{i}" for i in range(5)]
+    mixed = [*good[:2], {"vector": [1.0, 0.0], "top_k": 0}, {"vector": [1.0]}, good[3]]
+    answer = await http.client.post("/api/v2/query/batch", json={"queries": mixed})
+    assert answer.status_code == 207
+    items = answer.json()["items"]
+    assert [item["status"] for item in items] == ["answered", "answered", "failed", "failed", "answered"]
+    assert items[2]["problem"]["errors"][0]["path"] == "top_k"
+    assert items[4]["answer"]["hits"][0]["id"] == "e3"
+    for wrong in ({"queries": []}, {"queries": [0] * 1_001}, {}):
+        refused = await http.client.post("/api/v2/query/batch", json=wrong)
+        assert problem(refused, 422, "invalid-request")["errors"][0]["path"] == "queries"

@@ -1,0 +1,68 @@
+"""Several queries in one call: each is checked and answered for itself."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Annotated, Any, Final
+
+from pydantic import ConfigDict, Field
+
+from quantum_db.errors import NoSuchCollection, QuantumDBError
+from quantum_db.requests import Body, QueryBody
+
+MAX_QUERIES: Final = 1_000
+AT_ONCE: Final = 64
+"""Queries of one call that are being answered at a time: as many as share a call to the store."""
+
+Json = dict[str, Any]
+
+
+class QueryBatchBody(Body):
+    """Several queries."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "example": {
+                "queries": [
+                    {"vector": [0.1, 0.2], "mode": "classical", "top_k": 3},
+                    {"vector": [0.2, 0.1], "context": "technical"},
+                ]
+            }
+        }
+    )
+
+    queries: Annotated[list[QueryBody], Field(min_length=1, max_length=MAX_QUERIES)]
+
+
+class LooseQueryBatchBody(Body):
+    """Queries of which each is checked for itself."""
+
+    queries: Annotated[list[Any], Field(min_length=1, max_length=MAX_QUERIES)]
+
+
+async def answered_each(queries: list[Any], answer: Callable[[object], Awaitable[Json]]) -> Json:
+    """Answer each query, some at a time; tell of each its answer or what is wrong with it, in their order.
+
+    Raises NoSuchCollection, which is wrong with all of them.
+    """
+    items: list[Json] = [{}] * len(queries)
+    left = iter(enumerate(queries))
+
+    async def answer_on(left: Iterator[tuple[int, Any]]) -> None:
+        for place, query in left:
+            try:
+                items[place] = {"status": "answered", "answer": await answer(query)}
+            except NoSuchCollection:
+                raise
+            except QuantumDBError as error:
+                items[place] = {"status": "failed", "problem": error.problem()}
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(AT_ONCE, len(queries))):
+                group.create_task(answer_on(left))
+    except* NoSuchCollection as gone:
+        raise gone.exceptions[0] from None
+    failed = sum(item["status"] == "failed" for item in items)
+    return {"answered": len(items) - failed, "failed": failed, "items": items}
