@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,6 +87,18 @@ class JobPool:
     async def run(self, request: JobRequest) -> BackendResult:
         """See ``JobPool.run`` of the ports."""
         return await (await self._opened()).pool.run(request)
+
+    async def run_each(self, requests: Sequence[JobRequest]) -> list[BackendResult | QuantumDBError]:
+        """Run requests of several callers: of each, its result or what is wrong with it."""
+        pool = (await self._opened()).pool
+
+        async def run(request: JobRequest) -> BackendResult | QuantumDBError:
+            try:
+                return await pool.run(request)
+            except QuantumDBError as error:
+                return error
+
+        return list(await asyncio.gather(*(run(request) for request in requests)))
 
     async def leave(self, key: str) -> None:
         """Note that the caller of a request has left."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import groupby
@@ -21,6 +21,7 @@ from actors.job_pool import JobPool, PoolSettings
 from actors.job_worker import GRACE_S
 from actors.shell import CALL_TIMEOUT_S, NAMESPACE, ActorLost, ask, named
 from quantum_db.backend_ports import BackendLimits, BackendResult, Condition, JobRequest
+from quantum_db.batching import Batcher
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.breaker import Override
@@ -35,6 +36,8 @@ POOL_NAME = "jobs"
 RETRY_PAUSE_S = 0.25
 CONDITIONS_KEPT_S = 1.0
 START_TIMEOUT_S = 60.0
+SMALL_AMPLITUDES = 2**15
+"""Of all circuits of a request together: what a worker runs in about a millisecond."""
 
 Json = dict[str, Any]
 Circuits: TypeAlias = CircuitBatch | QuantumCircuit | str
@@ -45,10 +48,16 @@ class RemoteJobPool:
 
     A coordinator that dies is asked again as soon as it is back: it knows from its journal what was submitted, so the
     same circuits are not submitted again.
+
+    Small work for simulators goes together with that of concurrent callers: a call costs more than to run it. Larger
+    work, and what runs at a provider, would keep the others waiting, and is a call of its own.
     """
 
-    def __init__(self, actor: ActorHandle[Any]) -> None:
+    def __init__(self, actor: ActorHandle[Any], simulators: Collection[str] = ()) -> None:
+        """Ask nothing yet. ``simulators`` are the backends that the pool's workers are by themselves."""
         self._actor = actor
+        self._simulators = frozenset(simulators)
+        self._small: Batcher[JobRequest, BackendResult] = Batcher(self._run_each)
         self._limits: dict[str, BackendLimits] = {}
         self._conditions: tuple[float, dict[str, Condition]] = (-CONDITIONS_KEPT_S, {})
 
@@ -68,7 +77,7 @@ class RemoteJobPool:
         end_s = time.monotonic() + request.timeout_s
         while True:
             try:
-                result = await ask(self._actor.run.remote(request), request.timeout_s + GRACE_S)
+                result = await self._run(request)
             except asyncio.CancelledError:
                 self._actor.leave.remote(request.key)
                 raise
@@ -77,7 +86,26 @@ class RemoteJobPool:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_S)
             else:
-                return cast(BackendResult, result)
+                return result
+
+    async def _run(self, request: JobRequest) -> BackendResult:
+        if not self._is_small(request):
+            found: BackendResult = await ask(self._actor.run.remote(request), request.timeout_s + GRACE_S)
+            return found
+        try:
+            async with asyncio.timeout(request.timeout_s + GRACE_S):
+                return await self._small.do(request)
+        except TimeoutError:
+            raise ActorLost("the job pool did not answer in time", retry_after_s=1.0) from None
+
+    def _is_small(self, request: JobRequest) -> bool:
+        if request.backend not in self._simulators or request.adaptive is not None:
+            return False
+        return sum(len(part) << part.template.num_qubits for part in request.parts) <= SMALL_AMPLITUDES
+
+    async def _run_each(self, requests: Sequence[JobRequest]) -> Sequence[BackendResult | QuantumDBError]:
+        limit_s = max(request.timeout_s for request in requests) + GRACE_S
+        return cast(Sequence[BackendResult | QuantumDBError], await ask(self._actor.run_each.remote(requests), limit_s))
 
 
 class RemoteJobDesk:

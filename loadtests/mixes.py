@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+COLLECTION: Final = "loadtest"
 DIMENSION: Final = 128
 ENTITIES: Final = 2_000
 GROUPS: Final = 20
@@ -29,7 +30,7 @@ DEFAULT_RATES: Final = {"read-heavy": 80.0, "write-heavy": 60.0, "quantum-heavy"
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """A request: ``name`` groups it with its like."""
+    """A request about ``COLLECTION``: ``name`` groups it with its like."""
 
     name: str
     method: str
@@ -51,6 +52,11 @@ def entity(number: int, vector: NDArray[np.float64]) -> dict[str, Any]:
     return {"id": f"load-{number}", "vector": vector.tolist(), "contexts": [{"name": "all", "weight": 1.0}]}
 
 
+def about(path: str) -> str:
+    """Return a path that is about the collection of load tests."""
+    return f"{path}?collection={COLLECTION}"
+
+
 def groups() -> Iterator[dict[str, Any]]:
     """Yield the bodies of the groups: each of entities of one cluster."""
     for group in range(GROUPS):
@@ -69,13 +75,13 @@ def _ask(kind: str, rng: np.random.Generator, vectors: NDArray[np.float64]) -> A
     number = int(rng.integers(len(vectors)))
     near = np.round(vectors[number] + 0.02 * rng.normal(size=DIMENSION), 5)
     if kind == "fetch":
-        return Ask(kind, "GET", f"/api/v2/vectors/load-{number}")
+        return Ask(kind, "GET", about(f"/api/v2/vectors/load-{number}"))
     if kind == "insert":
-        return Ask(kind, "POST", "/api/v2/vectors", entity(number, near))
+        return Ask(kind, "POST", about("/api/v2/vectors"), entity(number, near))
     if kind == "update":
-        return Ask(kind, "PATCH", f"/api/v2/vectors/load-{number}", {"metadata": {"seen": number}})
+        return Ask(kind, "PATCH", about(f"/api/v2/vectors/load-{number}"), {"metadata": {"seen": number}})
     if kind == "measure":
         group = int(rng.integers(GROUPS))
-        return Ask(kind, "POST", f"/api/v2/entanglement/groups/load-{group}/measure", {"timeout_ms": 30_000})
+        return Ask(kind, "POST", about(f"/api/v2/entanglement/groups/load-{group}/measure"), {"timeout_ms": 30_000})
     body = {"vector": near.tolist(), "context": "all", "mode": kind.removeprefix("query "), "timeout_ms": 30_000}
-    return Ask(kind, "POST", "/api/v2/query", body)
+    return Ask(kind, "POST", about("/api/v2/query"), body)

@@ -22,7 +22,7 @@ import psutil
 
 from cluster.runtime import running
 from cluster.settings import HttpSettings, Settings
-from loadtests.mixes import DEFAULT_RATES, MIXES, entity, groups, stored
+from loadtests.mixes import COLLECTION, DEFAULT_RATES, DIMENSION, MIXES, about, entity, groups, stored
 from loadtests.report import Run, page
 from loadtests.schedule import SHAPES, Sample, Summary, summary
 from loadtests.target import check_target
@@ -61,14 +61,19 @@ class Target:
 
 
 def load_data(target: Target) -> None:
-    """Write the entities and groups of the mixes. Raises ``httpx.HTTPStatusError`` where the cluster refuses them."""
+    """Write the entities and groups of the mixes, into a collection of their own.
+
+    Raises ``httpx.HTTPStatusError`` where the cluster refuses them.
+    """
     vectors = stored()
     with httpx.Client(base_url=target.url, headers={"api-key": target.key}, timeout=60.0) as client:
+        made = client.post("/api/v2/collections", json={"name": COLLECTION, "dimension": DIMENSION})
+        made.raise_for_status()
         for start in range(0, len(vectors), WRITE):
             some = [entity(start + i, vector) for i, vector in enumerate(vectors[start : start + WRITE])]
-            client.post("/api/v2/vectors/batch", content=orjson.dumps({"vectors": some})).raise_for_status()
+            client.post(about("/api/v2/vectors/batch"), content=orjson.dumps({"vectors": some})).raise_for_status()
         for group in groups():
-            client.post("/api/v2/entanglement/groups", json=group).raise_for_status()
+            client.post(about("/api/v2/entanglement/groups"), json=group).raise_for_status()
 
 
 def load_test(target: Target, plan: Plan) -> Summary:

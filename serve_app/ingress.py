@@ -96,6 +96,7 @@ class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
     Attributes:
+        simulators: the backends that the job pool's workers are by themselves.
         cache: the answers that are kept, if any.
         place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
             through which all writes go in either case.
@@ -107,6 +108,7 @@ class IngressConfig:
     state_shards: int
     group_shards: int
     circuit_capacity: int
+    simulators: frozenset[str]
     cache: CachePolicy | None
     place: StorePlace
     access: AccessConfig
@@ -127,7 +129,7 @@ class ClusterParts:
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
         self._gauge = cache_gauge(self.registry)
-        self.jobs = RemoteJobPool(self._parts[POOL_NAME])
+        self.jobs = RemoteJobPool(self._parts[POOL_NAME], config.simulators)
         self.desk = RemoteJobDesk(self._parts[POOL_NAME])
         self.query_metrics = QueryMetrics(self.registry)
         self.groups = RemoteGroups([self._parts[name] for name in group_shards])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -50,6 +51,18 @@ def test_the_same_question_costs_nothing_the_second_time(client: httpx.Client) -
     second = client.post("/api/v2/query", json=body).json()["refinement"]
     assert (first["reused_circuits"], second["reused_circuits"]) == (0, first["circuits"])
     assert second["provider_job_ids"] == first["provider_job_ids"]
+
+
+def test_work_of_concurrent_queries_goes_together_and_each_has_its_own_outcome(client: httpx.Client) -> None:
+    insert(client, *ring("together"))
+    good = {"vector": [1.0, 0.0], "context": "together-near", "backend": "simulator", "refine": "always"}
+    bodies = [good, {**good, "budget": {"max_shots": 1}}, {**good, "shots": 500}, {**good, "mode": "precise"}] * 10
+    with ThreadPoolExecutor(len(bodies)) as threads:
+        answers = list(threads.map(lambda body: client.post("/api/v2/query", json=body), bodies))
+    assert [answer.status_code for answer in answers] == [200, 402, 200, 200] * 10
+    found = [answer.json()["refinement"] for answer in answers if answer.status_code == 200]
+    assert all(one["ran"] and one["provenance"] == "simulated shots" for one in found)
+    assert {one["shots"] // one["circuits"] for one in found[1::3]} == {500}, "nobody is given another's shots"
 
 
 def test_estimates_are_compared_with_the_providers(client: httpx.Client) -> None:
