@@ -56,7 +56,8 @@ def test_the_same_question_costs_nothing_the_second_time(client: httpx.Client) -
 def test_work_of_concurrent_queries_goes_together_and_each_has_its_own_outcome(client: httpx.Client) -> None:
     insert(client, *ring("together"))
     good = {"vector": [1.0, 0.0], "context": "together-near", "backend": "simulator", "refine": "always"}
-    bodies = [good, {**good, "budget": {"max_shots": 1}}, {**good, "shots": 500}, {**good, "mode": "precise"}] * 10
+    poor = {**good, "vector": [0.8, 0.6], "budget": {"max_shots": 1}}  # others' circuits would cost it nothing
+    bodies = [good, poor, {**good, "shots": 500}, {**good, "mode": "precise"}] * 10
     with ThreadPoolExecutor(len(bodies)) as threads:
         answers = list(threads.map(lambda body: client.post("/api/v2/query", json=body), bodies))
     assert [answer.status_code for answer in answers] == [200, 402, 200, 200] * 10
