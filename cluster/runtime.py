@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 import psutil
@@ -113,6 +113,10 @@ def use_local_ray() -> None:
         os.environ.setdefault(name, value)
 
 
+REPLICA_PORTS: Final = 50
+"""On which the replicas of one cluster listen on a machine."""
+
+
 def free_port() -> int:
     """Return a TCP port that was free on loopback a moment ago.
 
@@ -142,10 +146,14 @@ def _set_environment(settings: Settings, scratch: Path) -> None:
     """Set what Ray reads at import, in this process and in all that it starts. What the user has set stays."""
     os.environ.update(_protection(settings.ray) | _tls(settings.http))
     use_local_ray()
+    # Two clusters of one machine must not share these: a proxy that knows of a port would go on to ask whoever has it.
+    replicas_from = 10_000 + REPLICA_PORTS * secrets.randbelow(10_000 // REPLICA_PORTS)
     wanted = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas_from),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas_from + REPLICA_PORTS),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
