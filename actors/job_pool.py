@@ -89,16 +89,8 @@ class JobPool:
         return await (await self._opened()).pool.run(request)
 
     async def run_each(self, requests: Sequence[JobRequest]) -> list[BackendResult | QuantumDBError]:
-        """Run requests of several callers: of each, its result or what is wrong with it."""
-        pool = (await self._opened()).pool
-
-        async def run(request: JobRequest) -> BackendResult | QuantumDBError:
-            try:
-                return await pool.run(request)
-            except QuantumDBError as error:
-                return error
-
-        return list(await asyncio.gather(*(run(request) for request in requests)))
+        """See ``QuantumJobPool.run_each``."""
+        return await (await self._opened()).pool.run_each(requests)
 
     async def leave(self, key: str) -> None:
         """Note that the caller of a request has left."""

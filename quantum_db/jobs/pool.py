@@ -8,6 +8,7 @@ what others want at the same time.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -32,6 +33,8 @@ from quantum_db.jobs.workers import Workers
 from quantum_db.model import Provenance
 from quantum_db.near import near_name
 from quantum_db.ports import Clock
+
+logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S: Final = 30.0
 QUEUE_TIME_TIMEOUT_S: Final = 2.0
@@ -110,6 +113,14 @@ class QuantumJobPool:
             raise
         finally:
             self._callers.pop(request.key, None)
+
+    async def run_each(self, requests: Sequence[JobRequest]) -> list[BackendResult | QuantumDBError]:
+        """Run requests of several callers; return of each its result, or what is wrong with it.
+
+        One that fails, or whose caller leaves, takes nothing from the others.
+        """
+        found = await asyncio.gather(*(self.run(request) for request in requests), return_exceptions=True)
+        return [_outcome(request, one) for request, one in zip(requests, found, strict=True)]
 
     def leave(self, key: str) -> None:
         """Note that the caller of a request has left. Idempotent."""
@@ -367,3 +378,12 @@ class QuantumJobPool:
                 queue_s = 0.0
             told = self._queue_times[backend] = (now_s, queue_s)
         return told[1]
+
+
+def _outcome(request: JobRequest, found: BackendResult | BaseException) -> BackendResult | QuantumDBError:
+    if isinstance(found, BackendResult | QuantumDBError):
+        return found
+    if isinstance(found, asyncio.CancelledError):
+        return JobCanceled("its caller has left")
+    logger.error("the request %s failed", request.key, exc_info=found)
+    return QuantumDBError("the job pool failed; see its log")
