@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 import psutil
@@ -33,6 +33,7 @@ RUNTIME_FILE = "cluster.json"
 START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 FREE_PORTS = range(20_000, 30_000)
+MORE_REPLICA_PORTS = 48
 INLINE_BYTES = 2_000_000
 """Answers of actors up to this size come with the reply. Those to searches of many callers are some 250 kB, and Ray's
 100 kB would send them by way of the object store, which takes a fifth of the throughput of classical queries."""
@@ -113,10 +114,6 @@ def use_local_ray() -> None:
         os.environ.setdefault(name, value)
 
 
-REPLICA_PORTS: Final = 50
-"""On which the replicas of one cluster listen on a machine."""
-
-
 def free_port() -> int:
     """Return a TCP port that was free on loopback a moment ago.
 
@@ -128,6 +125,23 @@ def free_port() -> int:
             probe.bind(("127.0.0.1", port))
             return port
     raise Unavailable(f"no port from {FREE_PORTS.start} to {FREE_PORTS.stop - 1} is free")
+
+
+def free_ports(count: int) -> range:
+    """Return TCP ports beside each other that were free on loopback a moment ago, for the replicas of one cluster.
+
+    Clusters of one machine must not share these: a proxy that knew of a replica would go on to ask whoever has its port
+    after it.
+    """
+    for _ in range(1_000):
+        start = FREE_PORTS.start + secrets.randbelow(len(FREE_PORTS) - count + 1)
+        found = range(start, start + count)
+        with suppress(OSError):
+            for port in found:
+                with socket.socket() as probe:
+                    probe.bind(("127.0.0.1", port))
+            return found
+    raise Unavailable(f"no {count} ports beside each other are free from {FREE_PORTS.start} to {FREE_PORTS.stop - 1}")
 
 
 def _exit(number: int, frame: FrameType | None) -> None:  # noqa: ARG001
@@ -146,14 +160,13 @@ def _set_environment(settings: Settings, scratch: Path) -> None:
     """Set what Ray reads at import, in this process and in all that it starts. What the user has set stays."""
     os.environ.update(_protection(settings.ray) | _tls(settings.http))
     use_local_ray()
-    # Two clusters of one machine must not share these: a proxy that knows of a port would go on to ask whoever has it.
-    replicas_from = 10_000 + REPLICA_PORTS * secrets.randbelow(10_000 // REPLICA_PORTS)
+    replica_ports = free_ports(MORE_REPLICA_PORTS + 2 * settings.ray.replicas)
     wanted = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
         "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replicas_from),
-        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replicas_from + REPLICA_PORTS),
+        "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports.start),
+        "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports.stop - 1),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
