@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Protocol
 
 import orjson
@@ -43,7 +43,7 @@ class CachePolicy:
 
     max_bytes: int
     ttl_s: float
-    redis_url: str | None = None
+    redis_url: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +93,8 @@ class AnswerCache:
             self._note("unknown_version")
             return {**(await make()).view, "cached": False}
         key = _key(tenant, collection, version, question)
+        if key is None:
+            return {**(await make()).view, "cached": False}
         kept = self.kept.get(key)
         if kept is not None:
             self._note("local")
@@ -141,8 +143,12 @@ def keep_s(answer: Answer, ttl_s: float) -> float:
     return ttl_s if answer.coherence_time_ms is None else min(ttl_s, answer.coherence_time_ms / 1000.0)
 
 
-def _key(tenant: str, collection: str, version: str, question: object) -> bytes:
-    text = orjson.dumps(question, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+def _key(tenant: str, collection: str, version: str, question: object) -> bytes | None:
+    """Return the name of a question's answer; None where the question is not JSON, for which nothing is kept."""
+    try:
+        text = orjson.dumps(question, option=orjson.OPT_SORT_KEYS | orjson.OPT_SERIALIZE_NUMPY)
+    except TypeError:
+        return None
     scope = orjson.dumps((tenant, collection, version))
     return hashlib.blake2b(scope + text, digest_size=20).digest()
 

@@ -203,6 +203,14 @@ async def test_a_query_is_kept_and_one_that_is_more_than_a_question_is_not() -> 
     assert other["cached"]
 
 
+async def test_what_is_no_json_is_told_as_without_a_cache() -> None:
+    kept = Kept()
+    await kept.bench.filled(5)
+    for wrong in ({"top_k": {3}}, {"filter": {1: 2}}):
+        with pytest.raises(InvalidRequest):
+            await kept.api.query({**query(mode="classical"), **wrong})
+
+
 async def test_an_answer_that_fell_back_is_made_again() -> None:
     def fail(_: JobRequest) -> None:
         raise Unavailable("the backend is away")
