@@ -43,8 +43,6 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.access
 	$(PYTHON) -m benchmarks.doors
 	$(PYTHON) -m benchmarks.ingest
-	$(PYTHON) -m benchmarks.server_visibility
-	$(PYTHON) -m benchmarks.ingest
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal
 	$(PYTHON) -m benchmarks.durability --ray

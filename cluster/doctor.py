@@ -173,6 +173,10 @@ def _redis_urls(settings: Settings) -> Iterable[tuple[str, str]]:
         "jobs.journal_url": settings.jobs.journal_url,
         "states.journal_url": settings.states.journal_url,
         "groups.journal_url": settings.groups.journal_url,
+        "store.journal_url": settings.store.journal_url,
+        "access.journal_url": settings.access.journal_url,
+        "limits.redis_url": settings.limits.redis_url,
+        "cache.redis_url": settings.cache.redis_url,
     }
     return [(name, url) for name, url in named.items() if url is not None and url.startswith(("redis://", "rediss://"))]
 
@@ -181,7 +185,7 @@ def _redis(name: str, url: str) -> Finding:
     server, _, query = url.partition("?")
     options = dict(parse_qsl(query))
     options.pop("name", None)
-    durability = "trusted" if name == "ray.redis_url" else options.pop("durability", "checked")
+    durability = "trusted" if name.endswith(".redis_url") else options.pop("durability", "checked")
     try:
         client = RedisClient(
             f"{server}?{urlencode(options)}",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -38,12 +39,14 @@ class Lines:
         """Begin a file in a folder; remove files there that nobody writes any more."""
         folder.mkdir(parents=True, exist_ok=True)
         for old in folder.glob("requests-*.jsonl*"):
-            if time.time() - old.stat().st_mtime > KEPT_S:
-                old.unlink(missing_ok=True)
+            with suppress(FileNotFoundError):  # another replica that starts has removed it
+                if time.time() - old.stat().st_mtime > KEPT_S:
+                    old.unlink()
         self._path = folder / f"requests-{replica}.jsonl"
         self._file_bytes = file_bytes
         self._file = self._path.open("ab", buffering=0)
         self._size = self._file.tell()
+        self._failing = False
 
     def note(self, request_id: str, route: str, status: int | str, seconds: float, principal: Principal | None) -> None:
         """Write the line of a request. ``status`` is that of HTTP, or the code of gRPC."""
@@ -59,7 +62,17 @@ class Lines:
         self.write(line)
 
     def write(self, line: Mapping[str, Any]) -> None:
-        """Write a line."""
+        """Write a line. One that cannot be written, say on a full disk, is lost: the request was answered."""
+        try:
+            self._write(line)
+        except OSError as error:
+            if not self._failing:
+                logger.warning("lines of requests are being lost: %s", error)
+            self._failing = True
+        else:
+            self._failing = False
+
+    def _write(self, line: Mapping[str, Any]) -> None:
         text = orjson.dumps(line) + b"\n"
         if self._size + len(text) > self._file_bytes:
             self._file.close()

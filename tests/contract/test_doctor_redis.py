@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from cluster.doctor import FAILED, OK, examine
-from cluster.settings import HttpSettings, JobSettings, RaySettings, Settings
+from cluster.settings import CacheSettings, HttpSettings, JobSettings, RaySettings, Settings
 from tests.redis_server import running_redis
 
 DURABLE = ("--appendonly", "yes", "--appendfsync", "always")
@@ -28,6 +28,7 @@ def test_a_journal_needs_a_redis_that_keeps(options: tuple[str, ...], state: str
                         http=HttpSettings(port=0),
                         jobs=JobSettings(journal_url=url),
                         ray=RaySettings(redis_url=url),
+                        cache=CacheSettings(redis_url=url),
                     )
                 )
             }
@@ -36,6 +37,8 @@ def test_a_journal_needs_a_redis_that_keeps(options: tuple[str, ...], state: str
         assert right["jobs.journal_url"].state == state
         assert told in right["jobs.journal_url"].what
         assert right["ray.redis_url"].state == OK, "Ray's head keeps nothing there that outlives it"
+        assert right["cache.redis_url"].state == OK, "and kept answers may be lost"
+        assert wrong["cache.redis_url"].state == FAILED
         assert wrong["jobs.journal_url"].state == FAILED
         assert "refuses this user or password" in wrong["ray.redis_url"].what
         assert redis.password not in str(right)
