@@ -13,7 +13,6 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from cluster.access_settings import AccessSettings, LimitSettings, TlsSettings, is_loopback
 from quantum_db.access.tokens import JWT_SECRET_ENV
-from quantum_db.answer_cache import CachePolicy
 from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
 from quantum_db.client.config import KEY_ENV
@@ -25,6 +24,7 @@ from quantum_db.jobs.backends import BackendSpec
 from quantum_db.jobs.breaker import BreakerPolicy
 from quantum_db.jobs.retry import RetryPolicy
 from quantum_db.jobs.submission import ProtocolLimits
+from quantum_db.kept_answers import CachePolicy
 from quantum_db.near import near_name
 from quantum_db.requests import invalid_request
 
@@ -238,7 +238,7 @@ class GroupSettings(_Section):
 
 
 class CacheSettings(_Section):
-    """Answers of queries that replicas keep; see ``quantum_db.answer_cache``. Writes wait for those who keep any.
+    """Answers of queries that replicas keep; see ``quantum_db.kept_answers``. Writes wait for those who keep any.
 
     Attributes:
         max_bytes: of the answers of each replica; 0 keeps none.

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 from quantum_db.access.bodies import KeyBody, RotateKeyBody
-from quantum_db.answer_cache import AnswerCache, Made, may_be_kept
 from quantum_db.backend_ports import JobPool
 from quantum_db.batches import BatchRunner, RunBatchBody
 from quantum_db.circuits.drawing import FORMS, draw
@@ -34,6 +33,7 @@ from quantum_db.group_bodies import GroupBody, GroupPageBody, GroupUpdateBody, M
 from quantum_db.jobs.bodies import BreakerBody, CostsBody, JobBody, JobPageBody, order_of
 from quantum_db.jobs.desk import JobDesk, JobPage
 from quantum_db.jobs.orders import JobOrder
+from quantum_db.kept_answers import KeptAnswers, Made, may_be_kept
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.model import Answer
 from quantum_db.query_batches import LooseQueryBatchBody, QueryBatchBody, answered_each
@@ -65,7 +65,7 @@ class Api:
         batches: BatchRunner,
         jobs: JobCalls,
         note_answer: Callable[[Answer], None],
-        kept: AnswerCache | None = None,
+        kept: KeptAnswers | None = None,
     ) -> None:
         """Join the parts.
 

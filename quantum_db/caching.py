@@ -22,7 +22,7 @@ class BoundedCache(Generic[V]):
     """Values by key.
 
     Attributes:
-        size: of all values together, in bytes; at most ``max_size``.
+        size: of all values together, in whatever unit theirs are told; at most ``max_size``.
         evictions: values that went for want of room.
     """
 
@@ -49,7 +49,7 @@ class BoundedCache(Generic[V]):
         return found.value
 
     def put(self, key: bytes, value: V, size: int, keep_s: float) -> None:
-        """Keep a value of ``size`` bytes for ``keep_s`` seconds, if it is not larger than the whole cache."""
+        """Keep a value of a size for ``keep_s`` seconds, if it is not larger than the whole cache."""
         if key in self._entries:
             self._drop(key)
         if size > self._max_size or keep_s <= 0.0:

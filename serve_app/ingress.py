@@ -28,7 +28,6 @@ from quantum_db.access.following import KeyFollower
 from quantum_db.access.limits import Limiter, LimitTable
 from quantum_db.access.reports import Reports
 from quantum_db.access.tokens import JWT_SECRET_ENV, SYMMETRIC, TokenPolicy, TokenVerifier, load_keys
-from quantum_db.answer_cache import AnswerCache, CachePolicy
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
@@ -39,6 +38,7 @@ from quantum_db.database import Database
 from quantum_db.directory import Directory, Inside
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.invalidation import Invalidations
+from quantum_db.kept_answers import CachePolicy, KeptAnswers
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
@@ -219,10 +219,10 @@ def _api(parts: ClusterParts, config: IngressConfig) -> Api:
     return Api(directory, batches, jobs, parts.query_metrics.note, kept)
 
 
-def _answers(parts: ClusterParts, policy: CachePolicy) -> AnswerCache:
+def _answers(parts: ClusterParts, policy: CachePolicy) -> KeptAnswers:
     clock = SystemClock()
     shared = None if policy.redis_url is None else RedisAnswers(policy.redis_url, clock)
-    kept = AnswerCache(policy, parts.followed_changes(), clock, parts.query_metrics.note_kept, shared)
+    kept = KeptAnswers(policy, parts.followed_changes(), clock, parts.query_metrics.note_kept, shared)
     parts.query_metrics.watch(kept)
     return kept
 

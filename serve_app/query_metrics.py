@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from quantum_db.answer_cache import AnswerCache, Outcome
 from quantum_db.backend_choice import CLASSICAL
+from quantum_db.kept_answers import KeptAnswers, Outcome
 from quantum_db.model import Answer
 
 COST_BUCKETS_USD = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0, 1_000.0, 10_000.0)
@@ -28,7 +28,7 @@ class QueryMetrics:
         self._bytes = Gauge("query_cache_bytes", "What the answers take that are kept", registry=registry)
         self._evictions = Gauge("query_cache_evictions", "Answers that went for want of room", registry=registry)
 
-    def watch(self, answers: AnswerCache) -> None:
+    def watch(self, answers: KeptAnswers) -> None:
         """Tell from now on how full the cache is."""
         self._entries.set_function(lambda: len(answers.kept))
         self._bytes.set_function(lambda: answers.kept.size)

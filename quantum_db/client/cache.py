@@ -6,8 +6,7 @@ is ``ttl_s`` old.
 
 from __future__ import annotations
 
-from collections import OrderedDict
-
+from quantum_db.caching import BoundedCache
 from quantum_db.ports import Clock
 
 
@@ -18,11 +17,11 @@ class AnswerCache:
         self._size = size
         self._ttl_s = ttl_s
         self._clock = clock
-        self._entries: OrderedDict[bytes, tuple[float, bytes]] = OrderedDict()
+        self._answers: BoundedCache[bytes] = BoundedCache(size, clock)
         self._generation = 0
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._answers)
 
     @property
     def generation(self) -> int:
@@ -31,26 +30,14 @@ class AnswerCache:
 
     def get(self, key: bytes) -> bytes | None:
         """Return the answer that is kept, if there is one that is young enough."""
-        found = self._entries.get(key)
-        if found is None:
-            return None
-        kept_until_s, answer = found
-        if self._clock.monotonic_s() >= kept_until_s:
-            del self._entries[key]
-            return None
-        self._entries.move_to_end(key)
-        return answer
+        return self._answers.get(key)
 
     def put(self, key: bytes, answer: bytes, asked_in: int) -> None:
         """Keep an answer to a question that was asked in a generation; one from before a write is not kept."""
-        if asked_in != self._generation:
-            return
-        self._entries[key] = (self._clock.monotonic_s() + self._ttl_s, answer)
-        self._entries.move_to_end(key)
-        if len(self._entries) > self._size:
-            self._entries.popitem(last=False)
+        if asked_in == self._generation:
+            self._answers.put(key, answer, 1, self._ttl_s)
 
     def forget(self) -> None:
         """Forget all answers, and those that are on their way."""
-        self._entries.clear()
+        self._answers = BoundedCache(self._size, self._clock)
         self._generation += 1

@@ -7,10 +7,10 @@ import random
 
 import pytest
 
-from quantum_db.answer_cache import AnswerCache, CachePolicy, Made, Outcome
 from quantum_db.clock import SystemClock
 from quantum_db.commits.changes import Changes, ChangeTeller, FollowedChanges, Place
 from quantum_db.errors import Unavailable
+from quantum_db.kept_answers import CachePolicy, KeptAnswers, Made, Outcome
 from quantum_db.model import Answer, Refinement, StageTimes
 
 CLOCK = SystemClock()
@@ -53,7 +53,7 @@ class World:
         self.started += 1
         return self.kind(f"teller-{self.started}", CLOCK, lease_s=LEASE_S)
 
-    def replica(self, name: str) -> tuple[FollowedChanges, AnswerCache]:
+    def replica(self, name: str) -> tuple[FollowedChanges, KeptAnswers]:
         async def asked(follower: str, known: Place | None, hold_s: float) -> Changes:
             await self.pause()
             if self.rng.random() < 0.02:
@@ -65,7 +65,7 @@ class World:
             return found
 
         versions = FollowedChanges(name, asked, CLOCK)
-        return versions, AnswerCache(CachePolicy(10_000, 60.0), versions, CLOCK, self.outcomes.append)
+        return versions, KeptAnswers(CachePolicy(10_000, 60.0), versions, CLOCK, self.outcomes.append)
 
     async def pause(self) -> None:
         await asyncio.sleep(self.rng.choice([0.0, 0.0, 0.001, 0.004]))
@@ -77,7 +77,7 @@ class World:
         await self.teller.changed(collection)
         self.acknowledged[collection] = max(self.acknowledged[collection], number)
 
-    async def read(self, cache: AnswerCache, collection: str) -> None:
+    async def read(self, cache: KeptAnswers, collection: str) -> None:
         async def make() -> Made:
             await self.pause()
             number = self.stored[collection]
@@ -94,7 +94,7 @@ class World:
         for versions, _ in self.replicas:
             versions.start()
 
-        async def read_on(cache: AnswerCache) -> None:
+        async def read_on(cache: KeptAnswers) -> None:
             while True:
                 await self.read(cache, self.rng.choice(COLLECTIONS))
                 await self.pause()
@@ -145,7 +145,7 @@ async def test_without_a_lease_nothing_that_is_kept_is_used() -> None:
     versions = FollowedChanges("r", nobody, CLOCK)
     versions.start()
     outcomes: list[Outcome] = []
-    cache = AnswerCache(CachePolicy(10_000, 60.0), versions, CLOCK, outcomes.append)
+    cache = KeptAnswers(CachePolicy(10_000, 60.0), versions, CLOCK, outcomes.append)
     numbers = iter(range(10))
 
     async def make() -> Made:

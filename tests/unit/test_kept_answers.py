@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantum_db.answer_cache import AnswerCache, CachePolicy, Made, Outcome
 from quantum_db.api import Api
 from quantum_db.backend_ports import JobRequest
 from quantum_db.caching import BoundedCache
 from quantum_db.errors import InvalidRequest, Unavailable
+from quantum_db.kept_answers import CachePolicy, KeptAnswers, Made, Outcome
 from quantum_db.model import Answer, Refinement, StageTimes
 from quantum_db.requests import QueryBody
 from quantum_db.scope import Scope
@@ -50,7 +50,7 @@ class Room:
         self.clock, self.versions, self.made = FakeClock(), Versions(), 0
         self.outcomes: list[Outcome] = []
         policy = CachePolicy(max_bytes, 60.0)
-        self.cache = AnswerCache(policy, self.versions, self.clock, self.outcomes.append, shared)
+        self.cache = KeptAnswers(policy, self.versions, self.clock, self.outcomes.append, shared)
 
     def answer(self, **refinement: Any) -> Answer:
         report = Refinement(False, "", "exact", **refinement)
@@ -180,7 +180,7 @@ class Kept:
     def __init__(self) -> None:
         self.bench, self.versions = Bench(), Versions()
         self.outcomes: list[Outcome] = []
-        cache = AnswerCache(CachePolicy(100_000, 60.0), self.versions, self.bench.clock, self.outcomes.append)
+        cache = KeptAnswers(CachePolicy(100_000, 60.0), self.versions, self.bench.clock, self.outcomes.append)
         self.api: Api = self.bench.api
         self.api._kept = cache
 
@@ -217,7 +217,7 @@ async def test_an_answer_that_fell_back_is_made_again() -> None:
 
     bench = Bench(None, FakeJobs(before=fail))
     versions = Versions()
-    bench.api._kept = AnswerCache(CachePolicy(100_000, 60.0), versions, bench.clock, lambda _: None)
+    bench.api._kept = KeptAnswers(CachePolicy(100_000, 60.0), versions, bench.clock, lambda _: None)
     await bench.filled(5)
     body = query(refine="always")
     found = [await bench.api.query(body) for _ in range(2)]

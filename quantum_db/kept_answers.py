@@ -64,7 +64,7 @@ class SharedAnswers(Protocol):
         """Keep an answer. Does not wait."""
 
 
-class AnswerCache:
+class KeptAnswers:
     """The answers of one replica. For one event loop."""
 
     def __init__(
