@@ -26,7 +26,7 @@ class Hit:
 
 @strawberry.type
 class Answer:
-    """What a query found, and how: where circuits ran, how many, and what they cost."""
+    """What a query found, and how: where circuits ran, how many, what they cost; and whether it is an earlier one."""
 
     hits: list[Hit]
     mode: str
@@ -34,6 +34,7 @@ class Answer:
     refinement: JSON
     tunneling: JSON | None
     stages: JSON | None
+    cached: bool
 
 
 @strawberry.type
@@ -102,10 +103,8 @@ class Deleted:
 def answer_of(view: Json) -> Answer:
     """Return an answer as its type."""
     hits = [Hit(**{name: hit[name] for name in _HIT}) for hit in view["hits"]]
-    optional = {name: view.get(name) for name in ("tunneling", "stages")}
-    return Answer(
-        hits=hits, mode=view["mode"], candidates=view["candidates"], refinement=view["refinement"], **optional
-    )
+    own = {name: view[name] for name in ("mode", "candidates", "refinement", "cached")}
+    return Answer(hits=hits, **own, tunneling=view.get("tunneling"), stages=view.get("stages"))
 
 
 def entity_of(view: Json) -> Entity:

@@ -50,11 +50,12 @@ async def test_entities_from_their_insertion_to_their_end(world: World, writer: 
     found = await done(
         world,
         'query($v: [Float!]!) { query(vector: $v, context: "c", topK: 2, mode: "classical") '
-        "{ hits { id score metadata interval } refinement candidates } }",
+        "{ hits { id score metadata interval } refinement candidates cached } }",
         writer,
         v=[1.0, 0.0],
     )
     assert found["query"]["hits"][0]["id"] == "g0"
+    assert found["query"]["cached"] is False
     assert found["query"]["hits"][0]["metadata"] == {"n": 1}
     one = (await done(world, '{ fetch(id: "g1") { id vector contexts { name weight } version } }', writer))["fetch"]
     assert one["vector"] == pytest.approx([0.5**0.5, 0.5**0.5])
