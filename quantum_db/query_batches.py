@@ -70,11 +70,11 @@ async def answered_each(queries: list[Any], answer: Callable[[object], Awaitable
             except QuantumDBError as error:
                 items[place] = {"status": "failed", "problem": error.problem()}
 
+    tasks = [asyncio.create_task(answer_on(left)) for _ in range(min(AT_ONCE, len(queries)))]
     try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(AT_ONCE, len(queries))):
-                group.create_task(answer_on(left))
-    except* NoSuchCollection as gone:
-        raise gone.exceptions[0] from None
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
     failed = sum(item["status"] == "failed" for item in items)
     return {"answered": len(items) - failed, "failed": failed, "items": items}
