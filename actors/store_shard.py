@@ -14,6 +14,7 @@ from typing import Any, cast
 from uuid import uuid4
 
 import numpy as np
+import ray
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from ray.actor import ActorHandle
 
@@ -26,7 +27,7 @@ from quantum_db.clock import SystemClock
 from quantum_db.collection_keeper import CollectionKeeper
 from quantum_db.collection_table import Collection, CollectionTable, Metric
 from quantum_db.commits.changes import Changes, ChangeTeller, FollowedChanges, Place
-from quantum_db.commits.coordinator import Coordinator, tell_nobody
+from quantum_db.commits.coordinator import Coordinator
 from quantum_db.commits.operations import Request
 from quantum_db.commits.showing import FollowedSnapshots, ShownCommits
 from quantum_db.commits.visibility import Told
@@ -38,6 +39,7 @@ from quantum_db.model import Candidates, Entity, Search
 from quantum_db.ports import Snapshots
 from quantum_db.scope import Scope
 from quantum_db.states.events import EventBatch
+from quantum_db.stores.copies import CaughtUp, Copied, CopiedStores
 from quantum_db.stores.places import EmbeddedPlace, OpenStores, StorePlace
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.telemetry import Snapshot, snapshot
@@ -86,6 +88,7 @@ class StoreShard:
         self._kept = KeptShard("collections", ShardPlace(settings.collections_url, "collections"), CollectionTable)
         self._opened: tuple[CollectionKeeper, Coordinator] | None = None
         self._teller = ChangeTeller(uuid4().hex, SystemClock()) if settings.tells_changes else None
+        self._copied = None if self._teller is None else CopiedStores(self._teller)
         self._registry = CollectorRegistry()
         self._times = Histogram("store_seconds", "Time of store calls", ["call"], registry=self._registry)
         self._entities = Gauge("store_entities", "Entities in the stores that are open", registry=self._registry)
@@ -106,6 +109,9 @@ class StoreShard:
         collections.table.check_live(collection)
         with self._times.labels(method).time():
             answer = await getattr(collections.of(collection), method)(*arguments)
+        if method == "optimize" and self._teller is not None:
+            self._teller.ids.renew(collection)
+            await self._teller.changed(collection)
         await self._stores.trim()
         return answer
 
@@ -134,6 +140,7 @@ class StoreShard:
         answer = await getattr(collections, method)(*arguments)
         if method == "drop" and self._teller is not None:
             await self._teller.changed(answer.key)
+            self._teller.ids.forget(answer.key)
         return answer
 
     async def follow(self, reader: str, commit: int | None, hold_s: float) -> Told:
@@ -146,6 +153,19 @@ class StoreShard:
         assert self._teller is not None, "nobody is told here"
         await self._readable()
         return await self._teller.follow(follower, known, hold_s)
+
+    async def copy(self, collection: str, folder: str, most_bytes: int, node: str) -> Copied | None:
+        """See ``Original.copy``. ``node`` is where the folder is."""
+        if self._copied is None or node != ray.get_runtime_context().get_node_id():
+            return None
+        with self._times.labels("copy").time():
+            return await self._copied.copy(collection, await self._embedded(collection), folder, most_bytes)
+
+    async def changes(self, collection: str, place: Place, mark: int, most: int) -> CaughtUp | None:
+        """See ``Original.changes``."""
+        if self._copied is None:
+            return None
+        return await self._copied.changes(collection, await self._embedded(collection), place, mark, most)
 
     async def metrics(self) -> Snapshot:
         """Return this process's metrics."""
@@ -193,6 +213,14 @@ class StoreShard:
         await coordinator.readable()
         return self._opened
 
+    async def _embedded(self, collection: str) -> QdrantEdgeStore:
+        """Return the embedded store of a collection. Raises NoSuchCollection."""
+        collections, _ = await self._readable()
+        collections.table.check_live(collection)
+        store = collections.of(collection)
+        assert isinstance(store, QdrantEdgeStore), "a server is searched by all"
+        return store
+
     def _is_busy(self, collection: str) -> bool:
         return self._opened is None or self._opened[1].is_busy(collection)
 
@@ -215,7 +243,7 @@ class StoreShard:
             rng=np.random.default_rng(),
             on_fenced=_give_way,
             shown=None if self._stores.embedded else ShownCommits(SystemClock()),
-            changed=tell_nobody if self._teller is None else self._teller.changed,
+            watch=self._teller,
         )
         return collections, coordinator
 
@@ -286,6 +314,20 @@ class RemoteStore:
     async def optimize(self) -> None:
         """See ``VectorStore.optimize``."""
         await ask(self._actor.call.remote(self._collection, "optimize"), BULK_TIMEOUT_S)
+
+
+class RemoteOriginal:
+    """Implements ``Original`` by calls to a ``StoreShard``."""
+
+    def __init__(self, actor: ActorHandle[Any]) -> None:
+        self._actor = actor
+        self._node = ray.get_runtime_context().get_node_id()
+
+    async def copy(self, collection: str, folder: str, most_bytes: int) -> Copied | None:
+        return cast(Copied | None, await ask(self._actor.copy.remote(collection, folder, most_bytes, self._node)))
+
+    async def changes(self, collection: str, place: Place, mark: int, most: int) -> CaughtUp | None:
+        return cast(CaughtUp | None, await ask(self._actor.changes.remote(collection, place, mark, most)))
 
 
 class RemoteCollections:

@@ -114,6 +114,8 @@ class StoreSettings(_Section):
         max_open_collections: embedded stores that are open at the same time, each with 14 MB and 8 threads.
         journal_url: where transactions are written down; None for ``commits.sqlite`` in the data folder. It belongs to
             the collections as the data does.
+        copies_bytes: of embedded stores that each replica copies, to search them by itself; see
+            ``quantum_db.stores.copies``. 0 copies none. Writes wait for those who have copies.
         flush_interval_s: how often an embedded store is flushed: plain writes of so long a crash of the machine may
             take.
     """
@@ -125,6 +127,7 @@ class StoreSettings(_Section):
     max_collections: Annotated[int, Field(ge=1, le=100_000)] = 100
     max_open_collections: Annotated[int, Field(ge=1, le=10_000)] = 32
     journal_url: str | None = None
+    copies_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
     flush_interval_s: Annotated[float, Field(gt=0.0)] = 5.0
 
     @model_validator(mode="after")

@@ -31,7 +31,7 @@ from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.ledger import DAY_S, Retention
 from quantum_db.refinement import Policy
 from quantum_db.stores.places import EmbeddedPlace, QdrantServer, StorePlace
-from serve_app.ingress import AccessConfig, IngressConfig, TokenConfig, deployment, verifier_of
+from serve_app.ingress import AccessConfig, CopyConfig, IngressConfig, TokenConfig, deployment, verifier_of
 from serve_app.rpc.deployment import GRACE_S, Certificate, RpcConfig
 from serve_app.rpc.deployment import deployment as grpc_deployment
 from serve_app.rpc.service import Bounds
@@ -160,8 +160,14 @@ def _store_settings(settings: Settings) -> StoreSettings:
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         flush_interval_s=store.flush_interval_s,
-        tells_changes=settings.cache.policy() is not None,
+        tells_changes=settings.cache.policy() is not None or _copies(settings) is not None,
     )
+
+
+def _copies(settings: Settings) -> CopyConfig | None:
+    if settings.store.kind != "qdrant_edge" or settings.store.copies_bytes == 0:
+        return None
+    return CopyConfig(settings.data_dir.resolve() / "copies", settings.store.copies_bytes)
 
 
 def _store_place(settings: Settings) -> StorePlace:
@@ -200,6 +206,7 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         circuit_capacity=settings.circuits.capacity,
         simulators=frozenset(name for name, spec in settings.jobs.backends.items() if spec.kind == "simulator"),
         cache=settings.cache.policy(),
+        copies=_copies(settings),
         place=_store_place(settings),
         access=_access_config(settings),
         log_folder=settings.data_dir.resolve() / "logs",

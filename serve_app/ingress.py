@@ -22,7 +22,14 @@ from actors.group_client import ChangeFollower, RemoteGroups
 from actors.pool_client import POOL_NAME, RemoteJobDesk, RemoteJobPool
 from actors.shell import ask, named
 from actors.state_client import RemoteSessions, ShardedStateLog
-from actors.store_shard import RemoteCollections, RemoteStore, RemoteWrites, followed, followed_changes
+from actors.store_shard import (
+    RemoteCollections,
+    RemoteOriginal,
+    RemoteStore,
+    RemoteWrites,
+    followed,
+    followed_changes,
+)
 from quantum_db.access.blocking import BlockPolicy
 from quantum_db.access.following import KeyFollower
 from quantum_db.access.limits import Limiter, LimitTable
@@ -33,7 +40,6 @@ from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
 from quantum_db.collection_table import Collection
-from quantum_db.commits.changes import FollowedChanges
 from quantum_db.database import Database
 from quantum_db.directory import Directory, Inside
 from quantum_db.errors import NotFound, QuantumDBError
@@ -45,6 +51,7 @@ from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStates, ScopedWrites
 from quantum_db.shared_answers import RedisAnswers
+from quantum_db.stores.copies import CopiedReader, Copies
 from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
 from serve_app.auth import GateParts, KeyGate
@@ -92,12 +99,21 @@ class AccessConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyConfig:
+    """Where replicas copy embedded stores to, each in a folder of its own, and how much each does."""
+
+    folder: Path
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
     Attributes:
         simulators: the backends that the job pool's workers are by themselves.
         cache: the answers that are kept, if any.
+        copies: of embedded stores, if there are any.
         place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
             through which all writes go in either case.
         log_folder: where a line is written for each request; see ``serve_app.request_log``.
@@ -110,6 +126,7 @@ class IngressConfig:
     circuit_capacity: int
     simulators: frozenset[str]
     cache: CachePolicy | None
+    copies: CopyConfig | None
     place: StorePlace
     access: AccessConfig
     log_folder: Path
@@ -146,17 +163,26 @@ class ClusterParts:
         self._place = config.place
         embedded = isinstance(config.place, EmbeddedPlace)
         self._snapshots = None if embedded else followed(self._parts["store"])
+        follows = config.cache is not None or config.copies is not None
+        self.changes = followed_changes(self._parts["store"]) if follows else None
+        self.copies = None if config.copies is None else self._copies(config.copies)
         self.store = self.reader("")
 
     def reader(self, collection: str) -> ScrollableReader:
         """Return what searches a collection's store, by the collection's key."""
-        if isinstance(self._place, EmbeddedPlace):
-            return RemoteStore(self._parts["store"], collection)
-        return self._place.open(collection, self._snapshots)
+        if not isinstance(self._place, EmbeddedPlace):
+            return self._place.open(collection, self._snapshots)
+        original = RemoteStore(self._parts["store"], collection)
+        if self.copies is None:
+            return original
+        return CopiedReader(original, self.copies, collection, self.query_metrics.note_read)
 
-    def followed_changes(self) -> FollowedChanges:
-        """Return the versions of the collections, followed from now on."""
-        return followed_changes(self._parts["store"])
+    def _copies(self, config: CopyConfig) -> Copies:
+        assert self.changes is not None
+        folder, original = config.folder / self._source, RemoteOriginal(self._parts["store"])
+        copies = Copies(folder, config.max_bytes, self.changes, original, SystemClock())
+        self.query_metrics.watch_copies(copies)
+        return copies
 
     async def failing_parts(self) -> list[str]:
         async def fails(name: str) -> str | None:
@@ -222,7 +248,8 @@ def _api(parts: ClusterParts, config: IngressConfig) -> Api:
 def _answers(parts: ClusterParts, policy: CachePolicy) -> KeptAnswers:
     clock = SystemClock()
     shared = None if policy.redis_url is None else RedisAnswers(policy.redis_url, clock)
-    kept = KeptAnswers(policy, parts.followed_changes(), clock, parts.query_metrics.note_kept, shared)
+    assert parts.changes is not None
+    kept = KeptAnswers(policy, parts.changes, clock, parts.query_metrics.note_kept, shared)
     parts.query_metrics.watch(kept)
     return kept
 
@@ -255,8 +282,10 @@ class Replica:
         self._running = [loop.create_task(one) for one in running]
 
     async def close(self) -> None:
-        """Hand over what the audit log has not been told."""
+        """Hand over what the audit log has not been told, and remove the copies of stores."""
         await self.parts.reports.close()
+        if self.parts.copies is not None:
+            await self.parts.copies.close()
 
     async def _push_metrics(self) -> None:
         while True:

@@ -8,9 +8,12 @@ nothing that it keeps.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol
 
+from quantum_db.commits.changed_ids import ChangedIds
 from quantum_db.commits.showing import FollowedSnapshots, ShownCommits
 from quantum_db.commits.visibility import LEASE_S, Told
 from quantum_db.ports import Clock
@@ -38,8 +41,33 @@ AskChanges = Callable[[str, Place | None, float], Awaitable[Changes]]
 """Asks the teller: who asks, up to where it knows, and for how long (seconds) the question may be held."""
 
 
+class Watch(Protocol):
+    """Is told of all that changes in the stores."""
+
+    def changing(self, collection: str, ids: Sequence[str]) -> AbstractContextManager[None]:
+        """Return a block inside which these entities of a collection may change in the store."""
+
+    async def changed(self, collection: str) -> None:
+        """Return when all who keep what they read of a collection know that it has changed."""
+
+
+class Unwatched:
+    """Implements ``Watch`` where nobody keeps what was read."""
+
+    def changing(self, collection: str, ids: Sequence[str]) -> AbstractContextManager[None]:  # noqa: ARG002
+        """See ``Watch``."""
+        return nullcontext()
+
+    async def changed(self, collection: str) -> None:
+        """See ``Watch``."""
+
+
 class ChangeTeller:
-    """The side of the writes."""
+    """The side of the writes. Implements ``Watch``.
+
+    Attributes:
+        ids: which entities have changed, for those who follow with a copy.
+    """
 
     def __init__(self, teller: str, clock: Clock, *, lease_s: float = LEASE_S) -> None:
         """Start without changes. Writes that end within ``lease_s`` wait until an earlier teller's leases ran out."""
@@ -47,9 +75,14 @@ class ChangeTeller:
         self._shown = ShownCommits(clock, lease_s=lease_s, keep_s=0.0)
         self._number = 0
         self._last: dict[str, int] = {}
+        self.ids = ChangedIds()
+
+    def changing(self, collection: str, ids: Sequence[str]) -> AbstractContextManager[None]:
+        """See ``Watch``."""
+        return self.ids.changing(collection, ids)
 
     async def changed(self, collection: str) -> None:
-        """Return when every follower knows, or has no lease any more."""
+        """Return when every follower knows, or has no lease any more: see ``Watch``."""
         self._number += 1
         number = self._number
         self._last.pop(collection, None)
@@ -57,6 +90,10 @@ class ChangeTeller:
         self._shown.raise_to(number)
         self._shown.droppable()
         await self._shown.show(number)
+
+    def place(self, collection: str) -> Place:
+        """Return the last change of a collection."""
+        return self._teller, self._last.get(collection, 0)
 
     async def follow(self, follower: str, known: Place | None, hold_s: float) -> Changes:
         """Answer a follower: at once if there is news, or after ``hold_s``."""
@@ -93,9 +130,14 @@ class FollowedChanges:
 
     def version(self, collection: str) -> str | None:
         """See ``Versions``."""
-        if self._lease.at() is None:
+        place = self.place(collection)
+        return None if place is None else f"{place[0]}-{place[1]}"
+
+    def place(self, collection: str) -> Place | None:
+        """Return the last change of a collection that has been acknowledged; None where that is not known."""
+        if self._lease.at() is None or self._teller is None:
             return None
-        return f"{self._teller}-{self._numbers.get(collection, 0)}"
+        return self._teller, self._numbers.get(collection, 0)
 
     async def _told(self, follower: str, number: int | None, hold_s: float) -> Told:
         known = None if number is None or self._teller is None else (self._teller, number)

