@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -87,10 +87,6 @@ class JobPool:
     async def run(self, request: JobRequest) -> BackendResult:
         """See ``JobPool.run`` of the ports."""
         return await (await self._opened()).pool.run(request)
-
-    async def run_each(self, requests: Sequence[JobRequest]) -> list[BackendResult | QuantumDBError]:
-        """See ``QuantumJobPool.run_each``."""
-        return await (await self._opened()).pool.run_each(requests)
 
     async def leave(self, key: str) -> None:
         """Note that the caller of a request has left."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from itertools import groupby
@@ -21,23 +22,23 @@ from actors.job_pool import JobPool, PoolSettings
 from actors.job_worker import GRACE_S
 from actors.shell import CALL_TIMEOUT_S, NAMESPACE, ActorLost, ask, named
 from quantum_db.backend_ports import BackendLimits, BackendResult, Condition, JobRequest
-from quantum_db.batching import Batcher
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.breaker import Override
 from quantum_db.jobs.budget import SpendingLimit
 from quantum_db.jobs.circuits import MAX_CIRCUIT_QUBITS, QasmCircuit, to_parts
 from quantum_db.jobs.desk import JobPage
+from quantum_db.jobs.here import SmallWork
 from quantum_db.jobs.orders import JobOrder
 from quantum_db.jobs.queue import Priority
 from quantum_db.scope import DEFAULT_TENANT
+
+logger = logging.getLogger(__name__)
 
 POOL_NAME = "jobs"
 RETRY_PAUSE_S = 0.25
 CONDITIONS_KEPT_S = 1.0
 START_TIMEOUT_S = 60.0
-SMALL_AMPLITUDES = 2**15
-"""Of all circuits of a request together: what a worker runs in about a millisecond."""
 
 Json = dict[str, Any]
 Circuits: TypeAlias = CircuitBatch | QuantumCircuit | str
@@ -47,21 +48,21 @@ class RemoteJobPool:
     """Implements the ``JobPool`` port by calls to the coordinator; limits are asked once a process.
 
     A coordinator that dies is asked again as soon as it is back: it knows from its journal what was submitted, so the
-    same circuits are not submitted again.
-
-    Small work for simulators goes together with that of concurrent callers: a call costs more than to run it. Larger
-    work, and what runs at a provider, would keep the others waiting, and is a call of its own.
+    same circuits are not submitted again. Small work for simulators is run here, but where the backend is switched off.
     """
 
-    def __init__(self, actor: ActorHandle[Any], simulators: Collection[str] = ()) -> None:
-        """Ask nothing yet. ``simulators`` are the backends that the pool's workers are by themselves."""
+    def __init__(self, actor: ActorHandle[Any], small: SmallWork) -> None:
+        """Ask nothing yet."""
         self._actor = actor
-        self._simulators = frozenset(simulators)
-        self._small: Batcher[JobRequest, BackendResult] = Batcher(self._run_each)
+        self._small = small
         self._limits: dict[str, BackendLimits] = {}
         self._conditions: tuple[float, dict[str, Condition]] = (-CONDITIONS_KEPT_S, {})
+        self._looking: asyncio.Task[Mapping[str, Condition]] | None = None
 
     async def limits(self, backend: str) -> BackendLimits:
+        here = self._small.limits(backend)
+        if here is not None:
+            return here
         if backend not in self._limits:
             self._limits[backend] = cast(BackendLimits, await ask(self._actor.limits.remote(backend), CALL_TIMEOUT_S))
         return self._limits[backend]
@@ -74,10 +75,12 @@ class RemoteJobPool:
         return found
 
     async def run(self, request: JobRequest) -> BackendResult:
+        if self._small.takes(request) and not self._is_off(request.backend):
+            return self._small.run(request)
         end_s = time.monotonic() + request.timeout_s
         while True:
             try:
-                result = await self._run(request)
+                found: BackendResult = await ask(self._actor.run.remote(request), request.timeout_s + GRACE_S)
             except asyncio.CancelledError:
                 self._actor.leave.remote(request.key)
                 raise
@@ -86,26 +89,21 @@ class RemoteJobPool:
                     raise
                 await asyncio.sleep(RETRY_PAUSE_S)
             else:
-                return result
+                return found
 
-    async def _run(self, request: JobRequest) -> BackendResult:
-        if not self._is_small(request):
-            found: BackendResult = await ask(self._actor.run.remote(request), request.timeout_s + GRACE_S)
-            return found
-        try:
-            async with asyncio.timeout(request.timeout_s + GRACE_S):
-                return await self._small.do(request)
-        except TimeoutError:
-            raise ActorLost("the job pool did not answer in time", retry_after_s=1.0) from None
+    def _is_off(self, backend: str) -> bool:
+        """Return whether a backend was switched off by hand when last looked at; look again, without waiting."""
+        at_s, found = self._conditions
+        if time.monotonic() - at_s > CONDITIONS_KEPT_S and (self._looking is None or self._looking.done()):
+            self._looking = asyncio.get_running_loop().create_task(self.conditions())
+            self._looking.add_done_callback(_seen)
+        condition = found.get(backend)
+        return condition is not None and condition.breaker == "open"
 
-    def _is_small(self, request: JobRequest) -> bool:
-        if request.backend not in self._simulators or request.adaptive is not None:
-            return False
-        return sum(len(part) << part.template.num_qubits for part in request.parts) <= SMALL_AMPLITUDES
 
-    async def _run_each(self, requests: Sequence[JobRequest]) -> Sequence[BackendResult | QuantumDBError]:
-        limit_s = max(request.timeout_s for request in requests) + GRACE_S
-        return cast(Sequence[BackendResult | QuantumDBError], await ask(self._actor.run_each.remote(requests), limit_s))
+def _seen(looking: asyncio.Task[Mapping[str, Condition]]) -> None:
+    if not looking.cancelled() and looking.exception() is not None:
+        logger.debug("the job pool does not tell its conditions: %s", looking.exception())
 
 
 class RemoteJobDesk:

@@ -204,7 +204,7 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         circuit_capacity=settings.circuits.capacity,
-        simulators=frozenset(name for name, spec in settings.jobs.backends.items() if spec.kind == "simulator"),
+        backends=settings.jobs.backends,
         cache=settings.cache.policy(),
         copies=_copies(settings),
         place=_store_place(settings),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -44,6 +45,9 @@ from quantum_db.database import Database
 from quantum_db.directory import Directory, Inside
 from quantum_db.errors import NotFound, QuantumDBError
 from quantum_db.invalidation import Invalidations
+from quantum_db.jobs.backends import BackendSpec
+from quantum_db.jobs.here import SmallWork
+from quantum_db.jobs.job_metrics import JobMetrics
 from quantum_db.kept_answers import CachePolicy, KeptAnswers
 from quantum_db.measurement import GroupMeasurement
 from quantum_db.ports import ScrollableReader
@@ -111,7 +115,7 @@ class IngressConfig:
     """What a replica has to know. Secrets are not in it, only the names of their environment variables.
 
     Attributes:
-        simulators: the backends that the job pool's workers are by themselves.
+        backends: of the job pool; small work for its ideal simulators is run in the replica.
         cache: the answers that are kept, if any.
         copies: of embedded stores, if there are any.
         place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
@@ -124,7 +128,7 @@ class IngressConfig:
     state_shards: int
     group_shards: int
     circuit_capacity: int
-    simulators: frozenset[str]
+    backends: Mapping[str, BackendSpec]
     cache: CachePolicy | None
     copies: CopyConfig | None
     place: StorePlace
@@ -146,7 +150,8 @@ class ClusterParts:
         self._source = source
         self._cache = TemplateCache(config.circuit_capacity)
         self._gauge = cache_gauge(self.registry)
-        self.jobs = RemoteJobPool(self._parts[POOL_NAME], config.simulators)
+        small = SmallWork(config.backends, SystemClock(), np.random.default_rng(), JobMetrics(self.registry))
+        self.jobs = RemoteJobPool(self._parts[POOL_NAME], small)
         self.desk = RemoteJobDesk(self._parts[POOL_NAME])
         self.query_metrics = QueryMetrics(self.registry)
         self.groups = RemoteGroups([self._parts[name] for name in group_shards])

@@ -114,14 +114,6 @@ class QuantumJobPool:
         finally:
             self._callers.pop(request.key, None)
 
-    async def run_each(self, requests: Sequence[JobRequest]) -> list[BackendResult | QuantumDBError]:
-        """Run requests of several callers; return of each its result, or what is wrong with it.
-
-        One that fails, or whose caller leaves, takes nothing from the others.
-        """
-        found = await asyncio.gather(*(self.run(request) for request in requests), return_exceptions=True)
-        return [_outcome(request, one) for request, one in zip(requests, found, strict=True)]
-
     def leave(self, key: str) -> None:
         """Note that the caller of a request has left. Idempotent."""
         task = self._callers.get(key)
@@ -378,12 +370,3 @@ class QuantumJobPool:
                 queue_s = 0.0
             told = self._queue_times[backend] = (now_s, queue_s)
         return told[1]
-
-
-def _outcome(request: JobRequest, found: BackendResult | BaseException) -> BackendResult | QuantumDBError:
-    if isinstance(found, BackendResult | QuantumDBError):
-        return found
-    if isinstance(found, asyncio.CancelledError):
-        return JobCanceled("its caller has left")
-    logger.error("the request %s failed", request.key, exc_info=found)
-    return QuantumDBError("the job pool failed; see its log")
