@@ -32,7 +32,8 @@ from quantum_db.commits.operations import Upserts
 from quantum_db.commits.showing import FollowedSnapshots, ShownCommits
 from quantum_db.model import Entity, Search
 from quantum_db.stores import qdrant_edge
-from quantum_db.stores.points import BORN, DIED, Place, lay_out
+from quantum_db.stores.decoding import BORN
+from quantum_db.stores.points import DIED, Place, lay_out
 from quantum_db.stores.qdrant import QdrantStore
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 

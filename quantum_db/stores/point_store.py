@@ -10,10 +10,9 @@ from contextlib import asynccontextmanager
 
 from quantum_db.errors import CorruptData, InvalidRequest, Unavailable
 from quantum_db.model import Candidates, Entity, Search
+from quantum_db.stores.decoding import Found, Gathered, read_record
 from quantum_db.stores.points import (
     NOWHERE,
-    Found,
-    Gathered,
     Place,
     Point,
     candidates,
@@ -25,7 +24,6 @@ from quantum_db.stores.points import (
     leftovers,
     point_id,
     ranked,
-    read_record,
     rebuild,
     scroll_start,
     settled,

@@ -25,7 +25,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import struct
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,15 +36,13 @@ import orjson
 from quantum_db.errors import CorruptData, InvalidRequest
 from quantum_db.filters import parse_key
 from quantum_db.model import Candidates, Context, Entity, Search, Vector
+from quantum_db.stores.decoding import BORN, RECORD, SLOT, Found, Gathered, Record
 
 # Payload fields.
 ENTITY: Final = "entity"
-SLOT: Final = "slot"
 HIGH: Final = "high"
 CONTEXTS: Final = "contexts"
 METADATA: Final = "metadata"
-RECORD: Final = "record"
-BORN: Final = "born"
 DIED: Final = "died"
 
 # Qdrant writes payloads nested deeper than about 120 levels but cannot read them back, nor its log with them.
@@ -71,32 +68,6 @@ class Point:
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """An entity without its vectors.
-
-    Attributes:
-        digest: of the vectors, so that points of two versions of an entity are never mixed.
-        own: whether the entity has a vector of its own, which then is slot 0.
-        contexts: name, weight and slot of each, in the entity's order.
-        version: number of the commit that wrote it; older records have none.
-
-    """
-
-    digest: str
-    entity_id: str
-    own: bool
-    coherence_time_ms: float
-    contexts: list[tuple[str, float, int]]
-    metadata: dict[str, Any]
-    version: int = 0
-
-    @property
-    def slots(self) -> int:
-        """Number of distinct vectors."""
-        return max([int(self.own)] + [slot + 1 for _, _, slot in self.contexts])
-
-
-@dataclass(frozen=True, slots=True)
 class Place:
     """Where the latest version of an entity is: its birth, which is in the ids, and how many slots may have points.
 
@@ -108,32 +79,6 @@ class Place:
 
 
 NOWHERE: Final = Place(0, 0)
-
-
-@dataclass(slots=True, eq=False)
-class Found:
-    """One point of a store's answer: its score (0 when it was read by id), record and vector (as float32 bytes)."""
-
-    text: str
-    record: Record
-    slot: int
-    score: float
-    vector: bytes
-    born: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class Gathered:
-    """An entity being put together from its points; complete when every slot has its vector."""
-
-    text: str
-    record: Record
-    vectors: dict[int, bytes]
-    born: int = 0
-
-    def missing(self) -> list[int]:
-        """Return the slots that have not been read yet."""
-        return [slot for slot in range(self.record.slots) if slot not in self.vectors]
 
 
 def point_id(entity_id: str, slot: int, born: int = 0) -> str:
@@ -291,14 +236,6 @@ def _depth(value: object) -> int:
     return depth
 
 
-def read_record(text: object) -> Record:
-    """Return the record of a point. Raises CorruptData when it is not one."""
-    try:
-        return Record(*orjson.loads(text))  # type: ignore[arg-type] # whatever the store gave
-    except (TypeError, ValueError) as error:
-        raise CorruptData(f"A stored point has no readable record: {error}") from error
-
-
 def high_of(payload: Mapping[str, Any] | None) -> int:
     """Return the ``HIGH`` field of a first slot. Raises CorruptData when it is not there."""
     high = (payload or {}).get(HIGH)
@@ -319,22 +256,6 @@ def place_of(payload: Mapping[str, Any] | None) -> Place:
 def latest(places: Iterable[Place]) -> Place:
     """Return the place of the latest version, of those of all versions."""
     return max(places, key=lambda place: (place.high > 0, place.born))
-
-
-def found(payload: Mapping[str, Any] | None, score: float, vector: object) -> Found:
-    """Return a point as the store answered it. Raises CorruptData when its payload is not ours."""
-    given = payload or {}
-    text, slot = given.get(RECORD), given.get(SLOT)
-    if not isinstance(text, str) or not isinstance(slot, int) or not isinstance(vector, list):
-        raise CorruptData("A stored point lacks its record, slot or vector")
-    record = read_record(text)
-    # A slot above the entity's own is a copy of slot 0.
-    return Found(text, record, slot if slot < record.slots else 0, score, _packed(vector), given.get(BORN) or 0)
-
-
-def _packed(vector: list[float]) -> bytes:
-    """Return a list of floats as float32. Three times as fast as NumPy, and the list can go while it is in cache."""
-    return struct.pack(f"{len(vector)}f", *vector)
 
 
 def rebuild(whole: Gathered) -> Entity:
@@ -412,6 +333,8 @@ def candidates(search: Search, best: Sequence[Found], whole: Mapping[str, Gather
 
 def _rows(search: Search, point: Found, whole: Mapping[str, Gathered]) -> tuple[Record, list[_Row]]:
     record = point.record
+    if not record.contexts and not search.contexts:
+        return record, [(None, 1.0, point.vector)]
     here: list[_Row] = [(name, weight, point.vector) for name, weight, slot in record.contexts if slot == point.slot]
     if len(search.contexts) == 1:
         return record, _among(search, here)

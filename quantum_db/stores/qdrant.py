@@ -23,21 +23,17 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from quantum_db.errors import DeadlineExceeded, InvalidSettings, Unavailable
 from quantum_db.model import Entity, Search
 from quantum_db.ports import Snapshots
+from quantum_db.stores.decoding import BORN, RECORD, SLOT, Found, found
 from quantum_db.stores.point_store import PointStore
 from quantum_db.stores.points import (
-    BORN,
     CONTEXTS,
     DIED,
     ENTITY,
     HIGH,
-    RECORD,
     SEARCH_EF,
-    SLOT,
-    Found,
     Place,
     Point,
     check_dimensions,
-    found,
     in_writes,
     latest,
     lay_out,

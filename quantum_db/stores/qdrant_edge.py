@@ -31,22 +31,9 @@ from quantum_db import filters
 from quantum_db.errors import CorruptData, QuantumDBError, Unavailable
 from quantum_db.model import Search
 from quantum_db.stores.copying import copy_folder, size_of
+from quantum_db.stores.decoding import RECORD, SLOT, Decoder, Found, found
 from quantum_db.stores.point_store import PointStore
-from quantum_db.stores.points import (
-    CONTEXTS,
-    ENTITY,
-    HIGH,
-    RECORD,
-    SEARCH_EF,
-    SLOT,
-    Found,
-    Place,
-    Point,
-    found,
-    high_of,
-    payload_key,
-    point_id,
-)
+from quantum_db.stores.points import CONTEXTS, ENTITY, HIGH, SEARCH_EF, Place, Point, high_of, payload_key, point_id
 
 _FORMAT: Final = 1
 _POINTS_A_FLUSH: Final = 8192
@@ -89,6 +76,7 @@ class QdrantEdgeStore(PointStore):
         self._dimension: int | None = None
         self._closed = False
         self._unflushed = 0
+        self._decoder = Decoder()
         self._lock = _own(self._path)
         try:
             self._open()
@@ -292,7 +280,7 @@ class QdrantEdgeStore(PointStore):
         ]
         with self._failing_as(CorruptData, "search"):
             answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
-        return [[found(point.payload, point.score, point.vector) for point in answer] for answer in answers]
+        return [[self._decoder.found(point) for point in answer] for answer in answers]
 
     def _change(self, operation: edge.UpdateOperation) -> None:
         with self._failing_as(Unavailable, "write to"):

@@ -8,7 +8,8 @@ from qdrant_client import models
 
 from quantum_db import filters
 from quantum_db.model import Search
-from quantum_db.stores.points import BORN, CONTEXTS, DIED, ENTITY, SLOT, payload_key
+from quantum_db.stores.decoding import BORN, SLOT
+from quantum_db.stores.points import CONTEXTS, DIED, ENTITY, payload_key
 
 
 def seen_at(commit: int, *must: models.Condition) -> models.Filter:

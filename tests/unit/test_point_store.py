@@ -7,8 +7,9 @@ import pytest
 
 from quantum_db.errors import CorruptData
 from quantum_db.model import Context, Entity, Search, Vector
+from quantum_db.stores.decoding import RECORD, Found, found
 from quantum_db.stores.point_store import PointStore
-from quantum_db.stores.points import RECORD, Found, Place, Point, found, place_of, point_id
+from quantum_db.stores.points import Place, Point, place_of, point_id
 
 
 class Shelf(PointStore):

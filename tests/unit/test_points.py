@@ -11,17 +11,14 @@ from hypothesis import strategies as st
 
 from quantum_db.errors import CorruptData, InvalidRequest
 from quantum_db.model import Context, Entity, Search, Vector
+from quantum_db.stores.decoding import Found, Gathered, Record, found, read_record
 from quantum_db.stores.points import (
     MAX_METADATA_DEPTH,
-    Found,
-    Gathered,
     Place,
     Point,
-    Record,
     candidates,
     check_dimensions,
     check_query,
-    found,
     high_of,
     in_writes,
     lay_out,
@@ -29,7 +26,6 @@ from quantum_db.stores.points import (
     payload_key,
     point_id,
     ranked,
-    read_record,
     rebuild,
     settled,
 )
