@@ -238,10 +238,10 @@ class Database:
         scores, report = await self._refiner.refine(timely, candidates, classical, classical_s)
         refined_at = self._clock.monotonic_s()
 
-        all_matter = scores is not None or query.enable_tunneling
-        hits = retrieval.rank(candidates, classical, scores, None if all_matter else query.top_k)
+        hits = retrieval.rank(candidates, classical, scores, None if query.enable_tunneling else query.top_k)
         if scores is not None:
-            report = replace(report, changed_order=retrieval.order_changed(hits, query.top_k))
+            changed = retrieval.order_changed(candidates, classical, scores, query.top_k)
+            report = replace(report, changed_order=changed)
             self._note_measured(candidates)
         chosen, tunneling = hits[: query.top_k], None
         if query.enable_tunneling:

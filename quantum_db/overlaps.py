@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import assert_never
 
 import numpy as np
@@ -35,9 +36,14 @@ def plan(encoding: SpanEncoding, limits: BackendLimits, shots: int) -> OverlapPl
     Raises:
         InvalidCircuit: no family fits the backend.
     """
+    return _planned(*encoding.candidates.shape, limits, shots)
+
+
+@lru_cache(maxsize=1024)
+def _planned(rows: int, dimension: int, limits: BackendLimits, shots: int) -> OverlapPlan:
     return plan_overlap(
-        encoding.candidates.shape[0],
-        encoding.candidates.shape[1],
+        rows,
+        dimension,
         limits,
         PRICE_MODELS[limits.price_model],
         standard_error=WORST_SPREAD / np.sqrt(shots),

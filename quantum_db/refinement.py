@@ -159,7 +159,7 @@ class Refiner:
         result = await self._jobs.run(request)
         scores = prepared.read(_by_part(parts, result))
         ratio = classical_s / (self._clock.monotonic_s() - start)
-        return scores, _report(prepared, result, ratio, why)
+        return scores, _report(prepared, result, ratio, why, query.explain)
 
     async def _choose(self, query: Query, candidates: Candidates, shots: int) -> BackendChoice:
         """Choose the backend for a query that leaves it open."""
@@ -226,7 +226,7 @@ def _by_part(parts: Sequence[CircuitBatch], result: BackendResult) -> list[Backe
     return found
 
 
-def _report(prepared: _Prepared, result: BackendResult, ratio: float, why: str) -> Refinement:
+def _report(prepared: _Prepared, result: BackendResult, ratio: float, why: str, explain: bool) -> Refinement:
     batch, selection = prepared.batch, result.selection
     return Refinement(
         ran=True,
@@ -245,5 +245,5 @@ def _report(prepared: _Prepared, result: BackendResult, ratio: float, why: str) 
         quantum_speedup_ratio=ratio,
         provider_job_ids=result.provider_job_ids,
         reused_circuits=result.reused_circuits,
-        plan=None if prepared.plan is None else prepared.plan.view(),
+        plan=prepared.plan.view() if explain and prepared.plan is not None else None,
     )

@@ -6,7 +6,6 @@ estimated from shots; a rule turns the fidelities of an entity's rows into its s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -112,7 +111,6 @@ def routed(query: Query, candidates: Candidates, exact: Scores, shots: int) -> R
     Where they may not, the exact order of the same hits is the better answer.
     """
     fidelities = exact_fidelities(query, candidates)
-    circuit, _ = distinct_rows(candidates.vectors)
     if _sums_rows(query):
         variance = fidelities * (1.0 - fidelities) / shots
         _, errors = _sum_of_rows(query.no_context_rule, candidates, fidelities, variance)
@@ -120,6 +118,7 @@ def routed(query: Query, candidates: Candidates, exact: Scores, shots: int) -> R
     else:
         factor = candidates.weights if query.weighting == "joint" else np.ones_like(fidelities)
         errors = (binomial_errors(fidelities, shots) * factor)[exact.best_row]
+        circuit, _ = distinct_rows(candidates.vectors)
         circuits = circuit[exact.best_row]
     return route(exact.values, errors, query.top_k, CONFIDENCE, aim="set", circuits=circuits)
 
@@ -199,14 +198,13 @@ def rank(
     the one that is more of the asked context leads.
     """
     chosen = classical if refined is None else refined
-    ids = candidates.entity_ids
+    order = _order(candidates, chosen, classical)[:limit]
     weights = candidates.weights[chosen.best_row].tolist()
     values, exact = chosen.values.tolist(), classical.values.tolist()
     rows, low, high = chosen.best_row.tolist(), chosen.low.tolist(), chosen.high.tolist()
-    order = sorted(range(len(ids)), key=lambda e: (-values[e], -exact[e], -weights[e], ids[e]))[:limit]
     return tuple(
         Hit(
-            id=ids[entity],
+            id=candidates.entity_ids[entity],
             score=values[entity],
             classical_score=exact[entity],
             context=candidates.contexts[rows[entity]],
@@ -218,7 +216,12 @@ def rank(
     )
 
 
-def order_changed(hits: Sequence[Hit], top_k: int) -> bool:
-    """Return whether the first ``top_k`` hits stand in another order than their classical scores give."""
-    classical = sorted(hits, key=lambda hit: (-hit.classical_score, -hit.context_probability, hit.id))
-    return [hit.id for hit in hits[:top_k]] != [hit.id for hit in classical[:top_k]]
+def order_changed(candidates: Candidates, classical: Scores, refined: Scores, top_k: int) -> bool:
+    """Return whether the first ``top_k`` entities are others, or stand in another order, than by the exact scores."""
+    return _order(candidates, refined, classical)[:top_k] != _order(candidates, classical, classical)[:top_k]
+
+
+def _order(candidates: Candidates, chosen: Scores, classical: Scores) -> list[int]:
+    ids, values, exact = candidates.entity_ids, chosen.values.tolist(), classical.values.tolist()
+    weights = candidates.weights[chosen.best_row].tolist()
+    return sorted(range(len(ids)), key=lambda e: (-values[e], -exact[e], -weights[e], ids[e]))

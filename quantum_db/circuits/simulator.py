@@ -141,9 +141,19 @@ class SimulatorBackend:
     def run(self, batch: CircuitBatch, shots: int, *, job_key: str, timeout_s: float) -> BackendResult:  # noqa: ARG002
         """Run the batch; see ``QuantumBackend.run``. It ends by itself within its limits, so no timeout is needed."""
         check_limits(self.name, self.limits, [batch], shots)
-        drawn = self._rng.multinomial(shots, probabilities(batch))
-        counts = tuple({int(outcome): int(row[outcome]) for outcome in np.flatnonzero(row)} for row in drawn)
+        counts = histograms(self._rng.multinomial(shots, probabilities(batch)))
         return BackendResult(counts=counts, provenance="simulated shots", backend=self.name, cost_usd=0.0)
+
+
+def histograms(drawn: NDArray[np.int64]) -> tuple[dict[int, int], ...]:
+    """Return of each row of counts, (K, 2^n), the outcomes that came and how often."""
+    rows, outcomes = np.nonzero(drawn)
+    numbers, seen = drawn[rows, outcomes].tolist(), outcomes.tolist()
+    ends = np.searchsorted(rows, np.arange(1, len(drawn) + 1)).tolist()
+    return tuple(
+        dict(zip(seen[start:end], numbers[start:end], strict=True))
+        for start, end in zip([0, *ends[:-1]], ends, strict=True)
+    )
 
 
 def check_limits(name: str, limits: BackendLimits, parts: Sequence[CircuitBatch], shots: int) -> None:

@@ -131,8 +131,15 @@ def test_ranking_tells_each_entity_once_and_whether_the_order_changed() -> None:
     assert sorted(hit.id for hit in hits) == ["e0", "e1", "e2", "e3"]
     assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
     assert all(hit.interval is None for hit in hits)
-    assert not retrieval.order_changed(hits, 4)
-    assert retrieval.order_changed(tuple(reversed(hits)), 4)
+    assert not retrieval.order_changed(found, classical, classical, 4)
+    other = replace(classical, values=-classical.values)
+    assert retrieval.order_changed(found, classical, other, 4)
+    swapped = classical.values.copy()
+    third, fourth = np.argsort(-swapped)[2:]
+    swapped[[third, fourth]] = swapped[[fourth, third]]
+    below = replace(classical, values=swapped)
+    assert not retrieval.order_changed(found, classical, below, 2)
+    assert retrieval.order_changed(found, classical, below, 3)
 
 
 def test_the_store_is_asked_for_all_contexts_only_where_the_rule_needs_them() -> None:
