@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, Final
 
 from fastapi import Request, Response
+from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
 from quantum_db.access.policy import action_of
@@ -31,7 +32,7 @@ def behind(gate: Gate) -> type[APIRoute]:
             self._strict = InvalidRequest.status in self.responses  # probes may be asked with anything
 
         def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-            handle = super().get_route_handler()
+            handle = self.endpoint if _takes_only_a_request(self.dependant) else super().get_route_handler()
             action = action_of(self.name)
 
             async def gated(request: Request) -> Response:
@@ -43,11 +44,26 @@ def behind(gate: Gate) -> type[APIRoute]:
                     request.state.principal, request.state.action = principal, action
                     if self._strict and request.scope["query_string"]:
                         check_query(request, self._query)
-                    return await handle(request)
+                    answer: Response = await handle(request)
+                    return answer
 
             return gated
 
     return GatedRoute
+
+
+def _takes_only_a_request(dependant: Dependant) -> bool:
+    """Return whether FastAPI has nothing to find out for a handler: then the handler can be called as it is."""
+    declared = (
+        dependant.path_params,
+        dependant.query_params,
+        dependant.header_params,
+        dependant.cookie_params,
+        dependant.body_params,
+        dependant.dependencies,
+    )
+    others = (dependant.response_param_name, dependant.background_tasks_param_name, dependant.websocket_param_name)
+    return not any(declared) and not any(others) and dependant.request_param_name == "request"
 
 
 def check_query(request: Request, known: frozenset[str]) -> None:

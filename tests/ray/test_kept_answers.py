@@ -1,11 +1,10 @@
-"""A cluster that keeps answers: none is older than the last acknowledged write, on either replica and over a kill."""
+"""Kept answers and copies of stores: no answer is older than the last acknowledged write, over a kill of the writer."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -21,8 +20,9 @@ READERS = 4
 KNOWN_AGAIN_S = 20.0
 
 
-@pytest.fixture
-def keeping(tmp_path: Path) -> Iterator[LiveCluster]:
+@pytest.fixture(scope="module")
+def keeping(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
+    tmp_path = tmp_path_factory.mktemp("keeping")
     data_dir = tmp_path / "data"
     with running_redis() as redis:
         content = {
@@ -42,20 +42,31 @@ def put(client: httpx.Client, number: int) -> bool:
     return client.post("/api/v2/vectors", json=body).status_code == 201
 
 
-def outcomes(client: httpx.Client) -> dict[str, float]:
+def counted(client: httpx.Client, metric: str, label: str) -> dict[str, float]:
+    """Return a counter's sums over all processes by one of its labels."""
     found: dict[str, float] = {}
     for line in client.get("/metrics").text.splitlines():
-        if line.startswith("query_cache_total{"):
-            name = line.partition('outcome="')[2].partition('"')[0]
+        if line.startswith(f"{metric}{{"):
+            name = line.partition(f'{label}="')[2].partition('"')[0]
             found[name] = found.get(name, 0.0) + float(line.rpartition(" ")[2])
     return found
+
+
+def outcomes(client: httpx.Client) -> dict[str, float]:
+    return counted(client, "query_cache_total", "outcome")
+
+
+def copy_reads(client: httpx.Client) -> float:
+    return counted(client, "store_reads_total", "where").get("copy", 0.0)
 
 
 class Run:
     """Writers and readers of one entity, whose number grows."""
 
-    def __init__(self, cluster: LiveCluster) -> None:
+    def __init__(self, cluster: LiveCluster, ask: dict[str, Any], pause_s: float = 0.05) -> None:
         self.cluster = cluster
+        self.ask = ask
+        self.pause_s = pause_s
         self.acknowledged = self.hits = 0
         self.killed = False
         self.faults: list[str] = []
@@ -65,7 +76,7 @@ class Run:
         with admitted(self.cluster.url) as client:
             while not self._ended.is_set():
                 least = self.acknowledged
-                answer = client.post("/api/v2/query", json=ASK)
+                answer = client.post("/api/v2/query", json=self.ask)
                 if answer.status_code == 200:
                     self.hits += answer.json()["cached"]
                     number = answer.json()["hits"][0]["metadata"]["number"]
@@ -82,7 +93,7 @@ class Run:
                 for process in actors_below(self.cluster.process.pid, "StoreShard"):
                     process.kill()
                     self.killed = True
-            time.sleep(0.05)
+            time.sleep(self.pause_s)
 
     def go(self, client: httpx.Client) -> None:
         readers = [threading.Thread(target=self.read) for _ in range(READERS)]
@@ -97,7 +108,7 @@ class Run:
 
 
 def test_no_answer_is_older_than_the_last_acknowledged_write(keeping: LiveCluster) -> None:
-    run = Run(keeping)
+    run = Run(keeping, ASK)
     with admitted(keeping.url) as client:
         assert put(client, 0)
         run.go(client)
@@ -113,3 +124,25 @@ def test_no_answer_is_older_than_the_last_acknowledged_write(keeping: LiveCluste
         found = outcomes(client)
         assert found["local"] > 0
         assert found["shared"] > 0, "a replica was told by Redis what the other had answered"
+
+
+def test_no_copy_of_a_store_is_older_than_the_last_acknowledged_write(keeping: LiveCluster) -> None:
+    ask = {**ASK, "fresh": True}
+    run = Run(keeping, ask, pause_s=0.3)
+    with admitted(keeping.url) as client:
+        assert put(client, 0)
+        deadline = time.monotonic() + KNOWN_AGAIN_S
+        while copy_reads(client) < 10:
+            assert time.monotonic() < deadline, counted(client, "store_reads_total", "where")
+            client.post("/api/v2/query/batch", json={"queries": [ask] * 30})
+        before = copy_reads(client)
+        run.go(client)
+        assert run.faults == []
+        assert run.killed
+        assert run.acknowledged > 5
+        assert copy_reads(client) > before + 10, "a copy that follows was used between writes"
+        deadline = time.monotonic() + KNOWN_AGAIN_S
+        known = copy_reads(client)
+        while copy_reads(client) < known + 20:
+            assert time.monotonic() < deadline, "the new writer's store was not copied"
+            client.post("/api/v2/query/batch", json={"queries": [ask] * 30})
