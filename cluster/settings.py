@@ -247,11 +247,13 @@ class CacheSettings(_Section):
         max_bytes: of the answers of each replica; 0 keeps none.
         ttl_s: how long an answer is kept at most.
         redis_url: where replicas keep answers together, besides.
+        candidates_bytes: of what each replica keeps of its searches, for other questions about the same candidates.
     """
 
     max_bytes: Annotated[int, Field(ge=0)] = 0
     ttl_s: Annotated[float, Field(gt=0.0)] = 300.0
     redis_url: str | None = Field(default=None, repr=False)
+    candidates_bytes: Annotated[int, Field(ge=0)] = 0
 
     def policy(self) -> CachePolicy | None:
         """Return what replicas keep, if anything."""

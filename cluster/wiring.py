@@ -160,8 +160,14 @@ def _store_settings(settings: Settings) -> StoreSettings:
         state_shards=settings.states.shards,
         group_shards=settings.groups.shards,
         flush_interval_s=store.flush_interval_s,
-        tells_changes=settings.cache.policy() is not None or _copies(settings) is not None,
+        tells_changes=_follows_changes(settings),
     )
+
+
+def _follows_changes(settings: Settings) -> bool:
+    """Return whether replicas keep anything of what they read."""
+    cache = settings.cache
+    return cache.policy() is not None or cache.candidates_bytes > 0 or _copies(settings) is not None
 
 
 def _copies(settings: Settings) -> CopyConfig | None:
@@ -207,6 +213,7 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         backends=settings.jobs.backends,
         cache=settings.cache.policy(),
         copies=_copies(settings),
+        candidates_bytes=settings.cache.candidates_bytes,
         place=_store_place(settings),
         access=_access_config(settings),
         log_folder=settings.data_dir.resolve() / "logs",

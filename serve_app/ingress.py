@@ -38,6 +38,7 @@ from quantum_db.access.reports import Reports
 from quantum_db.access.tokens import JWT_SECRET_ENV, SYMMETRIC, TokenPolicy, TokenVerifier, load_keys
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
+from quantum_db.caching import BoundedCache
 from quantum_db.circuits.cache import TemplateCache
 from quantum_db.clock import SystemClock
 from quantum_db.collection_table import Collection
@@ -49,7 +50,9 @@ from quantum_db.jobs.backends import BackendSpec
 from quantum_db.jobs.here import SmallWork
 from quantum_db.jobs.job_metrics import JobMetrics
 from quantum_db.kept_answers import CachePolicy, KeptAnswers
+from quantum_db.kept_candidates import CandidateReader
 from quantum_db.measurement import GroupMeasurement
+from quantum_db.model import Candidates
 from quantum_db.ports import ScrollableReader
 from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
@@ -118,6 +121,7 @@ class IngressConfig:
         backends: of the job pool; small work for its ideal simulators is run in the replica.
         cache: the answers that are kept, if any.
         copies: of embedded stores, if there are any.
+        candidates_bytes: of the candidates that are kept of searches.
         place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
             through which all writes go in either case.
         log_folder: where a line is written for each request; see ``serve_app.request_log``.
@@ -131,6 +135,7 @@ class IngressConfig:
     backends: Mapping[str, BackendSpec]
     cache: CachePolicy | None
     copies: CopyConfig | None
+    candidates_bytes: int
     place: StorePlace
     access: AccessConfig
     log_folder: Path
@@ -168,13 +173,23 @@ class ClusterParts:
         self._place = config.place
         embedded = isinstance(config.place, EmbeddedPlace)
         self._snapshots = None if embedded else followed(self._parts["store"])
-        follows = config.cache is not None or config.copies is not None
+        follows = config.cache is not None or config.copies is not None or config.candidates_bytes > 0
         self.changes = followed_changes(self._parts["store"]) if follows else None
         self.copies = None if config.copies is None else self._copies(config.copies)
+        self._candidates: BoundedCache[Candidates] = BoundedCache(config.candidates_bytes, SystemClock())
+        self._keeps_candidates = config.candidates_bytes > 0
         self.store = self.reader("")
 
     def reader(self, collection: str) -> ScrollableReader:
         """Return what searches a collection's store, by the collection's key."""
+        reader = self._store_reader(collection)
+        if not self._keeps_candidates:
+            return reader
+        assert self.changes is not None
+        note = self.query_metrics.note_candidates
+        return CandidateReader(reader, self.changes, collection, self._candidates, note)
+
+    def _store_reader(self, collection: str) -> ScrollableReader:
         if not isinstance(self._place, EmbeddedPlace):
             return self._place.open(collection, self._snapshots)
         original = RemoteStore(self._parts["store"], collection)

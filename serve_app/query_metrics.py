@@ -6,6 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from quantum_db.backend_choice import CLASSICAL
 from quantum_db.kept_answers import KeptAnswers, Outcome
+from quantum_db.kept_candidates import Looked
 from quantum_db.model import Answer
 from quantum_db.stores.copies import Copies, ReadFrom
 
@@ -33,6 +34,10 @@ class QueryMetrics:
         self._copies = Gauge("store_copies", "Stores of which this replica has a copy", registry=registry)
         self._copied = Gauge("store_copies_bytes", "What the copies take on disk", registry=registry)
 
+        self._candidates = Counter(
+            "candidate_cache", "Searches by whether they were kept", ["outcome"], registry=registry
+        )
+
     def watch(self, answers: KeptAnswers) -> None:
         """Tell from now on how full the cache is."""
         self._entries.set_function(lambda: len(answers.kept))
@@ -47,6 +52,10 @@ class QueryMetrics:
     def note_read(self, where: ReadFrom) -> None:
         """Count a search of an embedded store."""
         self._reads.labels(where).inc()
+
+    def note_candidates(self, looked: Looked) -> None:
+        """Count a search whose candidates may be kept."""
+        self._candidates.labels(looked).inc()
 
     def note_kept(self, outcome: Outcome) -> None:
         """Count a question that may be answered from what is kept."""
