@@ -93,11 +93,15 @@ def bodies(peer: Peer, asked: NDArray[np.float64]) -> list[bytes]:
     return [orjson.dumps({"vector": vector.tolist(), "top_k": TOP_K, **peer.more}) for vector in asked]
 
 
-def checked(load: Load, peer: Peer) -> Load:
+def checked_load(load: Load, name: str) -> Load:
     """Raise RuntimeError where an answer was an error: its time says nothing."""
     if load.errors or not load.ms:
-        raise RuntimeError(f"{load.errors} of {len(load.ms)} answers of {peer.name} were errors")
+        raise RuntimeError(f"{load.errors} of {len(load.ms)} answers of {name} were errors")
     return load
+
+
+def checked(load: Load, peer: Peer) -> Load:
+    return checked_load(load, peer.name)
 
 
 @contextmanager
