@@ -22,6 +22,7 @@ from actors.job_pool import JobPool, PoolSettings
 from actors.job_worker import GRACE_S
 from actors.shell import CALL_TIMEOUT_S, NAMESPACE, ActorLost, ask, named
 from quantum_db.backend_ports import BackendLimits, BackendResult, Condition, JobRequest
+from quantum_db.batching import Batcher
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import QuantumDBError, Unavailable
 from quantum_db.jobs.breaker import Override
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 POOL_NAME = "jobs"
 RETRY_PAUSE_S = 0.25
 CONDITIONS_KEPT_S = 1.0
+SMALL_AT_ONCE = 16
+"""Requests that are run here in one go, while nothing else is."""
 START_TIMEOUT_S = 60.0
 
 Json = dict[str, Any]
@@ -55,6 +58,7 @@ class RemoteJobPool:
         """Ask nothing yet."""
         self._actor = actor
         self._small = small
+        self._here: Batcher[JobRequest, BackendResult] = Batcher(self._run_here, in_flight=1, most=SMALL_AT_ONCE)
         self._limits: dict[str, BackendLimits] = {}
         self._conditions: tuple[float, dict[str, Condition]] = (-CONDITIONS_KEPT_S, {})
         self._looking: asyncio.Task[Mapping[str, Condition]] | None = None
@@ -76,7 +80,7 @@ class RemoteJobPool:
 
     async def run(self, request: JobRequest) -> BackendResult:
         if self._small.takes(request) and not self._is_off(request.backend):
-            return self._small.run(request)
+            return await self._here.do(request)
         end_s = time.monotonic() + request.timeout_s
         while True:
             try:
@@ -90,6 +94,9 @@ class RemoteJobPool:
                 await asyncio.sleep(RETRY_PAUSE_S)
             else:
                 return found
+
+    async def _run_here(self, requests: Sequence[JobRequest]) -> Sequence[BackendResult | QuantumDBError]:
+        return self._small.run_each(requests)
 
     def _is_off(self, backend: str) -> bool:
         """Return whether a backend was switched off by hand when last looked at; look again, without waiting."""

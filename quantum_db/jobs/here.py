@@ -6,13 +6,15 @@ budgets and shared jobs have nothing to do for it. A request's own limit holds h
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final
 
 import numpy as np
 
 from quantum_db.backend_ports import BackendLimits, BackendResult, JobRequest
 from quantum_db.circuits.simulator import SimulatorBackend
+from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import QuantumDBError
 from quantum_db.jobs.backends import BackendSpec, build_backend
 from quantum_db.jobs.job_metrics import JobMetrics
@@ -47,15 +49,48 @@ class SmallWork:
             return False
         return sum(len(part) << part.template.num_qubits for part in request.parts) <= MOST_AMPLITUDES
 
-    def run(self, request: JobRequest) -> BackendResult:
-        """Run a request that this ``takes``. Raises BudgetExceeded, and what ``run_here`` raises."""
-        circuits = sum(map(len, request.parts))
-        request.limit.check(0.0, request.shots * circuits)
+    def run_each(self, requests: Sequence[JobRequest]) -> list[BackendResult | QuantumDBError]:
+        """Run requests of several callers that this ``takes``; return of each its result, or what is wrong with it.
+
+        Circuits of one structure and one number of shots are simulated together, whoever asks for them: a few of them
+        take hardly longer than one.
+        """
+        found: dict[int, BackendResult | QuantumDBError] = {}
+        alike: dict[tuple[str, str, int], list[int]] = {}
+        for place, request in enumerate(requests):
+            try:
+                request.limit.check(0.0, request.shots * sum(map(len, request.parts)))
+            except QuantumDBError as error:
+                found[place] = error
+                continue
+            if len(request.parts) == 1:
+                alike.setdefault((request.backend, request.parts[0].template.key, request.shots), []).append(place)
+            else:
+                found[place] = self._run(request)
+        for places in alike.values():
+            found.update(zip(places, self._run_together([requests[place] for place in places]), strict=True))
+        return [found[place] for place in range(len(requests))]
+
+    def _run_together(self, requests: Sequence[JobRequest]) -> list[BackendResult | QuantumDBError]:
+        """Run requests of one part each, which differ in their angles alone."""
+        if len(requests) == 1:
+            return [self._run(requests[0])]
+        parts = [request.parts[0] for request in requests]
+        merged = CircuitBatch(parts[0].template, np.concatenate([part.angles for part in parts]))
+        whole = self._run(replace(requests[0], parts=(merged,), timeout_s=max(one.timeout_s for one in requests)))
+        if isinstance(whole, QuantumDBError):
+            return [whole] * len(requests)
+        ends = np.cumsum([len(part) for part in parts]).tolist()
+        return [
+            replace(whole, counts=whole.counts[end - len(part) : end]) for part, end in zip(parts, ends, strict=True)
+        ]
+
+    def _run(self, request: JobRequest) -> BackendResult | QuantumDBError:
         try:
             result = run_here(self._backends[request.backend], request, self._clock)
         except QuantumDBError as error:
             self._metrics.ended(request.backend, error)
-            raise
+            return error
         self._metrics.ended(request.backend, None)
-        self._metrics.completed(request.backend, circuits, request.shots, 0.0)
+        self._metrics.completed(request.backend, len(result.counts), request.shots, 0.0)
         return result
