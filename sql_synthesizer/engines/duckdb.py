@@ -26,9 +26,12 @@ LOCKS: Final = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+}
+NO_PYTHON: Final = {
     "python_enable_replacements": "false",  # a name that is no table would be looked for among Python's variables
     "python_scan_all_frames": "false",
 }
+"""Given when connecting: a later connection to the same file would set them anew."""
 CHUNK: Final = 512
 ALLOWED: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
@@ -49,7 +52,7 @@ class DuckDbEngine:
             raise InvalidSettings(f"there is no DuckDB database at {path}")
         self._version = file_version(path)
         try:
-            self._database = duckdb.connect(str(path), read_only=True)
+            self._database = duckdb.connect(str(path), read_only=True, config=dict(NO_PYTHON))
             _lock(self._database, threads, memory_mb)
         except duckdb.Error as error:
             raise Unavailable(f"{path} cannot be opened: {_first_line(error)}") from error
@@ -165,7 +168,7 @@ def _lock(database: duckdb.DuckDBPyConnection, threads: int, memory_mb: int) -> 
         # The one setting that may change afterwards: it keeps the written order of joins.
         database.execute("SET allowed_configs = ['disabled_optimizers']")
         database.execute("SET lock_configuration = true")
-    for name, value in LOCKS.items():
+    for name, value in {**LOCKS, **NO_PYTHON}.items():
         if str(_setting(database, name)).lower() != value:
             database.close()
             raise InvalidSettings(f"DuckDB's {name} is not {value!r}: the file is open elsewhere in this process")
