@@ -1,7 +1,7 @@
 """The join graph of a block of inner joins, and the cost of a join tree.
 
 The estimate of a set's rows is the product of its relations' rows and of the selectivities between them, in natural
-logarithms a sum: ``log|S| = sum_i log_rows[i] + sum_{i<j} log_selectivity[i, j]``. The cost is C_out, the sum of the rows
+logarithms: ``log|S| = sum_i log_rows[i] + sum_{i<j} log_selectivity[i, j]``. The cost is C_out, the sum of the rows
 of all joins of a tree, its root included (Cluet and Moerkotte, ICDT 1995).
 """
 
