@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sql_synthesizer.quantum.compiling import compiled
+from sql_synthesizer.joins.compiled import compiled
 from sql_synthesizer.quantum.onehot import Floats, Indices, Terms
 
 

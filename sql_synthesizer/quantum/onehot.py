@@ -25,7 +25,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sql_synthesizer.quantum.compiling import compiled
+from sql_synthesizer.joins.compiled import compiled
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]

@@ -53,7 +53,8 @@ class PrefixQubo:
         n = graph.size
         if not 3 <= n <= MAX_RELATIONS:
             raise InvalidRequest.at("graph", f"must have from 3 to {MAX_RELATIONS} relations, not {n}")
-        return cls(n, np.tile(graph.log_rows, n - 2), np.kron(np.eye(n - 2), graph.log_selectivity))
+        blocks: Floats = np.kron(np.eye(n - 2), graph.log_selectivity).astype(np.float64)
+        return cls(n, np.tile(graph.log_rows, n - 2), blocks)
 
     def value(self, bits: Bits) -> float:
         """Return the value for (n (n - 2),) bits, valid or not."""
@@ -121,7 +122,7 @@ def greedy_order(graph: JoinGraph) -> Indices:
     n = graph.size
     pairs = graph.log_rows[:, None] + graph.log_rows[None, :] + graph.log_selectivity
     np.fill_diagonal(pairs, np.inf)
-    chosen = list(np.unravel_index(int(pairs.argmin()), pairs.shape))
+    chosen = list(divmod(int(pairs.argmin()), n))
     gains = graph.log_rows + graph.log_selectivity[chosen].sum(axis=0)
     while len(chosen) < n:
         gains[chosen] = np.inf
@@ -159,10 +160,10 @@ def anneal_prefixes(
     while ran < chains and time.monotonic() - begun < timeout_s:
         start = seed if ran < max(1, chains // 4) else None
         ran += 1
-        for order in _chain(graph, schedule, start, spread, rng):
-            found = log_product(graph, order.tolist())
+        for met in _chain(graph, schedule, start, spread, rng):
+            found = log_product(graph, met.tolist())
             if found < value - 1e-9:
-                best, value = order, found
+                best, value = met, found
     order = tuple(best.tolist())
     solver = "simulated annealing" if isinstance(schedule, ThermalSchedule) else "simulated quantum annealing"
     return PrefixOrder(order, value, log_c_out(graph, left_deep(order)), solver, ran, time.monotonic() - begun)

@@ -15,7 +15,7 @@ import math
 
 import numpy as np
 
-from sql_synthesizer.quantum.compiling import compiled
+from sql_synthesizer.joins.compiled import compiled
 from sql_synthesizer.quantum.onehot import Floats, Indices
 
 
