@@ -76,17 +76,18 @@ class PrefixQubo:
         entered = np.where(rows.any(axis=0), rows.argmax(axis=0), self.relations)
         return tuple(np.argsort(entered, kind="stable").tolist())
 
-    def penalised(self) -> PrefixQubo:
+    def penalised(self, *, sizes: bool = True) -> PrefixQubo:
         """Return the same with penalties for bits of no order, up to a constant, for samplers that know no orders.
 
-        Each prefix of a wrong size costs A times the square of what it is off by, each relation that leaves a prefix
-        again costs A. A is the largest change of the value that one bit can make.
+        Each relation that leaves a prefix again costs A; with ``sizes`` each prefix of a wrong size costs A times the
+        square of what it is off by. A is the largest change of the value that one bit can make.
         """
         n = self.relations
         weight = float((np.abs(self.linear) + np.abs(self.quadratic).sum(axis=1)).max())
-        sizes = np.repeat(np.arange(2, n), n)
-        linear = self.linear + weight * (1.0 - 2.0 * sizes)
-        quadratic = self.quadratic + 2.0 * weight * np.kron(np.eye(n - 2), np.ones((n, n)) - np.eye(n))
+        linear, quadratic = self.linear.copy(), self.quadratic.copy()
+        if sizes:
+            linear += weight * (1.0 - 2.0 * np.repeat(np.arange(2, n), n))
+            quadratic += 2.0 * weight * np.kron(np.eye(n - 2), np.ones((n, n)) - np.eye(n))
         linear[: n * (n - 3)] += weight
         quadratic -= weight * (np.eye(n * (n - 2), k=n) + np.eye(n * (n - 2), k=-n))
         return PrefixQubo(n, linear, quadratic)
