@@ -143,7 +143,7 @@ def anneal_prefixes(
 
     Args:
         schedule: a quarter of its chains, at least one, starts at greedy's order; units are those of the spread.
-        timeout_s: after which no further chain is started.
+        timeout_s: after which no further chain is started; the first always is.
 
     Raises:
         InvalidRequest: the graph has fewer than 3 relations, or too many.
@@ -158,7 +158,7 @@ def anneal_prefixes(
     spread = _spread(graph, rng)
     chains = schedule.chains if isinstance(schedule, ThermalSchedule) else schedule.restarts
     ran = 0
-    while ran < chains and time.monotonic() - begun < timeout_s:
+    while ran == 0 or (ran < chains and time.monotonic() - begun < timeout_s):
         start = seed if ran < max(1, chains // 4) else None
         ran += 1
         for met in _chain(graph, schedule, start, spread, rng):

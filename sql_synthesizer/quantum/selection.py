@@ -223,7 +223,7 @@ def anneal(
 
     Args:
         schedule: thermal or in a transverse field; a quarter of the chains, at least one, starts at greedy's choice.
-        timeout_s: after which no further chain is started.
+        timeout_s: after which no further chain is started; the first always is.
     """
     begun = time.monotonic()
     seed = problem.numbered(greedy(problem).plans)
@@ -233,7 +233,7 @@ def anneal(
     spread = problem.spread(rng)
     chains = schedule.chains if isinstance(schedule, ThermalSchedule) else schedule.restarts
     ran = 0
-    while ran < chains and time.monotonic() - begun < timeout_s:
+    while ran == 0 or (ran < chains and time.monotonic() - begun < timeout_s):
         start = seed if ran < max(1, chains // 4) else None
         found = _chain(problem, schedule, start, spread, rng)
         ran += 1

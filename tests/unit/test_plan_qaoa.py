@@ -5,28 +5,15 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from quantum_db.backend_ports import BackendResult, JobRequest
-from quantum_db.circuits.simulator import SimulatorBackend
+from quantum_db.backend_ports import JobRequest
 from quantum_db.errors import InvalidRequest
 from sql_synthesizer.quantum import qaoa
 from sql_synthesizer.quantum.prefix_qubo import anneal_prefixes
 from sql_synthesizer.quantum.selection import exact
 from sql_synthesizer.quantum.superposition import CostRegister, MinimumSearch, find_minimum_pooled
+from tests.unit.fakes import FakeJobs
 from tests.unit.test_plan_selection import instance
 from tests.unit.test_prefix_qubo import graph
-
-
-class Pool:
-    """The job pool's ``run`` on a simulator; it keeps the requests."""
-
-    def __init__(self) -> None:
-        self.requests: list[JobRequest] = []
-        self._backend = SimulatorBackend(np.random.default_rng(0), 16)
-
-    async def run(self, request: JobRequest) -> BackendResult:
-        self.requests.append(request)
-        (part,) = request.parts
-        return self._backend.run(part, request.shots, job_key=request.key, timeout_s=request.timeout_s)
 
 
 def rng() -> np.random.Generator:
@@ -61,7 +48,7 @@ def test_the_maximum_of_the_prefix_qubo_is_the_best_order() -> None:
 
 
 async def test_shots_come_through_the_pool_and_stand_beside_the_classical_answer() -> None:
-    problem, pool = instance(1, 3, 3), Pool()
+    problem, pool = instance(1, 3, 3), FakeJobs()
     encoding = qaoa.encode_selection(problem, exact(problem, rng()))
     circuit = qaoa.plan(encoding, rng(), layers=3)
     found = await qaoa.sample_pooled(encoding, circuit, pool, JobRequest("q", "simulator", (), 500, 5.0))
@@ -74,7 +61,7 @@ async def test_shots_come_through_the_pool_and_stand_beside_the_classical_answer
 
 
 async def test_the_search_over_the_cost_register_takes_one_job_a_circuit() -> None:
-    pool = Pool()
+    pool = FakeJobs()
     search = MinimumSearch(CostRegister.of([3.0, 1.0, 2.0, 4.0], 7), rng(), max_oracle_calls=12)
     found = await find_minimum_pooled(search, pool, JobRequest("m", "simulator", (), 1, 5.0))
     assert [request.key for request in pool.requests] == [f"m-{run}" for run in range(found.runs)]
