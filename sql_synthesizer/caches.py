@@ -158,11 +158,11 @@ class SqlCaches:
     def stats(self) -> CacheStats:
         """Return what has been asked and what is there."""
         with self._lock:
-            counts = {name: level.counts() for name, level, _ in self._levels()}
-            entries = {name: number for name, (number, _) in counts.items()}
-            return CacheStats(
-                dict(self._outcomes), self._saved_ms, entries, {name: size for name, (_, size) in counts.items()}
-            )
+            entries: dict[str, int] = {}
+            sizes: dict[str, int] = {}
+            for name, level, _ in self._levels():
+                entries[name], sizes[name] = level.counts()
+            return CacheStats(dict(self._outcomes), self._saved_ms, entries, sizes)
 
     def close(self) -> None:
         """Write what is in memory to the file, if there is one, and close it. Idempotent."""
