@@ -76,6 +76,69 @@ def anneal_orders(
 
 
 @compiled
+def prefix_logs(
+    order: Masks, low: int, high: int, log_rows: Floats, log_selectivity: Floats, joined: Flags, logs: Floats
+) -> bool:
+    """Fill in the logarithms of the rows of the prefixes that end at ``low`` to ``high``; tell if all hang together."""
+    whole = True
+    for p in range(low, high + 1):
+        new = order[p]
+        added = log_rows[new]
+        met = p == 0
+        for i in range(p):
+            added += log_selectivity[order[i], new]
+            met |= joined[order[i], new]
+        logs[p] = added if p == 0 else logs[p - 1] + added
+        whole &= met
+    return whole
+
+
+@compiled
+def anneal_prefixes(
+    order: Masks,
+    best_order: Masks,
+    state: Floats,
+    log_rows: Floats,
+    log_selectivity: Floats,
+    joined: Flags,
+    shift: float,
+    temperature: float,
+    draws: Floats,
+) -> None:
+    """Do as `anneal_orders`, but with the log cost of the left-deep tree: a move costs as many steps as it is wide."""
+    n = order.size
+    now = np.empty(n)
+    prefix_logs(order, 0, n - 1, log_rows, log_selectivity, joined, now)
+    logs = now.copy()
+    tried = order.copy()
+    for row in range(draws.shape[0]):
+        moved(order, draws[row], tried)
+        low, high = 0, n - 1
+        while low < n and tried[low] == order[low]:
+            low += 1
+        while high > low and tried[high] == order[high]:
+            high -= 1
+        if low == n or not prefix_logs(tried, low, high, log_rows, log_selectivity, joined, logs):
+            energy = np.inf
+        else:
+            total = 0.0
+            for p in range(1, n):
+                total += np.exp(min(logs[p] - shift, 700.0))
+            energy = np.log(total)
+        if energy <= state[0] or draws[row, 3] < np.exp((state[0] - energy) / temperature):
+            state[0] = energy
+        else:
+            for p in range(low, high + 1):
+                tried[p], logs[p] = order[p], now[p]
+        for p in range(low, min(high + 1, n)):
+            order[p], now[p] = tried[p], logs[p]
+        if state[0] < state[1]:
+            state[1] = state[0]
+            for p in range(n):
+                best_order[p] = order[p]
+
+
+@compiled
 def node_logs(pairs: Masks, log_rows: Floats, log_selectivity: Floats, logs: Floats) -> None:
     """Fill in the logarithm of the rows of each node of a tree."""
     n = log_rows.size
