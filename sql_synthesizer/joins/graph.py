@@ -90,7 +90,7 @@ class JoinOrder:
 
 def joinable(graph: JoinGraph, cross_products: bool = False) -> Flags:
     """Return which pairs may be joined: those with a predicate, and those of different components; or all."""
-    joined = graph.log_selectivity != 0.0
+    joined: Flags = graph.log_selectivity != 0.0
     reach = joined | np.eye(graph.size, dtype=np.bool_)
     for _ in range(max(1, (graph.size - 1).bit_length())):
         reach = reach @ reach

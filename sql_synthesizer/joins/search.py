@@ -1,7 +1,7 @@
 """The search for a join tree of low C_out within a time: seeds, then proof where it can be had, else improvement.
 
-1. Greedy operator ordering, IKKBZ and the most selective predicates first give leaf orders; linearised DP turns each into
-   the best bushy tree of that order.
+1. Greedy operator ordering, IKKBZ and the most selective predicates first give leaf orders; linearised DP turns each
+   into the best bushy tree of that order.
 2. Exact reordering of random parts of the best tree lowers its cost, which bounds the exact search.
 3. Exact DP over connected subsets, of which those with more rows than that cost are left out, if what it takes fits.
 4. Otherwise annealing of leaf orders and reordering of parts take turns until the time is over.
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sql_synthesizer.joins import exact, improve, seeds
-from sql_synthesizer.joins.graph import JoinGraph, JoinOrder, JoinTree, joinable, leaves, log_c_out
+from sql_synthesizer.joins.graph import JoinGraph, JoinOrder, JoinTree, joinable, leaves, left_deep, log_c_out
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.int64]
@@ -125,8 +125,8 @@ class _Search:
     def anneal(self) -> None:
         """Anneal orders from the best tree's on, in the time that is left, and reorder parts of what comes out.
 
-        Where predicates are many, orders of left-deep trees come first: they are nearly as good as bushy ones there, and
-        a move of theirs takes a hundredth of the time.
+        Where predicates are many, orders of left-deep trees come first: they are nearly as good as bushy ones there,
+        and a move of theirs takes a hundredth of the time.
         """
         if self.joined.sum() > 4 * self.n * math.log2(self.n):
             self.cool(improve.anneal_prefixes, self.time_left() * 0.8, PREFIX_ROWS)
@@ -136,16 +136,20 @@ class _Search:
             self.neighbourhood(8)
 
     def cool(self, moves: Callable[..., None], seconds: float, rows: int) -> None:
-        """Make moves at falling temperatures, and offer the best order that was met."""
+        """Anneal the order of the best tree's leaves, and offer the best that was met."""
         order = np.array(list(leaves(self.tree)), dtype=np.int64)
-        best = order.copy()
+        self.offer_order(self.moved(moves, order, seconds, rows), "annealing")
+
+    def moved(self, moves: Callable[..., None], order: Masks, seconds: float, rows: int) -> Masks:
+        """Make moves from an order on, at falling temperatures; return the best order that was met, or this one."""
+        order, best = order.copy(), order.copy()
         state = np.full(2, math.inf)
         begun = time.perf_counter()
         while (gone := (time.perf_counter() - begun) / seconds) < 1.0:
             temperature = HOT * (COLD / HOT) ** gone
             draws = self.rng.random((rows, 4))
             moves(order, best, state, self.rows, self.between, self.joined, self.shift, temperature, draws)
-        self.offer_order(best, "annealing")
+        return best
 
 
 def warm_up() -> float:
@@ -165,9 +169,7 @@ def warm_up() -> float:
     return time.perf_counter() - begun
 
 
-def order_joins(
-    graph: JoinGraph, *, seconds: float = 0.05, cross_products: bool = False, seed: int = 0
-) -> JoinOrder:
+def order_joins(graph: JoinGraph, *, seconds: float = 0.05, cross_products: bool = False, seed: int = 0) -> JoinOrder:
     """Return the best join tree that is found in about ``seconds``.
 
     Args:
@@ -190,6 +192,18 @@ def order_joins(
     proved = search.proved or graph.size <= 2
     log_cost = log_c_out(graph, search.tree)
     return JoinOrder(search.tree, log_cost, proved, search.found_by or "exact", time.perf_counter() - begun)
+
+
+def order_chain(graph: JoinGraph, *, seconds: float = 0.05, seed: int = 0) -> JoinOrder:
+    """Return the best left-deep tree without needless cross products that annealing from IKKBZ's finds in time."""
+    begun = time.perf_counter()
+    search = _Search(graph, joinable(graph), begun + seconds, seed)
+    _, order = seeds.ikkbz(search.rows, search.between, search.joined, search.shift)
+    best = search.moved(improve.anneal_prefixes, order, seconds, PREFIX_ROWS)
+    tree = left_deep(best.tolist())
+    changed = not np.array_equal(best, order)
+    seconds = time.perf_counter() - begun
+    return JoinOrder(tree, log_c_out(graph, tree), False, "annealing" if changed else "ikkbz", seconds)
 
 
 def _rooted(joined: Flags) -> tuple[Masks, Masks]:

@@ -15,16 +15,22 @@ PAIRS = 4000
 """Pairs that are looked at by default: some 10 ms."""
 
 
-def order_small(graph: JoinGraph, *, pairs: int = PAIRS) -> JoinOrder | None:
-    """Return the best join tree without needless cross products, or None if it takes more than ``pairs`` pairs."""
+def order_small(graph: JoinGraph, *, pairs: int = PAIRS, chain: bool = False) -> JoinOrder | None:
+    """Return the best join tree without needless cross products, or None if it takes more than ``pairs`` pairs.
+
+    With ``chain`` it is the best left-deep one.
+    """
     begun = time.perf_counter()
     neighbours = _masks(graph)
     logs = {1 << i: float(graph.log_rows[i]) for i in range(graph.size)}
     best: dict[int, tuple[float, JoinTree]] = {1 << i: (0.0, i) for i in range(graph.size)}
     shift = max(0.0, graph.log_cardinality(range(graph.size)) - 600.0)
-    for count, (one, other) in enumerate(connected_pairs(neighbours)):
+    for count, pair in enumerate(connected_pairs(neighbours)):
         if count >= pairs:
             return None
+        other, one = sorted(pair, key=int.bit_count)
+        if chain and other.bit_count() > 1:
+            continue
         both = one | other
         cost = best[one][0] + best[other][0]
         if both not in logs:

@@ -1,4 +1,4 @@
-"""Join orders: the cost, exact searches against each other and against brute force, seeds, improvement, the deadline."""
+"""Join orders: their cost, exact searches against brute force and each other, improvement, the deadline."""
 
 from __future__ import annotations
 
@@ -47,8 +47,7 @@ def all_trees(relations: frozenset[int]) -> Iterator[JoinTree]:
     for size in range(len(others)):
         for rest in itertools.combinations(others, size):
             left = frozenset((first, *rest))
-            for one, other in itertools.product(all_trees(left), all_trees(relations - left)):
-                yield one, other
+            yield from itertools.product(all_trees(left), all_trees(relations - left))
 
 
 def crosses(graph: JoinGraph, tree: JoinTree) -> bool:
@@ -138,16 +137,12 @@ def test_the_compiled_search_agrees_with_an_independent_program(n: int, extra: i
 
 
 def test_a_planted_fault_in_the_exact_search_is_caught_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:
-    def forgetful(neighbours: list[int]) -> Iterator[tuple[int, int]]:
-        return (pair for pair in connected_pairs(neighbours) if pair != (1, 2))
+    def shallow(neighbours: list[int]) -> Iterator[tuple[int, int]]:
+        return (pair for pair in connected_pairs(neighbours) if any(part.bit_count() == 1 for part in pair))
 
-    monkeypatch.setattr("sql_synthesizer.joins.small.connected_pairs", forgetful)
-    with pytest.raises(AssertionError):
-        for seed in range(40):
-            graph = graph_of(4, 3, seed)
-            found = order_small(graph)
-            assert found is not None
-            assert math.exp(found.log_cost) == pytest.approx(plain_dp(graph))
+    monkeypatch.setattr("sql_synthesizer.joins.small.connected_pairs", shallow)
+    found = [(order_small(graph), plain_dp(graph)) for graph in (graph_of(6, 0, seed) for seed in range(40))]
+    assert any(order is not None and math.exp(order.log_cost) > best * 1.001 for order, best in found)
 
 
 def test_pairs_of_connected_sets_come_once_and_parts_first() -> None:
