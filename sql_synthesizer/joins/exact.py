@@ -97,7 +97,9 @@ def subset_dp(logs: Floats, shift: float, alive: Flags, costs: Floats, splits: M
 
 
 @compiled
-def tree_dp(logs: Floats, shift: float, below: Masks, above: Masks, alive: Flags, costs: Floats, splits: Masks) -> float:
+def tree_dp(
+    logs: Floats, shift: float, below: Masks, above: Masks, alive: Flags, costs: Floats, splits: Masks
+) -> float:
     """Do as `subset_dp` where the join graph is a tree: a connected set splits only along its edges.
 
     ``below[v]`` is the mask of v and all under it, ``above[v]`` that of v's parent, 0 for the root.
@@ -131,7 +133,7 @@ def interval_dp(
 ) -> float:
     """Find the best bushy tree whose leaves stand in a given order (linearised DP); return its cost.
 
-    Above the diagonal ``costs[i, j]`` is the cost of the interval and ``cuts[i, j]`` the last position of its left part;
+    Above the diagonal ``costs[i, j]`` is the cost of the interval, ``cuts[i, j]`` the last position of its left part;
     below it the same costs stand mirrored, so that both parts of a split are read from consecutive places.
     Infinite if no tree of this order does without a pair of parts that ``joined`` does not join.
     """

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from quantum_db.errors import InvalidRequest
 
 Floats = NDArray[np.float64]
+Flags = NDArray[np.bool_]
 
 JoinTree: TypeAlias = "int | tuple[JoinTree, JoinTree]"
 """A relation's index, or a pair of trees that are joined: ``((0, 2), 1)``."""
@@ -66,6 +67,38 @@ class JoinGraph:
         chosen = np.asarray(relations, dtype=np.intp)
         between = self.log_selectivity[np.ix_(chosen, chosen)].sum() / 2.0
         return float(self.log_rows[chosen].sum() + between)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOrder:
+    """A join tree that was found.
+
+    Attributes:
+        tree: over the graph's relations.
+        log_cost: natural logarithm of its C_out.
+        proved: no tree costs less (of those without cross products, unless these were asked for).
+        found_by: the step that found it: "greedy", "ikkbz", "selective", "neighbourhood", "exact" or "annealing".
+        seconds: how long the search took.
+    """
+
+    tree: JoinTree
+    log_cost: float
+    proved: bool
+    found_by: str
+    seconds: float
+
+
+def joinable(graph: JoinGraph, cross_products: bool = False) -> Flags:
+    """Return which pairs may be joined: those with a predicate, and those of different components; or all."""
+    joined: Flags = graph.log_selectivity != 0.0
+    reach = joined | np.eye(graph.size, dtype=np.bool_)
+    for _ in range(max(1, (graph.size - 1).bit_length())):
+        reach = reach @ reach
+    joined = joined | ~reach
+    if cross_products:
+        joined = np.ones_like(joined)
+    np.fill_diagonal(joined, val=False)
+    return joined
 
 
 def leaves(tree: JoinTree) -> Iterator[int]:

@@ -19,7 +19,7 @@ Flags = NDArray[np.bool_]
 
 @compiled
 def moved(order: Masks, draws: Floats, into: Masks) -> None:
-    """Write into ``into`` the order after one random move: two relations exchanged, one moved, or a stretch reversed."""
+    """Write the order after a random move into ``into``: two relations exchanged, one moved, or a stretch reversed."""
     n = order.size
     i = int(draws[0] * n)
     j = int(draws[1] * (n - 1))
@@ -55,16 +55,18 @@ def anneal_orders(
 ) -> None:
     """Make one Metropolis move for each row of ``draws`` on a leaf order whose energy is the log cost of its best tree.
 
-    ``order`` and ``best_order`` change in place; ``state`` holds the energies of the two.
+    ``order`` and ``best_order``, at first the same, change in place; ``state`` holds their energies, at first infinite.
     """
     n = order.size
     costs = np.empty((n, n))
     cuts = np.empty((n, n), dtype=np.int64)
     tried = np.empty(n, dtype=np.int64)
+    if state[0] == np.inf:
+        state[0] = np.log(interval_dp(order, log_rows, log_selectivity, joined, shift, costs, cuts))
+        state[1] = state[0]
     for row in range(draws.shape[0]):
         moved(order, draws[row], tried)
-        cost = interval_dp(tried, log_rows, log_selectivity, joined, shift, costs, cuts)
-        energy = np.log(cost) if cost > 0.0 else -np.inf
+        energy = np.log(interval_dp(tried, log_rows, log_selectivity, joined, shift, costs, cuts))
         if energy <= state[0] or draws[row, 3] < np.exp((state[0] - energy) / temperature):
             state[0] = energy
             for k in range(n):
@@ -73,6 +75,84 @@ def anneal_orders(
             state[1] = energy
             for k in range(n):
                 best_order[k] = tried[k]
+
+
+@compiled
+def prefix_logs(
+    order: Masks, low: int, high: int, log_rows: Floats, log_selectivity: Floats, joined: Flags, logs: Floats
+) -> bool:
+    """Fill in the logarithms of the rows of the prefixes that end at ``low`` to ``high``; tell if all hang together."""
+    whole = True
+    for p in range(low, high + 1):
+        new = order[p]
+        added = log_rows[new]
+        met = p == 0
+        for i in range(p):
+            added += log_selectivity[order[i], new]
+            met |= joined[order[i], new]
+        logs[p] = added if p == 0 else logs[p - 1] + added
+        whole &= met
+    return whole
+
+
+@compiled
+def changed(order: Masks, tried: Masks) -> tuple[int, int]:
+    """Return the first and the last position where two orders differ; they do."""
+    low, high = 0, order.size - 1
+    while low < high and tried[low] == order[low]:
+        low += 1
+    while high > low and tried[high] == order[high]:
+        high -= 1
+    return low, high
+
+
+@compiled
+def total_rows(logs: Floats, shift: float) -> float:
+    """Return the sum of the rows of all prefixes but the first, relative."""
+    total = 0.0
+    for p in range(1, logs.size):
+        total += np.exp(min(logs[p] - shift, 700.0))
+    return total
+
+
+@compiled
+def anneal_prefixes(
+    order: Masks,
+    best_order: Masks,
+    state: Floats,
+    log_rows: Floats,
+    log_selectivity: Floats,
+    joined: Flags,
+    shift: float,
+    temperature: float,
+    draws: Floats,
+) -> None:
+    """Do as `anneal_orders`, but with the log cost of the left-deep tree: a move costs as many steps as it is wide."""
+    n = order.size
+    now = np.empty(n)
+    if prefix_logs(order, 0, n - 1, log_rows, log_selectivity, joined, now) and state[0] == np.inf:
+        state[0] = np.log(total_rows(now, shift))
+        state[1] = state[0]
+    logs = now.copy()
+    tried = order.copy()
+    for row in range(draws.shape[0]):
+        moved(order, draws[row], tried)
+        low, high = changed(order, tried)
+        if not prefix_logs(tried, low, high, log_rows, log_selectivity, joined, logs):
+            energy = np.inf
+        else:
+            energy = np.log(total_rows(logs, shift))
+        if energy <= state[0] or draws[row, 3] < np.exp((state[0] - energy) / temperature):
+            state[0] = energy
+        else:
+            for p in range(low, high + 1):
+                tried[p], logs[p] = order[p], now[p]
+        for p in range(low, high + 1):
+            order[p], now[p] = tried[p], logs[p]
+        if state[0] < state[1]:
+            state[1] = state[0]
+            for p in range(n):
+                best_order[p] = order[p]
 
 
 @compiled
@@ -167,9 +247,7 @@ def between_units(
 
 
 @compiled
-def rebuild(
-    pairs: Masks, logs: Floats, units: Masks, inner: Masks, splits: Masks, subset: Floats
-) -> None:
+def rebuild(pairs: Masks, logs: Floats, units: Masks, inner: Masks, splits: Masks, subset: Floats) -> None:
     """Put the best tree over the parts in the place of the joins that were opened; the top keeps its place."""
     n = pairs.shape[0] + 1
     k = units.size
@@ -200,7 +278,7 @@ def search_neighbourhood(
 ) -> int:
     """Reorder random parts of a tree exactly, once for each row of ``draws``; return how often that was better.
 
-    ``pairs`` and ``logs`` (see `node_logs`) change in place; their joins are no longer sorted, the last is not the root.
+    ``pairs`` and ``logs`` (see `node_logs`) change in place; parts no longer stand before what holds them.
     """
     n = pairs.shape[0] + 1
     units = np.empty(most, dtype=np.int64)

@@ -1,7 +1,7 @@
 """The search for a join tree of low C_out within a time: seeds, then proof where it can be had, else improvement.
 
-1. Greedy operator ordering, IKKBZ and the most selective predicates first give leaf orders; linearised DP turns each into
-   the best bushy tree of that order.
+1. Greedy operator ordering, IKKBZ and the most selective predicates first give leaf orders; linearised DP turns each
+   into the best bushy tree of that order.
 2. Exact reordering of random parts of the best tree lowers its cost, which bounds the exact search.
 3. Exact DP over connected subsets, of which those with more rows than that cost are left out, if what it takes fits.
 4. Otherwise annealing of leaf orders and reordering of parts take turns until the time is over.
@@ -12,13 +12,12 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sql_synthesizer.joins import exact, improve, seeds
-from sql_synthesizer.joins.graph import JoinGraph, JoinTree, leaves, log_c_out
+from sql_synthesizer.joins.graph import JoinGraph, JoinOrder, JoinTree, joinable, leaves, left_deep, log_c_out
 
 Floats = NDArray[np.float64]
 Masks = NDArray[np.int64]
@@ -32,25 +31,10 @@ UNITS = 8
 """Parts of a tree that are reordered at a time: 3^8 / 2 splits."""
 ROWS = 16
 """Random moves between two looks at the clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class JoinOrder:
-    """A join tree that was found.
-
-    Attributes:
-        tree: over the graph's relations.
-        log_cost: natural logarithm of its C_out.
-        proved: no tree costs less (of those without cross products, unless these were asked for).
-        found_by: the step that found it: "greedy", "ikkbz", "selective", "neighbourhood", "exact" or "annealing".
-        seconds: how long the search took.
-    """
-
-    tree: JoinTree
-    log_cost: float
-    proved: bool
-    found_by: str
-    seconds: float
+PREFIX_ROWS = 512
+"""The same for left-deep orders, whose moves are so much shorter."""
+HOT, COLD = 1.0, 0.01
+"""First and last temperature of annealing, in units of a logarithm of C_out."""
 
 
 class _Search:
@@ -72,6 +56,7 @@ class _Search:
         self.proved = False
 
     def time_left(self) -> float:
+        """Return the seconds until the deadline; negative after it."""
         return self.deadline - time.perf_counter()
 
     def offer(self, cost: float, found_by: str, tree: Callable[[], JoinTree]) -> None:
@@ -80,9 +65,11 @@ class _Search:
             self.cost, self.found_by, self.tree = cost, found_by, tree()
 
     def polish(self, order: Masks) -> float:
+        """Return the cost of the best tree with these leaves; its cuts stand in ``cuts``."""
         return exact.interval_dp(order, self.rows, self.between, self.joined, self.shift, self.costs, self.cuts)
 
     def offer_order(self, order: Masks, found_by: str) -> None:
+        """Take the best tree with these leaves if it is the best so far."""
         self.offer(self.polish(order), found_by, lambda: _from_cuts(order, self.cuts, 0, self.n - 1))
 
     def seed(self) -> None:
@@ -136,28 +123,53 @@ class _Search:
         self.proved = True
 
     def anneal(self) -> None:
-        """Anneal leaf orders from the best tree's on, in the time that is left, and reorder parts of what comes out."""
+        """Anneal orders from the best tree's on, in the time that is left, and reorder parts of what comes out.
+
+        Where predicates are many, orders of left-deep trees come first: they are nearly as good as bushy ones there,
+        and a move of theirs takes a hundredth of the time.
+        """
+        if self.joined.sum() > 4 * self.n * math.log2(self.n):
+            self.cool(improve.anneal_prefixes, self.time_left() * 0.8, PREFIX_ROWS)
+            self.neighbourhood(8)
         while self.time_left() > 0.0:
-            self._cool(self.time_left() / 2.0)
+            self.cool(improve.anneal_orders, self.time_left() / 2.0, ROWS)
             self.neighbourhood(8)
 
-    def _cool(self, seconds: float) -> None:
+    def cool(self, moves: Callable[..., None], seconds: float, rows: int) -> None:
+        """Anneal the order of the best tree's leaves, and offer the best that was met."""
         order = np.array(list(leaves(self.tree)), dtype=np.int64)
-        best = order.copy()
-        state = np.full(2, math.log(self.polish(order)))
+        self.offer_order(self.moved(moves, order, seconds, rows), "annealing")
+
+    def moved(self, moves: Callable[..., None], order: Masks, seconds: float, rows: int) -> Masks:
+        """Make moves from an order on, at falling temperatures; return the best order that was met, or this one."""
+        order, best = order.copy(), order.copy()
+        state = np.full(2, math.inf)
         begun = time.perf_counter()
         while (gone := (time.perf_counter() - begun) / seconds) < 1.0:
-            temperature = 0.5 * 0.01**gone
-            draws = self.rng.random((ROWS, 4))
-            improve.anneal_orders(
-                order, best, state, self.rows, self.between, self.joined, self.shift, temperature, draws
-            )
-        self.offer_order(best, "annealing")
+            temperature = HOT * (COLD / HOT) ** gone
+            draws = self.rng.random((rows, 4))
+            moves(order, best, state, self.rows, self.between, self.joined, self.shift, temperature, draws)
+        return best
 
 
-def order_joins(
-    graph: JoinGraph, *, seconds: float = 0.05, cross_products: bool = False, seed: int = 0
-) -> JoinOrder:
+def warm_up() -> float:
+    """Compile all kernels, once in a process, and return the seconds that it took: some 15 of one processor."""
+    begun = time.perf_counter()
+    for n, predicates in ((4, 3), (5, 10)):
+        between = np.zeros((n, n))
+        between[np.triu_indices(n, 1)] = [-1.0] * predicates + [0.0] * (n * (n - 1) // 2 - predicates)
+        graph = JoinGraph(tuple(map(str, range(n))), np.ones(n), between + between.T)
+        search = _Search(graph, joinable(graph), math.inf, 0)
+        search.seed()
+        search.neighbourhood(1)
+        search.prove()
+        search.deadline = time.perf_counter() + 1e-3
+        search.cool(improve.anneal_prefixes, 1e-3, ROWS)
+        search.cool(improve.anneal_orders, 1e-3, ROWS)
+    return time.perf_counter() - begun
+
+
+def order_joins(graph: JoinGraph, *, seconds: float = 0.05, cross_products: bool = False, seed: int = 0) -> JoinOrder:
     """Return the best join tree that is found in about ``seconds``.
 
     Args:
@@ -168,7 +180,7 @@ def order_joins(
         seed: of the random moves. Two searches agree if both are proved, or have the same time for their moves.
     """
     begun = time.perf_counter()
-    search = _Search(graph, _joinable(graph, cross_products), begun + seconds, seed)
+    search = _Search(graph, joinable(graph, cross_products), begun + seconds, seed)
     if graph.size > 2:
         search.seed()
         search.neighbourhood(4)
@@ -182,17 +194,16 @@ def order_joins(
     return JoinOrder(search.tree, log_cost, proved, search.found_by or "exact", time.perf_counter() - begun)
 
 
-def _joinable(graph: JoinGraph, cross_products: bool) -> Flags:
-    """Return which pairs may be joined: those with a predicate, and those of different components."""
-    joined = graph.log_selectivity != 0.0
-    reach = joined | np.eye(graph.size, dtype=np.bool_)
-    for _ in range(max(1, (graph.size - 1).bit_length())):
-        reach = reach @ reach
-    joined = joined | ~reach
-    if cross_products:
-        joined = np.ones_like(joined)
-    np.fill_diagonal(joined, val=False)
-    return joined
+def order_chain(graph: JoinGraph, *, seconds: float = 0.05, seed: int = 0) -> JoinOrder:
+    """Return the best left-deep tree without needless cross products that annealing from IKKBZ's finds in time."""
+    begun = time.perf_counter()
+    search = _Search(graph, joinable(graph), begun + seconds, seed)
+    _, order = seeds.ikkbz(search.rows, search.between, search.joined, search.shift)
+    best = search.moved(improve.anneal_prefixes, order, seconds, PREFIX_ROWS)
+    tree = left_deep(best.tolist())
+    changed = not np.array_equal(best, order)
+    seconds = time.perf_counter() - begun
+    return JoinOrder(tree, log_c_out(graph, tree), False, "annealing" if changed else "ikkbz", seconds)
 
 
 def _rooted(joined: Flags) -> tuple[Masks, Masks]:

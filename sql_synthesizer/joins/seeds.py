@@ -76,8 +76,8 @@ def spanning_tree(log_selectivity: Floats, joined: Flags, root: int, parents: Ma
 def ikkbz_order(log_rows: Floats, log_selectivity: Floats, parents: Masks, preorder: Masks) -> Masks:
     """Return the best left-deep order of a tree of predicates from its root on (Ibaraki, Kameda; Krishnamurthy et al.).
 
-    Each subtree becomes a list of modules that grow in rank (T - 1) / C; where a parent's rank is above that of its first
-    module the two become one. T and C are a module's factor of rows and its cost.
+    Each subtree becomes a list of modules that grow in rank (T - 1) / C; where a parent's rank is above that of its
+    first module the two become one. T and C are a module's factor of rows and its cost.
     """
     n = parents.size
     factor = np.ones(n)
@@ -103,9 +103,7 @@ def ikkbz_order(log_rows: Floats, log_selectivity: Floats, parents: Masks, preor
         one, other, end = v, below[parent], -1
         head = -1
         while one >= 0 or other >= 0:
-            first = other < 0 or (
-                one >= 0 and (factor[one] - 1.0) * cost[other] <= (factor[other] - 1.0) * cost[one]
-            )
+            first = other < 0 or (one >= 0 and (factor[one] - 1.0) * cost[other] <= (factor[other] - 1.0) * cost[one])
             taken = one if first else other
             if first:
                 one = behind[one]
