@@ -17,7 +17,7 @@ from sql_synthesizer.engines.deadline import deadline
 from sql_synthesizer.engines.duckdb_catalogue import raw_tables
 from sql_synthesizer.engines.ports import Limits, Parameter, Plan, Rows
 from sql_synthesizer.engines.reflection import Ask, Reflection, Reflector
-from sql_synthesizer.engines.values import collect, kind_of_type
+from sql_synthesizer.engines.values import collect, identifier, kind_of_type
 from sql_synthesizer.engines.versions import file_version
 from sql_synthesizer.schema import Schema
 
@@ -68,15 +68,14 @@ class DuckDbEngine:
     ) -> Rows:
         """See ``Engine.run``."""
         limits = limits or Limits()
-        begun = time.perf_counter()
         with self._cursor(limits.timeout_s) as cursor:
-            _check(cursor, sql)
-            with self._order.as_written(cursor, force_order, limits.timeout_s):
-                cursor.execute(sql, list(parameters))
-            columns = [(str(column[0]), kind_of_type(str(column[1]))) for column in cursor.description or ()]
-            rows, truncated = collect(_rows(cursor), limits)
-        names, kinds = tuple(name for name, _ in columns), tuple(kind for _, kind in columns)
-        return Rows(names, kinds, rows, truncated, (time.perf_counter() - begun) * 1e3)
+            return _run(cursor, self._order, sql, parameters, limits, force_order)
+
+    @contextmanager
+    def session(self, timeout_s: float) -> Iterator[DuckDbSession]:
+        """See ``SharingEngine.session``."""
+        with self._cursor(timeout_s) as cursor:
+            yield DuckDbSession(cursor, self._order)
 
     def explain(
         self, sql: str, parameters: Sequence[Parameter] = (), limits: Limits | None = None, *, force_order: bool = False
@@ -119,6 +118,37 @@ class DuckDbEngine:
                     raise _told(error, state.passed, timeout_s) from error
         finally:
             cursor.close()
+
+
+class DuckDbSession:
+    """Implements ``Session``: one connection, whose temporary tables are in memory and end with it."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, order: _OrderSwitch) -> None:
+        """Use a connection; the caller closes it."""
+        self._cursor = cursor
+        self._order = order
+
+    def keep(self, name: str, sql: str, parameters: Sequence[Parameter], timeout_s: float) -> int:
+        """See ``Session.keep``."""
+        with self._bounded(timeout_s):
+            _check(self._cursor, sql)
+            with self._order.as_written(self._cursor, False, timeout_s):
+                self._cursor.execute(f"CREATE TEMP TABLE {identifier(name)} AS {sql}", list(parameters))
+            found = self._cursor.fetchone()
+        return int(found[0]) if found else 0
+
+    def run(self, sql: str, parameters: Sequence[Parameter], limits: Limits) -> Rows:
+        """See ``Session.run``."""
+        with self._bounded(limits.timeout_s):
+            return _run(self._cursor, self._order, sql, parameters, limits, force_order=False)
+
+    @contextmanager
+    def _bounded(self, timeout_s: float) -> Iterator[None]:
+        with deadline(timeout_s, self._cursor.interrupt) as state:
+            try:
+                yield
+            except duckdb.Error as error:
+                raise _told(error, state.passed, timeout_s) from error
 
 
 class _OrderSwitch:
@@ -177,6 +207,24 @@ def _lock(database: duckdb.DuckDBPyConnection, threads: int, memory_mb: int) -> 
 def _setting(database: duckdb.DuckDBPyConnection, name: str) -> Any:
     found = database.execute(f"SELECT current_setting('{name}')").fetchone()
     return found[0] if found else None
+
+
+def _run(
+    cursor: duckdb.DuckDBPyConnection,
+    order: _OrderSwitch,
+    sql: str,
+    parameters: Sequence[Parameter],
+    limits: Limits,
+    force_order: bool,
+) -> Rows:
+    begun = time.perf_counter()
+    _check(cursor, sql)
+    with order.as_written(cursor, force_order, limits.timeout_s):
+        cursor.execute(sql, list(parameters))
+    columns = [(str(column[0]), kind_of_type(str(column[1]))) for column in cursor.description or ()]
+    rows, truncated = collect(_rows(cursor), limits)
+    names, kinds = tuple(name for name, _ in columns), tuple(kind for _, kind in columns)
+    return Rows(names, kinds, rows, truncated, (time.perf_counter() - begun) * 1e3)
 
 
 def _check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:
