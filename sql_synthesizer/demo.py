@@ -16,7 +16,8 @@ STATEMENTS: Final = (
     """SELECT Artist.Name, count(*) AS albums FROM Artist JOIN Album USING (ArtistId)
        GROUP BY Artist.Name ORDER BY albums DESC LIMIT 5""",
     """SELECT c.Country, round(sum(i.Total), 2) AS revenue, count(DISTINCT c.CustomerId) AS customers
-       FROM Customer c JOIN Invoice i ON i.CustomerId = c.CustomerId GROUP BY c.Country ORDER BY revenue DESC LIMIT 5""",
+       FROM Customer c JOIN Invoice i ON i.CustomerId = c.CustomerId
+       GROUP BY c.Country ORDER BY revenue DESC LIMIT 5""",
     """SELECT g.Name AS genre, round(sum(l.UnitPrice * l.Quantity), 2) AS revenue
        FROM InvoiceLine l JOIN Track t ON t.TrackId = l.TrackId JOIN Genre g ON g.GenreId = t.GenreId
        GROUP BY g.Name HAVING revenue > (SELECT avg(Total) FROM Invoice) ORDER BY revenue DESC LIMIT 5""",
