@@ -136,13 +136,18 @@ def converse(agent: QueryAgent, task: Task) -> None:
                 print(f"error: {error.detail}", file=sys.stderr)
 
 
+def program() -> typer.Typer:
+    """Return the program."""
+    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True)
+    app.command(help=ask.__doc__)(ask)
+    return app
+
+
 def main() -> int:
     """Run the command; return the exit code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell without job control has it ignored
-    app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True)
-    app.command(help=ask.__doc__)(ask)
     try:
-        app(prog_name=PROGRAM)
+        program()(prog_name=PROGRAM)
     except SystemExit as end:  # how every command ends that raises nothing else
         if end.code == INTERRUPTED:
             print("interrupted", file=sys.stderr)
