@@ -1,0 +1,166 @@
+"""A shop of 12 tables whose values are skewed and hang together, or evenly spread; and random statements over it.
+
+Skewed: a few customers order most, a few products sell most, the same products are reviewed and clicked most, and a
+customer's segment, a product's category and a line's price go with how often they are met. Uniform: the same tables, every
+value drawn evenly and by itself.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+import numpy as np
+import psycopg
+from numpy.typing import NDArray
+
+Columns = Mapping[str, NDArray[np.int64]]
+
+LINKS = [
+    ("city", "country_id", "country"),
+    ("customer", "city_id", "city"),
+    ("supplier", "country_id", "country"),
+    ("product", "category_id", "category"),
+    ("product", "supplier_id", "supplier"),
+    ("orders", "customer_id", "customer"),
+    ("orders", "channel_id", "channel"),
+    ("line", "order_id", "orders"),
+    ("line", "product_id", "product"),
+    ("review", "product_id", "product"),
+    ("review", "customer_id", "customer"),
+    ("click", "product_id", "product"),
+    ("click", "customer_id", "customer"),
+    ("shipment", "order_id", "orders"),
+]
+FILTERS = {
+    "country": [("region", 5)],
+    "city": [("size", 6)],
+    "customer": [("segment", 8), ("age", 60)],
+    "supplier": [("rating", 5)],
+    "category": [("kind", 6)],
+    "product": [("brand", 30), ("price", 100)],
+    "orders": [("year", 8), ("status", 4)],
+    "channel": [("paid", 2)],
+    "line": [("quantity", 20)],
+    "review": [("stars", 5)],
+    "click": [("device", 4)],
+    "shipment": [("carrier", 12)],
+}
+ROWS = {
+    "country": 60, "city": 1_500, "customer": 20_000, "supplier": 1_500, "category": 40, "product": 4_000,
+    "orders": 60_000, "channel": 12, "line": 180_000, "review": 40_000, "click": 100_000, "shipment": 50_000,
+}  # fmt: skip
+
+
+def shop(*, skewed: bool, scale: float = 1.0, seed: int = 1) -> dict[str, Columns]:
+    """Return the tables by name; all values are whole numbers, and ``id`` counts from 1."""
+    rng = np.random.default_rng(seed)
+    rows = {table: max(2, int(count * (scale if count > 100 else 1.0))) for table, count in ROWS.items()}
+    tables: dict[str, Columns] = {}
+    for table, count in rows.items():
+        columns = {"id": np.arange(1, count + 1, dtype=np.int64)}
+        fame = np.zeros(count)
+        for child, column, parent in LINKS:
+            if child == table:
+                drawn = _ranked(rng, rows[parent], count, 1.1 if skewed else 0.0)
+                fame += np.log1p(drawn) / np.log1p(rows[parent])
+                columns[column] = drawn + 1
+        fame = fame if fame.any() else np.log1p(np.arange(count)) / np.log1p(count)
+        for column, values in FILTERS[table]:
+            if skewed:  # the famous have low values: what a filter keeps goes with what a join multiplies
+                noise = rng.normal(0.0, 0.08 * values, count)
+                ranks = fame.argsort().argsort() / count
+                columns[column] = np.clip(ranks**1.5 * values + noise, 0, values - 1).astype(np.int64)
+            else:
+                columns[column] = rng.integers(values, size=count)
+        tables[table] = columns
+    return tables
+
+
+def statement(rng: np.random.Generator, relations: int, *, repeated: bool = True) -> str:
+    """Return a random SELECT over a connected set of relations along the keys, with filters and one aggregated row."""
+    tables = [str(rng.choice(["line", "orders", "product", "customer"]))]
+    conditions: list[str] = []
+    while len(tables) < relations:
+        at = int(rng.integers(len(tables)))
+        child, column, parent = LINKS[int(rng.integers(len(LINKS)))]
+        new = f"t{len(tables)}"
+        if tables[at] == child and (repeated or parent not in tables):
+            conditions.append(f"t{at}.{column} = {new}.id")
+            tables.append(parent)
+        elif tables[at] == parent and child not in tables:
+            conditions.append(f"{new}.{column} = t{at}.id")
+            tables.append(child)
+    for alias, table in enumerate(tables):
+        if rng.random() < 0.55:
+            conditions.append(_filter(rng, alias, table))
+    order = rng.permutation(len(tables))
+    sources = ", ".join(f"{tables[i]} AS t{i}" for i in order)
+    shown = f"COUNT(*) AS n, MIN(t{order[0]}.id) AS low, MAX(t{order[-1]}.id) AS high"
+    return f"SELECT {shown} FROM {sources} WHERE {' AND '.join(conditions)}"  # noqa: S608 (names of this module)
+
+
+def write_duckdb(tables: Mapping[str, Columns], path: Path) -> None:
+    """Make a DuckDB database with primary keys."""
+    with duckdb.connect(str(path)) as connection:
+        for table, columns in tables.items():
+            connection.register("given", {name: values for name, values in columns.items()})
+            connection.execute(f"CREATE TABLE {table} AS SELECT * FROM given")  # noqa: S608
+            connection.unregister("given")
+
+
+def write_sqlite(tables: Mapping[str, Columns], path: Path) -> None:
+    """Make a SQLite database with all keys indexed, and ANALYZE it."""
+    connection = sqlite3.connect(path)
+    try:
+        for table, columns in tables.items():
+            connection.execute(f"CREATE TABLE {table} ({_declared(columns)})")
+            marks = ", ".join("?" * len(columns))
+            values = zip(*(column.tolist() for column in columns.values()), strict=True)
+            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
+        for sql in _indexes():
+            connection.execute(sql)
+        connection.execute("ANALYZE")
+        connection.commit()
+    finally:
+        connection.close()
+
+
+def write_postgres(tables: Mapping[str, Columns], url: str) -> None:
+    """Fill a PostgreSQL database, with all keys indexed, and ANALYZE it."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        for table, columns in tables.items():
+            connection.execute(f"CREATE TABLE {table} ({_declared(columns)})".encode())
+            with connection.cursor().copy(f"COPY {table} FROM STDIN".encode()) as copy:
+                for row in zip(*(column.tolist() for column in columns.values()), strict=True):
+                    copy.write_row(row)
+        for sql in _indexes():
+            connection.execute(sql.encode())
+        connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
+        connection.execute("VACUUM ANALYZE")
+
+
+def _ranked(rng: np.random.Generator, values: int, count: int, exponent: float) -> NDArray[np.int64]:
+    weights = 1.0 / np.arange(1, values + 1) ** exponent
+    return rng.choice(values, size=count, p=weights / weights.sum())
+
+
+def _filter(rng: np.random.Generator, alias: int, table: str) -> str:
+    column, values = FILTERS[table][int(rng.integers(len(FILTERS[table])))]
+    value = int(rng.integers(values))
+    kind = rng.random()
+    if kind < 0.5:
+        return f"t{alias}.{column} = {value}"
+    if kind < 0.75:
+        return f"t{alias}.{column} <= {value}"
+    return f"t{alias}.{column} IN ({value}, {int(rng.integers(values))})"
+
+
+def _declared(columns: Columns) -> str:
+    return ", ".join(f"{name} INTEGER{' PRIMARY KEY' if name == 'id' else ''}" for name in columns)
+
+
+def _indexes() -> list[str]:
+    return [f"CREATE INDEX {child}_{column} ON {child} ({column})" for child, column, _ in LINKS]

@@ -1,0 +1,277 @@
+"""Statements run in the better join order: the engine's own unless a gain is predicted, and back to it in time.
+
+1. What ran before is remembered: the faster of the two ways runs.
+2. The engine's own way gets a moment. Most statements end in it, and nothing was lost on them.
+3. Relations and their pairs are counted, a join tree is searched, and the gate compares it with the engine's plan.
+4. A tree that passes is forced, within a time; if it is not done by then, or fails, the engine's own way runs.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+
+from quantum_db.errors import InvalidRequest, SqlInvalid, SqlTimeout
+from sql_synthesizer.engines.ports import Engine, Limits, Parameter, Rows
+from sql_synthesizer.guard.binding import bound
+from sql_synthesizer.guard.check import Checked
+from sql_synthesizer.joins.choose import choose_order
+from sql_synthesizer.joins.estimates import Statistics
+from sql_synthesizer.joins.extract import JoinBlock, Untouched, extract
+from sql_synthesizer.joins.gate import gain, presumed_tree
+from sql_synthesizer.joins.graph import JoinTree, log_c_out
+from sql_synthesizer.joins.plans import own_tree
+from sql_synthesizer.joins.rewrite import BUSHY, rewrite
+
+SURE = 10.0
+"""A predicted gain from which on it is not tried whether the engine's own way would have been faster."""
+
+
+@dataclass(frozen=True, slots=True)
+class JoinSettings:
+    """How much is spent on join orders, and when one is forced.
+
+    Attributes:
+        patience_s: how long the engine's own way may take before another is thought of.
+        statistics_s: for counting; no count goes on beyond it.
+        search_s: for searching an order of a graph that is too large for proof.
+        min_gain: the least predicted gain that is worth forcing an order.
+        forced_factor: a forced order may take this many times what was spent before it began.
+        remembered: statements of which times are kept.
+    """
+
+    patience_s: float = 0.02
+    statistics_s: float = 0.25
+    search_s: float = 0.05
+    min_gain: float = 1.5
+    forced_factor: float = 5.0
+    remembered: int = 1_000
+
+    def __post_init__(self) -> None:
+        for name in ("patience_s", "statistics_s", "search_s", "min_gain", "forced_factor", "remembered"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise InvalidRequest.at(name, f"{getattr(self, name)} must be above 0 and finite")
+
+
+@dataclass(frozen=True, slots=True)
+class JoinPlan:
+    """What is known of a statement's join order before it runs.
+
+    Attributes:
+        reason: why the order is forced, or is not, in a few words.
+        tree: ours, None if there is none.
+        names: of the relations, as the tree counts them.
+        sql: the statement with its order written into it, None if it is not to be forced.
+        parameters: what the placeholders in it stand for.
+        log_cost, own_log_cost: natural logarithms of C_out, ours and the engine's own, by the same counts; the latter
+            is None if the engine's plan cannot be read.
+        gain: predicted, taken pessimistically; None if there is nothing to compare.
+        planning_ms: what it took to count, search and compare.
+    """
+
+    reason: str
+    tree: JoinTree | None = None
+    names: tuple[str, ...] = ()
+    sql: str | None = None
+    parameters: tuple[Parameter, ...] = ()
+    log_cost: float | None = None
+    own_log_cost: float | None = None
+    gain: float | None = None
+    planning_ms: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Optimised:
+    """A result, and how it came about.
+
+    Attributes:
+        rows: the result; ``elapsed_ms`` in it is that of the run that gave it.
+        forced: whether our order gave it.
+        plan: see `JoinPlan`.
+        own_ms, forced_ms: the times of the two ways when they last ran to the end, None if they never did.
+        total_ms: all of it, counting, searching and failed attempts included.
+    """
+
+    rows: Rows
+    forced: bool
+    plan: JoinPlan
+    own_ms: float | None
+    forced_ms: float | None
+    total_ms: float
+
+
+@dataclass(slots=True)
+class _Known:
+    """What was seen of one statement."""
+
+    plan: JoinPlan
+    own_ms: float | None = None
+    forced_ms: float | None = None
+    tried_own: bool = False
+
+
+class JoinOptimizer:
+    """Runs statements of one engine. Safe to call from several threads."""
+
+    def __init__(self, engine: Engine, settings: JoinSettings | None = None) -> None:
+        self.settings = settings or JoinSettings()
+        self.engine = engine
+        self._statistics = Statistics(engine)
+        self._lock = threading.Lock()
+        self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
+
+    def run(self, checked: Checked, limits: Limits | None = None) -> Optimised:
+        """Run a statement; the rows are those that the engine's own order gives, maybe in another sequence.
+
+        Sums of floating-point numbers may differ in their last digits, as in two runs of a parallel engine.
+
+        Raises:
+            SqlInvalid, SqlTimeout, Unavailable: as ``Engine.run``.
+        """
+        return _Run(self, checked, limits or Limits()).result()
+
+    def plan(self, checked: Checked, limits: Limits | None = None) -> JoinPlan:
+        """Return what would be done with a statement if its own order took long, without running it."""
+        begun = time.perf_counter()
+        block = extract(checked.tree, most_rows=(limits or Limits()).max_rows)
+        if isinstance(block, Untouched):
+            return JoinPlan(block.reason)
+        return replace(self._planned(block), planning_ms=(time.perf_counter() - begun) * 1e3)
+
+    def _planned(self, block: JoinBlock) -> JoinPlan:
+        dialect, schema = self.engine.dialect, self.engine.schema()
+        estimates = self._statistics.estimate(block, seconds=self.settings.statistics_s)
+        graph = estimates.graph
+        order = choose_order(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s)
+        if order is None:
+            return JoinPlan("the search for large graphs is not ready", names=graph.names)
+        own = self._own(block, graph.names)
+        compared = own if own is not None else presumed_tree(block, schema, graph)
+        found = gain(graph, compared, order.tree) if compared is not None else None
+        plan = JoinPlan(
+            "no gain is predicted",
+            order.tree,
+            graph.names,
+            log_cost=order.log_cost,
+            own_log_cost=log_c_out(graph, own) if own is not None else None,
+            gain=found,
+        )
+        if found is None or found < self.settings.min_gain:
+            return plan
+        sql, parameters = bound(rewrite(block, order.tree, dialect), dialect)
+        return replace(
+            plan, sql=sql, parameters=parameters, reason=f"fewer rows by a factor of {found:.3g} are predicted"
+        )
+
+    def _own(self, block: JoinBlock, names: tuple[str, ...]) -> JoinTree | None:
+        dialect = self.engine.dialect
+        if dialect == "duckdb":
+            return None
+        sql, parameters = bound(block.select, dialect)
+        return own_tree(self.engine.explain(sql, parameters).text, dialect, names)
+
+    def recall(self, key: tuple[str, str]) -> _Known | None:
+        """Return what was seen of a statement."""
+        with self._lock:
+            if key in self._known:
+                self._known.move_to_end(key)
+            return self._known.get(key)
+
+    def remember(self, key: tuple[str, str], known: _Known) -> None:
+        """Keep what was seen of a statement, and forget the one that was asked for longest ago."""
+        with self._lock:
+            self._known[key] = known
+            self._known.move_to_end(key)
+            if len(self._known) > self.settings.remembered:
+                self._known.popitem(last=False)
+
+
+class _Run:
+    """One statement on its way."""
+
+    def __init__(self, optimizer: JoinOptimizer, checked: Checked, limits: Limits) -> None:
+        self.optimizer, self.checked, self.limits = optimizer, checked, limits
+        self.engine = optimizer.engine
+        self.begun = time.perf_counter()
+        self.key = checked.key, self.engine.data_version()
+
+    def result(self) -> Optimised:
+        """Run the statement in the way that seems best, and in the engine's own if that does not end well."""
+        known = self.optimizer.recall(self.key)
+        if known is None:
+            block = extract(self.checked.tree, most_rows=self.limits.max_rows)
+            if isinstance(block, Untouched):
+                known = _Known(JoinPlan(block.reason))
+                return self.done(self.own(known, self.left()), known)
+            known = _Known(JoinPlan("the engine's own order is done in a moment"))
+            rows = self.tried_own(known, self.optimizer.settings.patience_s)
+            if rows is not None:
+                return self.done(rows, known)
+            known.plan = self.optimizer.plan(self.checked, self.limits)
+        elif known.forced_ms is not None and not known.tried_own and (known.plan.gain or 0.0) < SURE:
+            known.tried_own = True
+            rows = self.tried_own(known, known.forced_ms * 1.1e-3)
+            if rows is not None:
+                return self.done(rows, known)
+        if _prefers_forced(known):
+            rows = self.forced(known)
+            if rows is not None:
+                return self.done(rows, known, forced=True)
+        return self.done(self.own(known, self.left()), known)
+
+    def left(self) -> float:
+        """Return the seconds that are left of the statement's time, at least a millisecond."""
+        return max(1e-3, self.begun + self.limits.timeout_s - time.perf_counter())
+
+    def own(self, known: _Known, seconds: float) -> Rows:
+        """Run the statement as it is."""
+        limits = replace(self.limits, timeout_s=seconds)
+        rows = self.engine.run(self.checked.sql, self.checked.parameters, limits)
+        known.own_ms = rows.elapsed_ms
+        return rows
+
+    def tried_own(self, known: _Known, seconds: float) -> Rows | None:
+        """Run the statement as it is, for some time; None if it needs more."""
+        if seconds >= self.left():
+            return self.own(known, self.left())
+        try:
+            return self.own(known, seconds)
+        except SqlTimeout:
+            return None
+
+    def forced(self, known: _Known) -> Rows | None:
+        """Run the statement in our order; None, and never again so, if it fails, or takes longer than it should."""
+        plan, spent = known.plan, time.perf_counter() - self.begun
+        seconds = self.optimizer.settings.forced_factor * (spent if known.forced_ms is None else known.forced_ms / 1e3)
+        seconds = max(self.optimizer.settings.patience_s, min(seconds, self.left()))
+        failed = "the forced order took too long"
+        try:
+            rows = self.engine.run(
+                plan.sql or "", plan.parameters, replace(self.limits, timeout_s=seconds), force_order=True
+            )
+            if not rows.truncated:  # else it is another part of the rows
+                known.forced_ms = rows.elapsed_ms
+                return rows
+            failed = "there are more rows than asked for, and which are given depends on the order"
+        except SqlTimeout:
+            pass
+        except SqlInvalid as error:
+            failed = f"the forced order failed: {error.detail}"
+        known.plan = replace(plan, sql=None, reason=failed)
+        return None
+
+    def done(self, rows: Rows, known: _Known, *, forced: bool = False) -> Optimised:
+        """Remember what was learnt, and return the result."""
+        if known.plan.tree is not None or known.own_ms is not None:
+            self.optimizer.remember(self.key, known)
+        total_ms = (time.perf_counter() - self.begun) * 1e3
+        return Optimised(rows, forced, known.plan, known.own_ms, known.forced_ms, total_ms)
+
+
+def _prefers_forced(known: _Known) -> bool:
+    if known.plan.sql is None:
+        return False
+    return known.own_ms is None or (known.forced_ms is not None and known.forced_ms < known.own_ms)
