@@ -47,15 +47,23 @@ class KeyGraph:
         """Find the joins once."""
         self._schema = schema
         self._steps: dict[str, list[Step]] = defaultdict(list)
-        for table in schema.tables.values():
-            for key in table.foreign_keys:
-                cost = _DECLARED_COST if key.declared else _FOUND_COST
-                self._add(table.name, key.columns, key.table, key.references, cost)
+        self._add_keys(declared=True)
         owners = self._owners()
         for source, target in self._undeclared():
             self._find(source, target, owners)
         for source, target in self._undeclared():
             self._find_shared(source, target)
+
+        self._add_keys(declared=False)
+
+    def _add_keys(self, *, declared: bool) -> None:
+        """Add the schema's own keys; of those that nobody declared only what nothing else tells."""
+        for table in self._schema.tables.values():
+            met = {step.target for step in self._steps[table.name]}
+            for key in table.foreign_keys:
+                if key.declared is declared and (declared or key.table not in met):
+                    cost = _DECLARED_COST if declared else _FOUND_COST
+                    self._add(table.name, key.columns, key.table, key.references, cost)
 
     def steps(self, table: str) -> list[Step]:
         """Return all joins from a table."""
@@ -121,7 +129,7 @@ class KeyGraph:
         return owners
 
     def _has_key(self, table: Table, column: str) -> bool:
-        return any(column in key.columns for key in table.foreign_keys)
+        return any(column in key.columns for key in table.foreign_keys if key.declared)
 
     def path(
         self,
@@ -214,7 +222,7 @@ def _compatible(mine: Column, theirs: Column) -> bool:
 
 
 def _refers(source: Table, mine: Column, target: Table, theirs: Column) -> bool:
-    if not _compatible(mine, theirs) or mine.name in source.primary_key[:1]:
+    if not _compatible(mine, theirs):
         return False
     mine_words, their_words = parts(mine.name), parts(theirs.name)
     table_words = [stem(word) for word in parts(target.name)]

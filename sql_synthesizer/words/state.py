@@ -61,6 +61,7 @@ class State:
         links: what was taken for what.
         said: whether the question says the current phrase's table in words.
         where: words of the columns that say where, if that is asked for.
+        rivals: phrases that could nearly as well be taken for something else, and what they were taken for.
         doubts: what had to be guessed, each costing confidence.
     """
 
@@ -85,6 +86,7 @@ class State:
     grouped: list[int] = field(default_factory=list)
     said: bool = False
     where: tuple[str, ...] = ()
+    rivals: list[tuple[Item, ColumnRef]] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
 
@@ -146,6 +148,7 @@ class State:
             return None
         if rivals:
             self.doubts.append("column")
+            self.rivals.append((item, best[1]))
         self.link(
             item,
             "column",
@@ -237,6 +240,9 @@ class State:
         ranked = sorted(found, key=worth, reverse=True)
         if len(ranked) > 1 and worth(ranked[0]) - worth(ranked[1]) < 0.05:
             self.doubts.append("value")
+            here = next((item for item in self.items if item.values and found[0] in item.values), None)
+            if here is not None:
+                self.rivals.append((here, ColumnRef(ranked[0].table, ranked[0].column)))
         return ranked[0]
 
 
