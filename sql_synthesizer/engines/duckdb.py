@@ -158,13 +158,18 @@ class _OrderSwitch:
         self._condition = threading.Condition()
         self._running = 0
         self._forced = False
+        self._waiting = {False: 0, True: 0}
 
     @contextmanager
     def as_written(self, cursor: duckdb.DuckDBPyConnection, forced: bool, timeout_s: float) -> Iterator[None]:
         """Keep the switch for as long as the block, which plans a statement."""
         with self._condition:
-            if not self._condition.wait_for(lambda: self._running == 0 or self._forced == forced, timeout_s):
-                raise SqlTimeout(f"statements of the other join order took longer than {timeout_s:g} s")
+            self._waiting[forced] += 1
+            try:
+                if not self._condition.wait_for(lambda: self._may_run(forced), timeout_s):
+                    raise SqlTimeout(f"statements of the other join order took longer than {timeout_s:g} s")
+            finally:
+                self._waiting[forced] -= 1
             if self._running == 0:
                 cursor.execute(f"SET disabled_optimizers = '{'join_order' if forced else ''}'")
                 self._forced = forced
@@ -175,6 +180,10 @@ class _OrderSwitch:
             with self._condition:
                 self._running -= 1
                 self._condition.notify_all()
+
+    def _may_run(self, forced: bool) -> bool:
+        """Whoever wants it the other way and waits is let in before more come that want it as it is."""
+        return self._running == 0 or (self._forced == forced and not self._waiting[not forced])
 
 
 _switches: weakref.WeakValueDictionary[Path, _OrderSwitch] = weakref.WeakValueDictionary()
