@@ -9,9 +9,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Protocol, Self, TypeVar
+from typing import Final, Self, TypeVar
 
-from quantum_db.errors import InvalidRequest, Overloaded, Unavailable, UnclearQuestion
+from quantum_db.errors import InvalidRequest, Overloaded, Unavailable
 from sql_synthesizer.engines.ports import Engine, JsonValue, Limits, Plan, Rows
 from sql_synthesizer.engines.reflection import Reflection
 from sql_synthesizer.engines.urls import open_engine
@@ -20,36 +20,10 @@ from sql_synthesizer.guard.check import Checked, Guard
 from sql_synthesizer.guard.detectors import Finding, detect
 from sql_synthesizer.schema import ColumnKind, Schema
 from sql_synthesizer.texts import is_sql
+from sql_synthesizer.translating import Translation, Translator, WordsTranslator
 
 MAX_WAITING: Final = 100
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Translation:
-    """What words were taken to mean.
-
-    Attributes:
-        sql: in the dialect of the schema.
-        explanation: one line for each link between the words and the database.
-        confidence: 0 to 1, that it is what was asked.
-    """
-
-    sql: str
-    explanation: tuple[str, ...] = ()
-    confidence: float = 1.0
-
-
-class Translator(Protocol):
-    """Turns a question into SQL. May be called from several threads."""
-
-    def __call__(self, question: str, schema: Schema) -> Translation:
-        """Return the statement.
-
-        Raises:
-            AmbiguousQuestion: there are several readings, which the error lists.
-            UnclearQuestion: the words cannot be tied to the database well enough.
-        """
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +107,7 @@ class QueryAgent:
             hidden: tables and columns that nobody may see, as in ``Reflection``.
             limits: of each statement.
             reflection: how the schema is read; what it hides is hidden, too.
-            translate: from words to SQL; without it only SQL is understood.
+            translate: from words to SQL; None takes the rules of ``sql_synthesizer.words``.
             pool_size: statements that run at a time.
             max_waiting: that wait beside them; more are refused.
 
@@ -149,7 +123,7 @@ class QueryAgent:
         shown = Reflection((*base.hidden, *hidden), base.ttl_s, base.timeout_s, base.exact_rows, base.max_values)
         self.limits: Final = limits or Limits()
         self._engine = open_engine(database_url, shown)
-        self._translate = translate
+        self._translate = translate or WordsTranslator()
         self._pool = ThreadPoolExecutor(pool_size, thread_name_prefix="query-agent")
         self._room = threading.BoundedSemaphore(pool_size + max_waiting)
         self._guard: tuple[str, Guard] | None = None
@@ -224,7 +198,7 @@ class QueryAgent:
             raise InvalidRequest.at("question", "there is none: give words or SQL")
         schema = self._engine.schema()
         findings = detect(text, schema.dialect)
-        translation = None if only_sql or is_sql(text) else self._translated(text, schema)
+        translation = None if only_sql or is_sql(text) else self._translate(text, schema)
         sql = text if translation is None else translation.sql
         statement = self._guard_of(schema).check(sql, limits or self.limits)
         shown = written(statement.tree, schema.dialect)
@@ -246,11 +220,6 @@ class QueryAgent:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.aclose()
-
-    def _translated(self, question: str, schema: Schema) -> Translation:
-        if self._translate is None:
-            raise UnclearQuestion("this agent understands SQL only: begin with SELECT")
-        return self._translate(question, schema)
 
     def _guard_of(self, schema: Schema) -> Guard:
         known = self._guard

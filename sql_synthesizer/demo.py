@@ -1,4 +1,4 @@
-"""The demo of the synthesizer, ``make demo-sql``: statements on a database that ships, what ran, and what may not."""
+"""The demo of the synthesizer, ``make demo-sql``: questions and SQL on a database that ships, and what is refused."""
 
 from __future__ import annotations
 
@@ -8,10 +8,19 @@ from typing import Final
 
 from quantum_db.errors import SqlInvalid
 from sql_synthesizer.agent import QueryAgent
+from sql_synthesizer.engines.ports import Limits
 from sql_synthesizer.printing import print_result, print_tables
 
 CHINOOK: Final = Path(__file__).resolve().parent.parent / "data" / "sql" / "chinook.sqlite"
+SHOWN: Final = 5
+"""Rows of each answer."""
 HIDDEN: Final = ("Customer.Email", "Customer.Phone", "Employee.BirthDate")
+QUESTIONS: Final = (
+    "how many customers are there in each country?",
+    "artists without albums",
+    "average invoice total per country, highest first",
+    "tracks longer than the average",
+)
 STATEMENTS: Final = (
     """SELECT Artist.Name, count(*) AS albums FROM Artist JOIN Album USING (ArtistId)
        GROUP BY Artist.Name ORDER BY albums DESC LIMIT 5""",
@@ -36,9 +45,10 @@ def main() -> int:
     agent = QueryAgent(f"sqlite:///{CHINOOK}", hidden=HIDDEN)
     try:
         print_tables(agent.engine.schema())
-        for sql in STATEMENTS:
-            result = agent.answer(sql, explain=True)
-            print(f"\n{result.sql}")
+        for text in (*QUESTIONS, *STATEMENTS):
+            result = agent.answer(text, Limits(max_rows=SHOWN), explain=True)
+            print(f"\n{text}\n" if text in QUESTIONS else "")
+            print(result.sql)
             print_result(result)
             if result.plan is not None:
                 print("SQLite's plan:\n" + "\n".join(f"  {line}" for line in result.plan.text.splitlines()))

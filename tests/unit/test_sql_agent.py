@@ -12,19 +12,19 @@ from quantum_db.errors import (
     AmbiguousQuestion,
     InvalidRequest,
     InvalidSettings,
-    Overloaded,
     SqlInvalid,
     SqlRefused,
     SqlTimeout,
     Unavailable,
     UnclearQuestion,
 )
-from sql_synthesizer.agent import QueryAgent, Translation
+from sql_synthesizer.agent import QueryAgent
 from sql_synthesizer.demo import CHINOOK
 from sql_synthesizer.engines.ports import Limits
 from sql_synthesizer.engines.reflection import Reflection
 from sql_synthesizer.schema import Schema
 from sql_synthesizer.texts import is_sql
+from sql_synthesizer.translating import Translation
 
 URL = f"sqlite:///{CHINOOK}"
 ENDLESS = "SELECT count(*) FROM Track a, Track b, Track c, Track d"
@@ -87,9 +87,14 @@ async def test_explaining_runs_nothing(agent: QueryAgent) -> None:
     assert agent.checked(ENDLESS).key == reading.statement.key
 
 
-async def test_words_need_somebody_who_understands_them(agent: QueryAgent) -> None:
-    with pytest.raises(UnclearQuestion, match="SQL only"):
-        await agent.query("how many artists are there?")
+async def test_words_are_answered_with_what_they_were_taken_for(agent: QueryAgent) -> None:
+    result = await agent.query("how many customers are there in each country?")
+    assert len(result.rows) == 24
+    assert '"country" is the column Customer.Country: the name' in result.explanation
+    with pytest.raises(UnclearQuestion, match="colourless"):
+        await agent.query("colourless green ideas")
+    with pytest.raises(SqlInvalid, match="no column 'Email'"):
+        await agent.query("SELECT Email FROM Customer")
     with pytest.raises(SqlInvalid):
         await agent.run_sql("how many artists are there?")
 
@@ -162,10 +167,6 @@ def test_wrong_sizes_are_told(sizes: dict[str, int]) -> None:
 def test_a_wrong_url_is_told() -> None:
     with pytest.raises(InvalidSettings, match="must be duckdb:///"):
         QueryAgent("oracle://x")
-
-
-def test_overloaded_says_when_to_come_again() -> None:
-    assert Overloaded("x", retry_after_s=1.0).retry_after_s == 1.0
 
 
 @pytest.mark.parametrize(

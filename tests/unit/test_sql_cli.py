@@ -51,6 +51,16 @@ def test_an_answer_is_a_table(run: Ran) -> None:
     assert "2 rows in" in out
 
 
+def test_words_are_answered_and_what_they_were_taken_for_is_told(run: Ran) -> None:
+    code, out, err = run("how many artists are there?")
+    assert code == 0
+    assert "275" in out
+    assert err == '-- "artists" is the table Artist: the name\n'
+    code, out, err = run("colourless green ideas")
+    assert (code, out) == (2, "")
+    assert "Did you mean" in err
+
+
 def test_the_url_of_the_flag_stands_above_that_of_the_environment(run: Ran, tmp_path: Path) -> None:
     with sqlite3.connect(tmp_path / "mine.sqlite") as connection:
         connection.execute("CREATE TABLE things (id INTEGER PRIMARY KEY)")

@@ -47,6 +47,12 @@ def test_stars_are_the_columns_that_may_be_seen(dialect: str) -> None:
     assert checked.columns == {("people", "id"), ("people", "name"), ("people", "born")}
 
 
+@pytest.mark.parametrize(("dialect", "name"), [("duckdb", '"LOWER(name)"'), ("postgres", '"lower"')])
+def test_a_column_without_a_name_is_called_as_people_write_it(dialect: str, name: str) -> None:
+    sql = check('SELECT lower(p."name") FROM people p', dialect).sql
+    assert sql.startswith(f'SELECT LOWER(p."name") AS {name} FROM')
+
+
 @pytest.mark.parametrize(
     ("dialect", "expected"),
     [
