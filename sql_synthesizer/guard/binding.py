@@ -35,7 +35,7 @@ def bound(tree: exp.Query, dialect: str) -> tuple[str, tuple[Parameter, ...]]:
             parameters.append(value)
             numbers[key] = len(parameters)
         literal.replace(_placeholder(numbers[key], dialect))
-    return written(tree, dialect), tuple(parameters)
+    return Dialect.get_or_raise(dialect).generate(tree, comments=False, copy=False), tuple(parameters)
 
 
 def written(tree: exp.Expr, dialect: str) -> str:

@@ -62,12 +62,14 @@ class Scope:
         outer: of the statement around this one, if its names can be used.
         merged: keys of columns that several sources share by USING, and that have one value for all of them.
         outputs: of the SELECT list, by key: the place from 1, and the expression.
+        joins: of the FROM clause, whose conditions may name any of the sources.
     """
 
     outer: Scope | None = None
     sources: dict[str, Source] = field(default_factory=dict)
     merged: dict[str, exp.Identifier] = field(default_factory=dict)
     outputs: dict[str, tuple[int, exp.Expr]] = field(default_factory=dict)
+    joins: list[exp.Join] = field(default_factory=list)
 
     def having(self, column: str) -> list[Source]:
         """Return the sources with a column of this key."""
@@ -79,6 +81,16 @@ class Scope:
         while scope is not None:
             yield scope
             scope = scope.outer
+
+
+def tie(node: exp.Expr) -> None:
+    """Mark a table or a column as one that was looked up. Copies keep the mark."""
+    node.meta["tied"] = True
+
+
+def is_tied(node: exp.Expr) -> bool:
+    """Return whether a table or a column was looked up."""
+    return bool(node.meta.get("tied"))
 
 
 class Catalogue:

@@ -11,6 +11,7 @@ from sql_synthesizer.guard.allowed import FUNCTIONS, MAX_PAD, NAMES, NODES, TYPE
 from sql_synthesizer.guard.reading import Text
 
 MAX_SOURCES: Final = 64
+MAX_NODES: Final = 20_000
 SELECT: Final = """with_ expressions distinct from_ laterals joins where group having qualify windows order limit offset
     operation_modifiers"""
 CLAUSES: Final[Mapping[type[exp.Expr], frozenset[str]]] = {
@@ -41,7 +42,9 @@ def check_parts(text: Text, root: exp.Query, dialect: str) -> None:
     """
     names = NAMES[dialect]
     sources = 0
-    for node in root.walk():
+    for number, node in enumerate(root.walk()):
+        if number >= MAX_NODES:
+            raise text.refused(f"the statement has more than {MAX_NODES} parts")
         if isinstance(node, exp.Func):
             _check_function(text, node, names)
         elif type(node) not in NODES:

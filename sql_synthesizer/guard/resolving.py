@@ -13,7 +13,7 @@ from sqlglot import exp
 
 from quantum_db.errors import SqlInvalid
 from quantum_db.near import near_name
-from sql_synthesizer.guard.names import HOME, Catalogue, Columns, Scope, Source, key_of
+from sql_synthesizer.guard.names import HOME, Catalogue, Columns, Scope, Source, is_tied, key_of, tie
 from sql_synthesizer.guard.outputs import Output, expanded, named, output_of
 from sql_synthesizer.guard.reading import Text
 
@@ -39,6 +39,10 @@ class Resolver:
             SqlRefused: something is read that is no table.
         """
         self._query(root, None, {}, names=True)
+        for node in root.find_all(exp.Column, exp.Table):
+            # No part of a statement is left out of the walk above; should one be, it does not run.
+            if not is_tied(node):
+                raise self._text.refused(f"{node.sql()} could not be looked up", node)
 
     def _query(self, query: exp.Expr, outer: Scope | None, ctes: Ctes, *, names: bool) -> Columns:
         """Resolve a query and return the columns it gives; ``names`` gives each of them a name that differs."""
@@ -98,7 +102,7 @@ class Resolver:
         return {key_of(output.name, self._dialect): output.name.copy() for output in outputs if output.name is not None}
 
     def _clauses(self, select: exp.Select, scope: Scope, ctes: Ctes) -> None:
-        for join in select.args.get("joins") or ():
+        for join in scope.joins:
             self._part(join, "on", scope, ctes)
         for clause in ("where", "group", "having", "qualify", "windows", "order", "limit", "offset", "distinct"):
             self._part(select, clause, scope, ctes)
@@ -113,6 +117,9 @@ class Resolver:
 
     def _joins(self, node: exp.Expr, scope: Scope, ctes: Ctes) -> None:
         for join in node.args.get("joins") or ():
+            if self._dialect == "sqlite" and join.kind.upper() == "CROSS":
+                join.set("kind", None)  # the parser reads a comma so, too; SQLite would keep the order of CROSS JOIN
+            scope.joins.append(join)
             before = dict(scope.sources)
             self._source(join.this, scope, ctes)
             added = [source for key, source in scope.sources.items() if key not in before]
@@ -173,6 +180,7 @@ class Resolver:
         name, alias = node.this, node.args.get("alias")
         if not isinstance(name, exp.Identifier):
             raise self._text.refused(f"the table function {name.sql()} is not allowed", node)
+        tie(node)
         home = node.args.get("db")
         if home is None and (known := ctes.get(key_of(name, self._dialect))) is not None:
             columns = self._renamed(known, alias)
@@ -191,6 +199,8 @@ class Resolver:
 
     def _derivation(self, node: exp.Expr, columns: Columns) -> Source:
         alias = node.args.get("alias")
+        if self._dialect == "sqlite" and alias is not None and alias.args.get("columns"):
+            raise self._text.invalid("SQLite takes no names of columns in brackets after AS", node)
         if alias is None or alias.this is None:
             self._derived += 1
             given = alias.args.get("columns") if alias is not None else None
@@ -287,6 +297,7 @@ class Resolver:
         for source in around.having(key):
             self._note(source, key)
         column.set("this", around.merged[key].copy())
+        tie(column)
         return column
 
     def _tied(self, column: exp.Column, source: Source, key: str) -> exp.Expr:
@@ -294,11 +305,13 @@ class Resolver:
         column.set("db", None)
         column.set("table", source.name.copy())
         column.set("this", source.columns[key].copy())
+        tie(column)
         return column
 
     def _output(self, column: exp.Column, key: str, scope: Scope) -> exp.Expr:
         _, expression = scope.outputs[key]
         column.set("this", (output_of(expression, self._dialect).name or column.this).copy())
+        tie(column)
         return column
 
     def _alias(self, column: exp.Column, key: str, scope: Scope, clause: str) -> exp.Expr:
@@ -318,13 +331,14 @@ class Resolver:
             if key is None or key not in columns:
                 raise self._text.invalid("rows of several queries are ordered by names of result columns only", ordered)
             by.set("this", columns[key].copy())
+            tie(by)
 
     def _note(self, source: Source, key: str) -> None:
         if source.table is not None:
             self.columns.add((source.table, str(source.columns[key].this)))
 
     def _unknown_column(self, name: exp.Identifier, sources: Iterable[Source]) -> SqlInvalid:
-        known = [str(one.this) for source in sources for one in source.columns.values()]
+        known = dict.fromkeys(str(one.this) for source in sources for one in source.columns.values())
         return self._text.invalid(f"there is no column {name.name!r}{near_name(name.name, known)}", name)
 
 
