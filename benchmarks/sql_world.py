@@ -1,8 +1,8 @@
 """A shop of 12 tables whose values are skewed and hang together, or evenly spread; and random statements over it.
 
 Skewed: a few customers order most, a few products sell most, the same products are reviewed and clicked most, and a
-customer's segment, a product's category and a line's price go with how often they are met. Uniform: the same tables, every
-value drawn evenly and by itself.
+customer's segment, a product's brand and a line's quantity go with how often they are met. Uniform: the same tables,
+every value drawn evenly and by itself.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def write_duckdb(tables: Mapping[str, Columns], path: Path) -> None:
     """Make a DuckDB database with primary keys."""
     with duckdb.connect(str(path)) as connection:
         for table, columns in tables.items():
-            connection.register("given", {name: values for name, values in columns.items()})
+            connection.register("given", dict(columns))
             connection.execute(f"CREATE TABLE {table} AS SELECT * FROM given")  # noqa: S608
             connection.unregister("given")
 

@@ -22,8 +22,8 @@ from sql_synthesizer.joins.choose import choose_order
 from sql_synthesizer.joins.estimates import Statistics
 from sql_synthesizer.joins.extract import JoinBlock, Untouched, extract
 from sql_synthesizer.joins.gate import gain, presumed_tree
-from sql_synthesizer.joins.graph import JoinTree, log_c_out
-from sql_synthesizer.joins.plans import own_tree
+from sql_synthesizer.joins.graph import JoinGraph, JoinTree, log_c_out
+from sql_synthesizer.joins.plans import own_trees
 from sql_synthesizer.joins.rewrite import BUSHY, rewrite
 
 SURE = 10.0
@@ -148,7 +148,7 @@ class JoinOptimizer:
         order = choose_order(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s)
         if order is None:
             return JoinPlan("the search for large graphs is not ready", names=graph.names)
-        own = self._own(block, graph.names)
+        own = self._own(block, graph)
         compared = own if own is not None else presumed_tree(block, schema, graph)
         found = gain(graph, compared, order.tree) if compared is not None else None
         plan = JoinPlan(
@@ -166,12 +166,16 @@ class JoinOptimizer:
             plan, sql=sql, parameters=parameters, reason=f"fewer rows by a factor of {found:.3g} are predicted"
         )
 
-    def _own(self, block: JoinBlock, names: tuple[str, ...]) -> JoinTree | None:
-        dialect = self.engine.dialect
-        if dialect == "duckdb":
-            return None
-        sql, parameters = bound(block.select, dialect)
-        return own_tree(self.engine.explain(sql, parameters).text, dialect, names)
+    def _own(self, block: JoinBlock, graph: JoinGraph) -> JoinTree | None:
+        """Return the tree of the engine's plan; the cheapest, if it can be read in several ways."""
+        sql, parameters = bound(block.select, self.engine.dialect)
+        tables = {alias: source.name for alias, source in block.sources.items()}
+        if self.engine.dialect == "duckdb":
+            text = str(self.engine.run(f"EXPLAIN (FORMAT json) {sql}", parameters).rows[0][1])
+        else:
+            text = self.engine.explain(sql, parameters).text
+        trees = own_trees(text, self.engine.dialect, tables)
+        return min(trees, key=lambda tree: log_c_out(graph, tree), default=None)
 
     def recall(self, key: tuple[str, str]) -> _Known | None:
         """Return what was seen of a statement."""
