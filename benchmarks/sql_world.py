@@ -62,13 +62,12 @@ def shop(*, skewed: bool, scale: float = 1.0, seed: int = 1) -> dict[str, Column
     tables: dict[str, Columns] = {}
     for table, count in rows.items():
         columns = {"id": np.arange(1, count + 1, dtype=np.int64)}
-        fame = np.zeros(count)
+        fame = np.log1p(np.arange(count)) / np.log1p(count)
         for child, column, parent in LINKS:
             if child == table:
                 drawn = _ranked(rng, rows[parent], count, 1.1 if skewed else 0.0)
-                fame += np.log1p(drawn) / np.log1p(rows[parent])
+                fame += 0.5 * np.log1p(drawn) / np.log1p(rows[parent])
                 columns[column] = drawn + 1
-        fame = fame if fame.any() else np.log1p(np.arange(count)) / np.log1p(count)
         for column, values in FILTERS[table]:
             if skewed:  # the famous have low values: what a filter keeps goes with what a join multiplies
                 noise = rng.normal(0.0, 0.08 * values, count)
@@ -183,7 +182,7 @@ def _ranked(rng: np.random.Generator, values: int, count: int, exponent: float) 
 
 def _filter(rng: np.random.Generator, alias: int, table: str) -> tuple[int, str, str, tuple[int, ...]]:
     column, values = FILTERS[table][int(rng.integers(len(FILTERS[table])))]
-    drawn = tuple(int(value) for value in rng.integers(values, size=2))
+    drawn = tuple((values * rng.random(2) ** 2).astype(int).tolist())  # what is met often is asked for often
     kind = str(rng.choice(["=", "<=", "IN"], p=[0.4, 0.4, 0.2]))
     return alias, column, kind, drawn if kind == "IN" else drawn[:1]
 

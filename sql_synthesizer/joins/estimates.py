@@ -8,6 +8,7 @@ be counted in time is estimated by distinct values, as engines do.
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -17,13 +18,12 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlglot import exp
 
 from quantum_db.errors import QuantumDBError, Unavailable
 from sql_synthesizer.engines.ports import Engine, Limits
 from sql_synthesizer.guard.binding import bound, written
-from sql_synthesizer.joins.extract import JoinBlock
+from sql_synthesizer.joins.extract import JoinBlock, is_equality
 from sql_synthesizer.joins.graph import JoinGraph
 from sql_synthesizer.joins.rewrite import conjunction
 from sql_synthesizer.schema import Schema, Table
@@ -135,8 +135,9 @@ class _Estimate:
             i, j = position[one], position[other]
             selectivity = min(count / (rows[one] * rows[other]), 1.0)
             between[i, j] = between[j, i] = math.log(selectivity) or -1e-9
-        self._drop_implied(between)
-        graph = JoinGraph(tuple(self.aliases), np.log(np.array([rows[alias] for alias in self.aliases])), between)
+        logs = np.log(np.array([rows[alias] for alias in self.aliases]))
+        classes = tuple(tuple(position[column.table] for column in group) for group in self.block.classes)
+        graph = JoinGraph(tuple(self.aliases), logs, between, classes)
         return Estimates(graph, self.counted, self.guessed, time.perf_counter() - begun)
 
     def rows(self) -> dict[str, float]:
@@ -163,6 +164,10 @@ class _Estimate:
             if len(read) == 2:
                 smaller, larger = sorted(read, key=lambda alias: (rows[alias], alias))
                 met.setdefault((smaller, larger), []).append(condition)
+        for group in self.block.classes:
+            for one, other in itertools.combinations(group, 2):
+                smaller, larger = sorted((one.table, other.table), key=lambda alias: (rows[alias], alias))
+                met.setdefault((smaller, larger), [exp.EQ(this=one, expression=other)])
         found: dict[tuple[str, str], float] = {}
         asked: dict[tuple[str, str], exp.Select] = {}
         for pair, conditions in met.items():
@@ -172,7 +177,7 @@ class _Estimate:
             if child is not None:
                 found[pair] = rows[child]
                 self.counted += 1
-            elif any(_equality(condition) for condition in conditions):
+            elif any(is_equality(condition) for condition in conditions):
                 asked[pair] = self._joined(*pair, conditions, self.step(rows[pair[0]]))
             else:
                 self.guessed += 1
@@ -183,10 +188,10 @@ class _Estimate:
         return found
 
     def _extends(self, child: str, pair: tuple[str, str], conditions: list[exp.Expr]) -> bool:
-        """Tell if each row of a child has one row of its parent, all of whose rows are there: a key that is followed."""
+        """Tell if a pair follows a key to a parent without filters: each row of the child finds one row, or none."""
         parent = pair[0] if child == pair[1] else pair[1]
         table = self.table(child)
-        if table is None or len(conditions) > 1 or not _equality(conditions[0]) or self.block.filters[parent]:
+        if table is None or len(conditions) > 1 or not is_equality(conditions[0]) or self.block.filters[parent]:
             return False
         columns = {column.table: column.name for column in conditions[0].find_all(exp.Column)}
         target = self.block.sources[parent].name
@@ -200,8 +205,8 @@ class _Estimate:
         return max(1, round(rows / SAMPLE))
 
     def kept_by(self, condition: exp.Expr) -> float:
-        """Return what a predicate keeps of values that are spread evenly: one over the distinct ones of the richer column."""
-        if not _equality(condition):
+        """Return what a predicate keeps of evenly spread values: one over the distinct ones of the richer column."""
+        if not is_equality(condition):
             return UNEQUAL
         return 1.0 / max(self.distinct(condition.this), self.distinct(condition.expression))
 
@@ -234,42 +239,6 @@ class _Estimate:
         select = exp.select("COUNT(*)").from_(driver)
         select.set("joins", [inner])
         return select
-
-    def _drop_implied(self, between: NDArray[np.float64]) -> None:
-        """Let equalities that follow from others count once.
-
-        Of ``a.x = b.x``, ``b.x = c.x`` and ``a.x = c.x`` any two imply the third: the least selective keeps nothing.
-        """
-        position = {alias: i for i, alias in enumerate(self.aliases)}
-        pairs: dict[tuple[int, int], list[exp.Expr]] = {}
-        for read, condition in self.block.predicates:
-            if len(read) == 2:
-                i, j = sorted(position[alias] for alias in read)
-                pairs.setdefault((i, j), []).append(condition)
-        same: dict[str, str] = {}
-        for (i, j), met in sorted(pairs.items(), key=lambda item: between[item[0]]):
-            new = [condition for condition in met if not _equality(condition) or _united(same, condition)]
-            if not new:
-                between[i, j] = between[j, i] = 0.0
-
-
-def _united(same: dict[str, str], equality: exp.Expr) -> bool:
-    """Put the columns of an equality into one class; tell whether they were in two."""
-    roots = []
-    for column in (equality.this, equality.expression):
-        name = column.sql()
-        while name in same:
-            name = same[name]
-        roots.append(name)
-    if roots[0] == roots[1]:
-        return False
-    same[roots[0]] = roots[1]
-    return True
-
-
-def _equality(condition: exp.Expr) -> bool:
-    columns = isinstance(condition.this, exp.Column) and isinstance(condition.expression, exp.Column)
-    return isinstance(condition, exp.EQ) and columns
 
 
 def _number(value: float) -> exp.Literal:

@@ -2,8 +2,8 @@
 
 1. What ran before is remembered: the faster of the two ways runs.
 2. Otherwise the statement begins as it is. Most are done in a moment, and nothing was lost on them.
-3. While a longer one runs, relations and their pairs are counted, a join tree is searched, and the gate compares it with
-   the engine's plan.
+3. While a longer one runs, relations and their pairs are counted, a join tree is searched, and the gate compares it
+   with the engine's plan.
 4. A tree that passes races against the engine's own way. DuckDB forces an order for all of a database, so there the own
    way is stopped; it runs anew if ours fails, or is not done within some time.
 """
@@ -42,8 +42,8 @@ class JoinSettings:
         statistics_s: for counting; no count goes on beyond it.
         search_s: for searching an order of a graph that is too large for proof.
         min_gain: the least predicted gain that is worth forcing an order.
-        forced_factor: where it does not race, a forced order may take this many times what was spent before it began, or
-            what it took the last time.
+        forced_factor: where it does not race, a forced order may take this many times what was spent before it began,
+            or what it took the last time.
         remembered: statements of which times are kept.
     """
 
@@ -139,7 +139,7 @@ class JoinOptimizer:
     def plan(self, checked: Checked, limits: Limits | None = None) -> JoinPlan:
         """Return what would be done with a statement if its own order took long, without running it."""
         begun = time.perf_counter()
-        block = extract(checked.tree, most_rows=(limits or Limits()).max_rows)
+        block = extract(checked.tree, self.engine.schema(), most_rows=(limits or Limits()).max_rows)
         if isinstance(block, Untouched):
             return JoinPlan(block.reason)
         return replace(self._planned(block), planning_ms=(time.perf_counter() - begun) * 1e3)
@@ -210,7 +210,7 @@ class _Run:
         """Run the statement in the way that is known to be faster, or find out which is."""
         known = self.optimizer.recall(self.key)
         if known is None:
-            block = extract(self.checked.tree, most_rows=self.limits.max_rows)
+            block = extract(self.checked.tree, self.engine.schema(), most_rows=self.limits.max_rows)
             untouched = isinstance(block, Untouched)
             known = _Known(JoinPlan(block.reason if isinstance(block, Untouched) else "the engine's own order is fast"))
             rows = self.own(known) if untouched else self.first(known)
