@@ -17,7 +17,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from quantum_db.errors import InvalidRequest, SqlInvalid, SqlTimeout
+from quantum_db.errors import InvalidRequest, QuantumDBError, SqlInvalid, SqlTimeout
 from sql_synthesizer.engines.ports import Engine, Limits, Parameter, Rows
 from sql_synthesizer.guard.binding import bound
 from sql_synthesizer.guard.check import Checked
@@ -125,9 +125,11 @@ class _Known:
         return self.own_ms is None or self.forced_ms < self.own_ms
 
     def learn(self, planned: concurrent.futures.Future[JoinPlan]) -> None:
-        """Take a plan that came too late for this time; one that failed is none."""
-        if planned.exception() is None:
+        """Take a plan; an engine that cannot count or explain is no reason to fail."""
+        try:
             self.plan = planned.result()
+        except QuantumDBError as error:
+            self.plan = JoinPlan(f"nothing could be planned: {error.detail}")
 
 
 class JoinOptimizer:
@@ -246,7 +248,7 @@ class _Run:
         if own.future.done():
             planned.add_done_callback(known.learn)
             return self.ended(own, known)
-        known.plan = planned.result()
+        known.learn(planned)
         if known.plan.sql is None:
             return self.ended(own, known)
         if self.engine.dialect in ONE_ORDER:

@@ -33,7 +33,7 @@ ROWS = 16
 """Random moves between two looks at the clock."""
 PREFIX_ROWS = 512
 """The same for left-deep orders, whose moves are so much shorter."""
-HOT, COLD = 1.0, 0.01
+HOT, COLD = 0.3, 0.03
 """First and last temperature of annealing, in units of a logarithm of C_out."""
 
 

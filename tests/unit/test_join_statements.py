@@ -283,6 +283,29 @@ def test_a_forced_order_that_is_slow_falls_back_and_is_not_tried_again(engine: E
     assert first.rows.rows == second.rows.rows == engine.run(checked.sql, checked.parameters, LIMITS).rows
 
 
+def test_an_engine_that_cannot_explain_still_answers(
+    engine: Engine, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: object, block: object) -> JoinPlan:
+        raise SqlTimeout("too slow to explain")
+
+    monkeypatch.setattr(JoinOptimizer, "_planned", failing)
+    checked = guard.check(SQL, LIMITS)
+    slow = _Slow(engine, checked.sql, forced_s=0.0)
+    found = JoinOptimizer(slow, replace(EAGER, patience_s=0.01)).run(checked, LIMITS)  # type: ignore[arg-type]
+    assert (found.forced, "explain" in found.plan.reason) == (False, True)
+
+
+def test_a_statement_that_ends_while_it_is_planned_has_its_order_the_next_time(engine: Engine, guard: Guard) -> None:
+    checked = guard.check(SQL, LIMITS)
+    optimizer = JoinOptimizer(engine, EAGER)
+    end = time.monotonic() + 10.0
+    known = optimizer.run(checked, LIMITS)
+    while known.plan.tree is None and time.monotonic() < end:
+        known = optimizer.run(checked, LIMITS)
+    assert known.plan.sql is not None
+
+
 def test_what_is_remembered_is_bounded(engine: Engine) -> None:
     optimizer = JoinOptimizer(engine, JoinSettings(remembered=3))
     guard = Guard(engine.schema())
