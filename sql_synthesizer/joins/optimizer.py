@@ -34,6 +34,9 @@ ONE_ORDER = frozenset({"duckdb"})
 """Dialects of engines that force an order for a whole database: two ways to run a statement cannot go on at once."""
 
 
+NOT_READY = "the search for large graphs is not ready"
+
+
 @dataclass(frozen=True, slots=True)
 class JoinSettings:
     """How much is spent on join orders, and when one is forced.
@@ -166,7 +169,7 @@ class JoinOptimizer:
         graph = estimates.graph
         order = choose_order(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s)
         if order is None:
-            return JoinPlan("the search for large graphs is not ready", names=graph.names)
+            return JoinPlan(NOT_READY, names=graph.names)
         own = self._own(block, graph)
         compared = own if own is not None else presumed_tree(block, schema, graph)
         found = gain(graph, compared, order.tree) if compared is not None else None
@@ -225,7 +228,7 @@ class _Run:
     def result(self) -> Optimised:
         """Run the statement in the way that is known to be faster, or find out which is."""
         known = self.optimizer.recall(self.key)
-        if known is None:
+        if known is None or known.plan.reason == NOT_READY:
             block = extract(self.checked.tree, self.engine.schema(), most_rows=self.limits.max_rows)
             untouched = isinstance(block, Untouched)
             known = _Known(JoinPlan(block.reason if isinstance(block, Untouched) else "the engine's own order is fast"))
