@@ -145,6 +145,7 @@ class _Search:
         order, best = order.copy(), order.copy()
         state = np.full(2, math.inf)
         begun = time.perf_counter()
+        seconds = max(seconds, 1e-6)  # a deadline may have passed since it was looked at
         while (gone := (time.perf_counter() - begun) / seconds) < 1.0:
             temperature = HOT * (COLD / HOT) ** gone
             draws = self.rng.random((rows, 4))
