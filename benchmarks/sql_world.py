@@ -1,14 +1,15 @@
 """A shop of 12 tables whose values are skewed and hang together, or evenly spread; and random statements over it.
 
 Skewed: a few customers order most, a few products sell most, the same products are reviewed and clicked most, and a
-customer's segment, a product's category and a line's price go with how often they are met. Uniform: the same tables, every
-value drawn evenly and by itself.
+customer's segment, a product's brand and a line's quantity go with how often they are met. Uniform: the same tables,
+every value drawn evenly and by itself.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -61,13 +62,12 @@ def shop(*, skewed: bool, scale: float = 1.0, seed: int = 1) -> dict[str, Column
     tables: dict[str, Columns] = {}
     for table, count in rows.items():
         columns = {"id": np.arange(1, count + 1, dtype=np.int64)}
-        fame = np.zeros(count)
+        fame = np.log1p(np.arange(count)) / np.log1p(count)
         for child, column, parent in LINKS:
             if child == table:
                 drawn = _ranked(rng, rows[parent], count, 1.1 if skewed else 0.0)
-                fame += np.log1p(drawn) / np.log1p(rows[parent])
+                fame += 0.5 * np.log1p(drawn) / np.log1p(rows[parent])
                 columns[column] = drawn + 1
-        fame = fame if fame.any() else np.log1p(np.arange(count)) / np.log1p(count)
         for column, values in FILTERS[table]:
             if skewed:  # the famous have low values: what a filter keeps goes with what a join multiplies
                 noise = rng.normal(0.0, 0.08 * values, count)
@@ -79,35 +79,68 @@ def shop(*, skewed: bool, scale: float = 1.0, seed: int = 1) -> dict[str, Column
     return tables
 
 
-def statement(rng: np.random.Generator, relations: int, *, repeated: bool = True) -> str:
-    """Return a random SELECT over a connected set of relations along the keys, with filters and one aggregated row."""
+@dataclass(frozen=True)
+class Statement:
+    """A SELECT over relations t0, t1, ... that hang together as a tree; ``links`` are (new alias, column, old alias).
+
+    A link reads the column at the new alias, or, where ``down`` is set, at the old one.
+    """
+
+    tables: list[str]
+    links: list[tuple[int, str, int, bool]]
+    filters: list[tuple[int, str, str, tuple[int, ...]]]
+    order: list[int]
+
+    def sql(self) -> str:
+        conditions = [
+            f"t{old}.{column} = t{new}.id" if down else f"t{new}.{column} = t{old}.id"
+            for new, column, old, down in self.links
+        ]
+        conditions += [
+            f"t{alias}.{column} {kind} {_written(kind, values)}" for alias, column, kind, values in self.filters
+        ]
+        sources = ", ".join(f"{self.tables[i]} AS t{i}" for i in self.order)
+        shown = f"COUNT(*) AS n, MIN(t{self.order[0]}.id) AS low, MAX(t{self.order[-1]}.id) AS high"
+        return f"SELECT {shown} FROM {sources} WHERE {' AND '.join(conditions)}"
+
+    def rows(self, shop: Mapping[str, Columns]) -> float:
+        """Count the joined rows without joining: each relation tells the one before it how often its rows are met."""
+        weights = [np.ones(len(shop[table]["id"])) for table in self.tables]
+        for alias, column, kind, values in self.filters:
+            found = shop[self.tables[alias]][column]
+            weights[alias] *= (found <= values[0]) if kind == "<=" else np.isin(found, values)
+        for new, column, old, down in reversed(self.links):
+            if down:
+                weights[old] *= weights[new][shop[self.tables[old]][column] - 1]
+            else:
+                keys = shop[self.tables[new]][column] - 1
+                weights[old] *= np.bincount(keys, weights[new], minlength=len(weights[old]))
+        return float(weights[0].sum())
+
+
+def statement(rng: np.random.Generator, relations: int) -> Statement:
+    """Draw a statement: a walk along the keys, where each table is extended once, with filters on half of them."""
     tables = [str(rng.choice(["line", "orders", "product", "customer"]))]
-    conditions: list[str] = []
+    links: list[tuple[int, str, int, bool]] = []
     while len(tables) < relations:
-        at = int(rng.integers(len(tables)))
+        old, new = int(rng.integers(len(tables))), len(tables)
         child, column, parent = LINKS[int(rng.integers(len(LINKS)))]
-        new = f"t{len(tables)}"
-        if tables[at] == child and (repeated or parent not in tables):
-            conditions.append(f"t{at}.{column} = {new}.id")
+        if tables[old] == child and (old, column) not in {(link[2], link[1]) for link in links if link[3]}:
+            links.append((new, column, old, True))
             tables.append(parent)
-        elif tables[at] == parent and child not in tables:
-            conditions.append(f"{new}.{column} = t{at}.id")
+        elif tables[old] == parent and child not in tables:
+            links.append((new, column, old, False))
             tables.append(child)
-    for alias, table in enumerate(tables):
-        if rng.random() < 0.55:
-            conditions.append(_filter(rng, alias, table))
-    order = rng.permutation(len(tables))
-    sources = ", ".join(f"{tables[i]} AS t{i}" for i in order)
-    shown = f"COUNT(*) AS n, MIN(t{order[0]}.id) AS low, MAX(t{order[-1]}.id) AS high"
-    return f"SELECT {shown} FROM {sources} WHERE {' AND '.join(conditions)}"  # noqa: S608 (names of this module)
+    filters = [_filter(rng, alias, table) for alias, table in enumerate(tables) if rng.random() < 0.5]
+    return Statement(tables, links, filters, rng.permutation(len(tables)).tolist())
 
 
 def write_duckdb(tables: Mapping[str, Columns], path: Path) -> None:
     """Make a DuckDB database with primary keys."""
     with duckdb.connect(str(path)) as connection:
         for table, columns in tables.items():
-            connection.register("given", {name: values for name, values in columns.items()})
-            connection.execute(f"CREATE TABLE {table} AS SELECT * FROM given")  # noqa: S608
+            connection.register("given", dict(columns))
+            connection.execute(f"CREATE TABLE {table} AS SELECT * FROM given")
             connection.unregister("given")
 
 
@@ -119,7 +152,7 @@ def write_sqlite(tables: Mapping[str, Columns], path: Path) -> None:
             connection.execute(f"CREATE TABLE {table} ({_declared(columns)})")
             marks = ", ".join("?" * len(columns))
             values = zip(*(column.tolist() for column in columns.values()), strict=True)
-            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)  # noqa: S608
+            connection.executemany(f"INSERT INTO {table} VALUES ({marks})", values)
         for sql in _indexes():
             connection.execute(sql)
         connection.execute("ANALYZE")
@@ -147,15 +180,15 @@ def _ranked(rng: np.random.Generator, values: int, count: int, exponent: float) 
     return rng.choice(values, size=count, p=weights / weights.sum())
 
 
-def _filter(rng: np.random.Generator, alias: int, table: str) -> str:
+def _filter(rng: np.random.Generator, alias: int, table: str) -> tuple[int, str, str, tuple[int, ...]]:
     column, values = FILTERS[table][int(rng.integers(len(FILTERS[table])))]
-    value = int(rng.integers(values))
-    kind = rng.random()
-    if kind < 0.5:
-        return f"t{alias}.{column} = {value}"
-    if kind < 0.75:
-        return f"t{alias}.{column} <= {value}"
-    return f"t{alias}.{column} IN ({value}, {int(rng.integers(values))})"
+    drawn = tuple((values * rng.random(2) ** 2).astype(int).tolist())  # what is met often is asked for often
+    kind = str(rng.choice(["=", "<=", "IN"], p=[0.4, 0.4, 0.2]))
+    return alias, column, kind, drawn if kind == "IN" else drawn[:1]
+
+
+def _written(kind: str, values: tuple[int, ...]) -> str:
+    return f"({', '.join(map(str, values))})" if kind == "IN" else str(values[0])
 
 
 def _declared(columns: Columns) -> str:

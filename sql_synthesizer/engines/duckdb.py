@@ -13,7 +13,7 @@ from typing import Any, Final
 import duckdb
 
 from quantum_db.errors import InvalidSettings, QuantumDBError, SqlInvalid, SqlRefused, SqlTimeout, Unavailable
-from sql_synthesizer.engines.deadline import deadline
+from sql_synthesizer.engines.deadline import Stopper, deadline
 from sql_synthesizer.engines.duckdb_catalogue import raw_tables
 from sql_synthesizer.engines.ports import Limits, Parameter, Plan, Rows
 from sql_synthesizer.engines.reflection import Ask, Reflection, Reflector
@@ -65,7 +65,7 @@ class DuckDbEngine:
     ) -> Rows:
         """See ``Engine.run``."""
         limits = limits or Limits()
-        with self._cursor(limits.timeout_s) as cursor:
+        with self._cursor(limits.timeout_s, limits.stopper) as cursor:
             return _run(cursor, self._order, sql, parameters, limits, force_order)
 
     @contextmanager
@@ -79,7 +79,7 @@ class DuckDbEngine:
     ) -> Plan:
         """See ``Engine.explain``."""
         limits = limits or Limits()
-        with self._cursor(limits.timeout_s) as cursor:
+        with self._cursor(limits.timeout_s, limits.stopper) as cursor:
             _check(cursor, sql)
             with self._order.as_written(cursor, force_order, limits.timeout_s):
                 cursor.execute(f"EXPLAIN {sql}", list(parameters))
@@ -101,7 +101,7 @@ class DuckDbEngine:
         return raw_tables(ask)
 
     @contextmanager
-    def _cursor(self, timeout_s: float) -> Iterator[duckdb.DuckDBPyConnection]:
+    def _cursor(self, timeout_s: float, stopper: Stopper | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
         """Yield a connection for one statement. What it leaves, such as temporary tables, ends with it."""
         try:
             cursor = self._database.cursor()
@@ -110,9 +110,11 @@ class DuckDbEngine:
         try:
             with deadline(timeout_s, cursor.interrupt) as state:
                 try:
-                    yield cursor
+                    with (stopper or Stopper()).stopping(cursor.interrupt):
+                        yield cursor
                 except duckdb.Error as error:
-                    raise _told(error, state.passed, timeout_s) from error
+                    over = state.passed or (stopper is not None and stopper.asked)
+                    raise _told(error, over, timeout_s) from error
         finally:
             cursor.close()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Final, Protocol, runtime_checkable
 
 from quantum_db.errors import InvalidRequest
+from sql_synthesizer.engines.deadline import Stopper
 from sql_synthesizer.schema import ColumnKind, Schema
 
 JsonValue = str | int | float | bool | None | list["JsonValue"] | dict[str, "JsonValue"]
@@ -27,11 +28,13 @@ class Limits:
         max_rows: of the result; more are cut off, and the result says so.
         timeout_s: from the first to the last row, in seconds.
         max_bytes: of the result as JSON, about; the rows that go beyond it are cut off, and the result says so.
+        stopper: by which another thread may end the statement before its time; it raises SqlTimeout then.
     """
 
     max_rows: int = 1_000
     timeout_s: float = 10.0
     max_bytes: int = 16 * 2**20
+    stopper: Stopper | None = field(default=None, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if self.max_rows < 1:

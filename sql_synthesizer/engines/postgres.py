@@ -15,7 +15,7 @@ import psycopg
 from psycopg.pq import TransactionStatus
 
 from quantum_db.errors import InvalidSettings, QuantumDBError, SqlInvalid, SqlRefused, SqlTimeout, Unavailable
-from sql_synthesizer.engines.deadline import deadline
+from sql_synthesizer.engines.deadline import Stopper, deadline
 from sql_synthesizer.engines.ports import Limits, Parameter, Plan, Rows
 from sql_synthesizer.engines.postgres_catalogue import raw_tables
 from sql_synthesizer.engines.postgres_values import read_leniently
@@ -80,7 +80,7 @@ class PostgresEngine:
         """See ``Engine.run``."""
         limits = limits or Limits()
         begun = time.perf_counter()
-        with self._reading(limits.timeout_s, force_order) as connection:
+        with self._reading(limits.timeout_s, force_order) as connection, _stopping(connection, limits.stopper):
             cursor = psycopg.RawCursor(connection)
             rows, truncated = collect(cursor.stream(sql, list(parameters)), limits)
             columns = [(one.name, _kind(connection, one.type_code)) for one in cursor.description or ()]
@@ -152,6 +152,12 @@ class PostgresEngine:
                     self._idle.append(connection)
                     return
         connection.close()
+
+
+@contextmanager
+def _stopping(connection: psycopg.Connection[Any], stopper: Stopper | None) -> Iterator[None]:
+    with (stopper or Stopper()).stopping(lambda: connection.cancel_safe(timeout=GRACE_S)):
+        yield
 
 
 def _connect(url: str) -> psycopg.Connection[Any]:

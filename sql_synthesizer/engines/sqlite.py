@@ -13,6 +13,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from quantum_db.errors import InvalidSettings, QuantumDBError, SqlInvalid, SqlRefused, SqlTimeout, Unavailable
+from sql_synthesizer.engines.deadline import Stopper
 from sql_synthesizer.engines.ports import Limits, Parameter, Plan, Rows
 from sql_synthesizer.engines.reflection import Reflection, Reflector
 from sql_synthesizer.engines.sqlite_catalogue import raw_tables
@@ -82,7 +83,7 @@ class SqliteEngine:
         del force_order
         limits = limits or Limits()
         begun = time.perf_counter()
-        with self._connection() as connection, _bounded(connection, limits.timeout_s):
+        with self._connection() as connection, _bounded(connection, limits.timeout_s, limits.stopper):
             cursor = connection.execute(sql, _bindable(parameters))
             if cursor.description is None:
                 raise SqlRefused.in_sql("the statement gives no rows: it is empty, or does not read")
@@ -177,10 +178,10 @@ def _authorize(action: int, first: str | None, second: str | None, _database: st
 
 
 @contextmanager
-def _bounded(connection: sqlite3.Connection, timeout_s: float) -> Iterator[None]:
+def _bounded(connection: sqlite3.Connection, timeout_s: float, stopper: Stopper | None = None) -> Iterator[None]:
     """Stop what the connection does once the time is over; tell its errors as the caller's."""
-    end = time.monotonic() + timeout_s
-    connection.set_progress_handler(lambda: time.monotonic() > end, STEPS)
+    end, stopper = time.monotonic() + timeout_s, stopper or Stopper()
+    connection.set_progress_handler(lambda: stopper.asked or time.monotonic() > end, STEPS)
     try:
         with _told(timeout_s):
             yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from typing import Final, Protocol
 
 from sql_synthesizer.joins.graph import JoinGraph, JoinOrder
@@ -36,15 +37,17 @@ def choose_order(graph: JoinGraph, *, chain: bool, seconds: float) -> JoinOrder 
     None if the graph is too large for the plain search and the compiled one is not ready: then that begins to be
     compiled, and the caller goes on without.
     """
-    small = order_small(graph, chain=chain)
-    if small is not None:
-        return small
+    plain = graph.without_classes()
+    for one in (graph, plain) if graph.classes else (graph,):
+        small = order_small(one, chain=chain)
+        if small is not None:
+            return replace(small, proved=small.proved and one is graph)
     if not _ready.is_set():
         warm_up()
         return None
     from sql_synthesizer.joins import search  # numba takes a second to import, and most graphs are small
 
-    return search.order_chain(graph, seconds=seconds) if chain else search.order_joins(graph, seconds=seconds)
+    return search.order_chain(plain, seconds=seconds) if chain else search.order_joins(plain, seconds=seconds)
 
 
 def _warm() -> None:

@@ -13,17 +13,17 @@ import math
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlglot import exp
 
 from quantum_db.errors import QuantumDBError, Unavailable
-from sql_synthesizer.engines.ports import Engine, Limits, Parameter
-from sql_synthesizer.guard.binding import bound
-from sql_synthesizer.joins.extract import JoinBlock
+from sql_synthesizer.engines.ports import Engine, Limits
+from sql_synthesizer.guard.binding import bound, written
+from sql_synthesizer.joins.extract import JoinBlock, is_equality
 from sql_synthesizer.joins.graph import JoinGraph
 from sql_synthesizer.joins.rewrite import conjunction
 from sql_synthesizer.schema import Schema, Table
@@ -64,37 +64,51 @@ class Statistics:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
-        self._counts: OrderedDict[tuple[str, tuple[Parameter, ...]], float] = OrderedDict()
+        self._counts: OrderedDict[str, float] = OrderedDict()
         self._version = ""
 
     def estimate(self, block: JoinBlock, *, seconds: float) -> Estimates:
         """Return the join graph of a block; no count begins after ``seconds``, and none goes on beyond it."""
         return _Estimate(self, self._engine.schema(), block, time.perf_counter() + seconds).result()
 
-    def count(self, select: exp.Select, deadline: float) -> float | None:
-        """Return the number that a statement gives, or None if it is not known and time is over."""
-        sql, parameters = bound(select, self._engine.dialect)
-        key = sql, parameters
+    def counts(self, selects: Sequence[exp.Select], deadline: float) -> list[float | None]:
+        """Return the numbers that statements give, None for those that are not known when time is over.
+
+        Those that are not kept are asked for in one statement: each by itself would cost more than it counts.
+        """
         self._forget(self._engine.data_version())
+        keys = [written(select, self._engine.dialect) for select in selects]
         with self._lock:
-            if key in self._counts:
-                self._counts.move_to_end(key)
-                return self._counts[key]
+            new = {key: select for key, select in zip(keys, selects, strict=True) if key not in self._counts}
+        found = self._asked(list(new.values()), deadline) if new else []
+        with self._lock:
+            self._counts.update(zip(new, found, strict=False))
+            for key in keys:
+                if key in self._counts:
+                    self._counts.move_to_end(key)
+            values = [self._counts.get(key) for key in keys]
+            while len(self._counts) > KEPT:
+                self._counts.popitem(last=False)
+        return values
+
+    def _asked(self, selects: list[exp.Select], deadline: float) -> list[float]:
+        """Ask the engine; an empty list if it does not answer in time, or cannot count so."""
         left = deadline - time.perf_counter()
         if left <= 0.0:
-            return None
+            return []
+        whole = exp.Select(
+            expressions=[
+                exp.alias_(exp.Subquery(this=select), f"n{index}", copy=False) for index, select in enumerate(selects)
+            ]
+        )
+        sql, parameters = bound(whole, self._engine.dialect)
         try:
             rows = self._engine.run(sql, parameters, Limits(max_rows=1, timeout_s=left)).rows
         except Unavailable:
             raise
-        except QuantumDBError:  # too slow, or a kind of table that cannot be counted so: an estimate does
-            return None
-        value = float(str(rows[0][0]))
-        with self._lock:
-            self._counts[key] = value
-            if len(self._counts) > KEPT:
-                self._counts.popitem(last=False)
-        return value
+        except QuantumDBError:  # too slow, or a kind of table that has no rows to sample: an estimate has to do
+            return []
+        return [float(str(value)) for value in rows[0]]
 
     def _forget(self, version: str) -> None:
         with self._lock:
@@ -112,55 +126,87 @@ class _Estimate:
         self.counted = self.guessed = 0
 
     def result(self) -> Estimates:
+        """Count relations, then pairs, and put the numbers into a graph."""
         begun = time.perf_counter()
-        rows = {alias: self.rows(alias) for alias in self.aliases}
-        n = len(self.aliases)
-        between = np.zeros((n, n))
-        for i, j in itertools.combinations(range(n), 2):
-            one, other = self.aliases[i], self.aliases[j]
-            met = [condition for read, condition in self.block.predicates if read == {one, other}]
-            if met:
-                selectivity = self.pair(one, other, met, rows) / (rows[one] * rows[other])
-                between[i, j] = between[j, i] = math.log(min(selectivity, 1.0)) or -1e-9
-        self._drop_implied(between)
+        rows = self.rows()
+        position = {alias: i for i, alias in enumerate(self.aliases)}
+        between = np.zeros((len(position), len(position)))
+        for (one, other), count in self.pairs(rows).items():
+            i, j = position[one], position[other]
+            selectivity = min(count / (rows[one] * rows[other]), 1.0)
+            between[i, j] = between[j, i] = math.log(selectivity) or -1e-9
         logs = np.log(np.array([rows[alias] for alias in self.aliases]))
-        graph = JoinGraph(tuple(self.aliases), logs, between)
+        classes = tuple(tuple(position[column.table] for column in group) for group in self.block.classes)
+        graph = JoinGraph(tuple(self.aliases), logs, between, classes)
         return Estimates(graph, self.counted, self.guessed, time.perf_counter() - begun)
 
-    def rows(self, alias: str) -> float:
-        """Return how many rows of a relation its own conditions leave."""
-        table, filters = self.table(alias), self.block.filters[alias]
-        if not filters and table is not None and table.rows is not None:
-            self.counted += 1
-            return max(NONE, float(table.rows))
-        select = exp.select("COUNT(*)").from_(self.block.sources[alias].copy())
-        if filters:
-            select.set("where", exp.Where(this=conjunction([one.copy() for one in filters])))
-        found = self.noted(self.statistics.count(select, self.deadline))
-        if found is not None:
-            return max(NONE, found)
-        whole = float(table.rows) if table is not None and table.rows is not None else UNKNOWN_ROWS
-        return max(NONE, whole * UNEQUAL ** len(filters))
+    def rows(self) -> dict[str, float]:
+        """Return for each relation how many rows its own conditions leave."""
+        rows: dict[str, float] = {}
+        asked: dict[str, exp.Select] = {}
+        for alias in self.aliases:
+            table, filters = self.table(alias), self.block.filters[alias]
+            whole = float(table.rows) if table is not None and table.rows is not None else UNKNOWN_ROWS
+            rows[alias] = max(NONE, whole * UNEQUAL ** len(filters))
+            if filters:
+                asked[alias] = exp.select("COUNT(*)").from_(self.block.sources[alias].copy())
+                asked[alias].set("where", exp.Where(this=conjunction([one.copy() for one in filters])))
+        counts = self.statistics.counts(list(asked.values()), self.deadline)
+        for alias, count in zip(asked, counts, strict=True):
+            rows[alias] = rows[alias] if count is None else max(NONE, count)
+            self.note(count)
+        return rows
 
-    def pair(self, one: str, other: str, met: list[exp.Expr], rows: dict[str, float]) -> float:
-        """Return how many rows the join of two relations has, their own conditions included."""
-        if not any(_equality(condition) for condition in met):
-            self.guessed += 1
-            return rows[one] * rows[other] * UNEQUAL ** len(met)
-        smaller, larger = sorted((one, other), key=lambda alias: rows[alias])
-        step = max(1, round(rows[smaller] / SAMPLE))
-        select = self._joined(smaller, larger, met, step)
-        found = self.noted(self.statistics.count(select, self.deadline))
-        if found is not None:
-            return max(NONE, found) * step
-        kept = 1.0
-        for condition in met:
-            kept *= self.kept_by(condition)
-        return max(NONE, rows[one] * rows[other] * kept)
+    def pairs(self, rows: dict[str, float]) -> dict[tuple[str, str], float]:
+        """Return for each pair with predicates how many rows its join has, the conditions of both included."""
+        met: dict[tuple[str, str], list[exp.Expr]] = {}
+        for read, condition in self.block.predicates:
+            if len(read) == 2:
+                smaller, larger = sorted(read, key=lambda alias: (rows[alias], alias))
+                met.setdefault((smaller, larger), []).append(condition)
+        for group in self.block.classes:
+            for one, other in itertools.combinations(group, 2):
+                smaller, larger = sorted((one.table, other.table), key=lambda alias: (rows[alias], alias))
+                met.setdefault((smaller, larger), [exp.EQ(this=one, expression=other)])
+        found: dict[tuple[str, str], float] = {}
+        asked: dict[tuple[str, str], exp.Select] = {}
+        for pair, conditions in met.items():
+            kept = math.prod(self.kept_by(condition) for condition in conditions)
+            found[pair] = max(NONE, rows[pair[0]] * rows[pair[1]] * kept)
+            child = next((alias for alias in pair if self._extends(alias, pair, conditions)), None)
+            if child is not None:
+                found[pair] = rows[child]
+                self.counted += 1
+            elif any(is_equality(condition) for condition in conditions):
+                asked[pair] = self._joined(*pair, conditions, self.step(rows[pair[0]]))
+            else:
+                self.guessed += 1
+        counts = self.statistics.counts(list(asked.values()), self.deadline)
+        for pair, count in zip(asked, counts, strict=True):
+            found[pair] = found[pair] if count is None else max(NONE, count) * self.step(rows[pair[0]])
+            self.note(count)
+        return found
+
+    def _extends(self, child: str, pair: tuple[str, str], conditions: list[exp.Expr]) -> bool:
+        """Tell if a pair follows a key to a parent without filters: each row of the child finds one row, or none."""
+        parent = pair[0] if child == pair[1] else pair[1]
+        table = self.table(child)
+        if table is None or len(conditions) > 1 or not is_equality(conditions[0]) or self.block.filters[parent]:
+            return False
+        columns = {column.table: column.name for column in conditions[0].find_all(exp.Column)}
+        target = self.block.sources[parent].name
+        return any(
+            (key.columns, key.table, key.references) == ((columns[child],), target, (columns[parent],))
+            for key in table.foreign_keys
+        )
+
+    def step(self, rows: float) -> int:
+        """Return of how many rows one is looked up."""
+        return max(1, round(rows / SAMPLE))
 
     def kept_by(self, condition: exp.Expr) -> float:
-        """Return what a predicate keeps of values that are spread evenly: one over the distinct ones of the richer column."""
-        if not _equality(condition):
+        """Return what a predicate keeps of evenly spread values: one over the distinct ones of the richer column."""
+        if not is_equality(condition):
             return UNEQUAL
         return 1.0 / max(self.distinct(condition.this), self.distinct(condition.expression))
 
@@ -174,11 +220,10 @@ class _Estimate:
         """Return what the schema has of the table behind an alias."""
         return self.schema.tables.get(self.block.sources[alias].name)
 
-    def noted(self, count: float | None) -> float | None:
+    def note(self, count: float | None) -> None:
         """Keep account of what was counted."""
         self.counted += count is not None
         self.guessed += count is None
-        return count
 
     def _joined(self, smaller: str, larger: str, met: list[exp.Expr], step: int) -> exp.Select:
         driver = self.block.sources[smaller].copy()
@@ -194,42 +239,6 @@ class _Estimate:
         select = exp.select("COUNT(*)").from_(driver)
         select.set("joins", [inner])
         return select
-
-    def _drop_implied(self, between: NDArray[np.float64]) -> None:
-        """Let equalities that follow from others count once.
-
-        Of ``a.x = b.x``, ``b.x = c.x`` and ``a.x = c.x`` any two imply the third: the least selective keeps nothing.
-        """
-        position = {alias: i for i, alias in enumerate(self.aliases)}
-        pairs: dict[tuple[int, int], list[exp.Expr]] = {}
-        for read, condition in self.block.predicates:
-            if len(read) == 2:
-                i, j = sorted(position[alias] for alias in read)
-                pairs.setdefault((i, j), []).append(condition)
-        same: dict[str, str] = {}
-        for (i, j), met in sorted(pairs.items(), key=lambda item: between[item[0]]):
-            new = [condition for condition in met if not _equality(condition) or _united(same, condition)]
-            if not new:
-                between[i, j] = between[j, i] = 0.0
-
-
-def _united(same: dict[str, str], equality: exp.Expr) -> bool:
-    """Put the columns of an equality into one class; tell whether they were in two."""
-    roots = []
-    for column in (equality.this, equality.expression):
-        name = column.sql()
-        while name in same:
-            name = same[name]
-        roots.append(name)
-    if roots[0] == roots[1]:
-        return False
-    same[roots[0]] = roots[1]
-    return True
-
-
-def _equality(condition: exp.Expr) -> bool:
-    columns = isinstance(condition.this, exp.Column) and isinstance(condition.expression, exp.Column)
-    return isinstance(condition, exp.EQ) and columns
 
 
 def _number(value: float) -> exp.Literal:

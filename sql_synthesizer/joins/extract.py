@@ -7,10 +7,13 @@ WHERE that reads the block alone may be tested within it, as what follows keeps 
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from sqlglot import exp
+
+from sql_synthesizer.schema import ColumnKind, Schema
 
 PLAIN = (
     exp.Column, exp.Identifier, exp.Literal, exp.Null, exp.Boolean, exp.Paren, exp.And, exp.Or, exp.Not, exp.EQ,
@@ -31,6 +34,7 @@ class JoinBlock:
         joined: how many of the statement's joins are part of the block; those behind them stay.
         filters: by alias, the conditions that read it alone.
         predicates: conditions that read several relations, each with their aliases.
+        classes: groups of columns, one of each of three relations and more, that the predicates make equal.
         kept: conditions that stay in WHERE, as they are not plain, or read what is not in the block.
     """
 
@@ -39,6 +43,7 @@ class JoinBlock:
     joined: int
     filters: dict[str, tuple[exp.Expr, ...]]
     predicates: tuple[tuple[frozenset[str], exp.Expr], ...]
+    classes: tuple[tuple[exp.Column, ...], ...]
     kept: tuple[exp.Expr, ...]
 
 
@@ -49,11 +54,12 @@ class Untouched:
     reason: str
 
 
-def extract(tree: exp.Query, *, most_rows: int | None = None) -> JoinBlock | Untouched:
+def extract(tree: exp.Query, schema: Schema, *, most_rows: int | None = None) -> JoinBlock | Untouched:
     """Return the block of a statement whose joins may be put in any order without another result.
 
     Args:
         tree: as the guard resolved it.
+        schema: tells whose columns are of the same type.
         most_rows: a LIMIT above this is the guard's and cuts nothing off that is used.
     """
     reason = _unsuited(tree, most_rows)
@@ -74,11 +80,11 @@ def extract(tree: exp.Query, *, most_rows: int | None = None) -> JoinBlock | Unt
         return Untouched("it joins fewer than three tables by inner joins")
     where = tree.args.get("where")
     conditions += _conjuncts(where.this if where else None)
-    return _sorted(tree, sources, joined, conditions)
+    return _sorted(tree, schema, sources, joined, conditions)
 
 
 def _sorted(
-    select: exp.Select, sources: dict[str, exp.Table], joined: int, conditions: list[exp.Expr]
+    select: exp.Select, schema: Schema, sources: dict[str, exp.Table], joined: int, conditions: list[exp.Expr]
 ) -> JoinBlock | Untouched:
     filters: dict[str, list[exp.Expr]] = {alias: [] for alias in sources}
     predicates: list[tuple[frozenset[str], exp.Expr]] = []
@@ -95,7 +101,56 @@ def _sorted(
         else:
             predicates.append((read, condition))
     by_alias = {alias: tuple(found) for alias, found in filters.items()}
-    return JoinBlock(select, sources, joined, by_alias, tuple(predicates), tuple(kept))
+    classes = _classes([condition for _, condition in predicates], schema, sources)
+    return JoinBlock(select, sources, joined, by_alias, tuple(predicates), classes, tuple(kept))
+
+
+def is_equality(condition: exp.Expr) -> bool:
+    """Tell if a condition makes two columns equal."""
+    columns = isinstance(condition.this, exp.Column) and isinstance(condition.expression, exp.Column)
+    return isinstance(condition, exp.EQ) and columns
+
+
+def _classes(
+    predicates: list[exp.Expr], schema: Schema, sources: dict[str, exp.Table]
+) -> tuple[tuple[exp.Column, ...], ...]:
+    """Group columns that are equal. Only of one type, since 1 = '1' and '1' = '1.0' do not make 1 = '1.0'.
+
+    A relation with two columns in a group would need a filter of its own: such a group is left out.
+    """
+    groups: list[dict[tuple[str, str], exp.Column]] = []
+    for condition in predicates:
+        if not is_equality(condition) or len({_type(column, schema, sources) for column in _both(condition)}) != 1:
+            continue
+        merged = {(column.table, column.name): column for column in _both(condition)}
+        if _type(condition.this, schema, sources) is None:
+            continue
+        touched = [group for group in groups if merged.keys() & group.keys()]
+        groups = [group for group in groups if group not in touched]
+        for group in touched:
+            merged |= group
+        groups.append(merged)
+    found = [tuple(group.values()) for group in groups if len(group) > 2]
+    single = [group for group in found if len({column.table for column in group}) == len(group)]
+    pairs = [frozenset((a.table, b.table)) for group in single for a, b in itertools.combinations(group, 2)]
+    return tuple(
+        group
+        for group in single
+        if all(pairs.count(frozenset((a.table, b.table))) == 1 for a, b in itertools.combinations(group, 2))
+    )
+
+
+def _both(equality: exp.Expr) -> tuple[exp.Column, exp.Column]:
+    return equality.this, equality.expression
+
+
+def _type(column: exp.Column, schema: Schema, sources: dict[str, exp.Table]) -> str | None:
+    """Return the declared type of a column whose equality is that of its values, None if it may be another."""
+    table = schema.tables.get(sources[column.table].name)
+    known = table.columns.get(column.name) if table is not None else None
+    if known is None or known.kind not in (ColumnKind.INTEGER, ColumnKind.DATE, ColumnKind.BOOLEAN):
+        return None
+    return known.declared
 
 
 def _inner(join: exp.Join) -> bool:

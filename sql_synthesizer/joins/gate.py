@@ -7,6 +7,7 @@ which is the same in both, is left out of that. What is read in any case, the re
 
 from __future__ import annotations
 
+import itertools
 import math
 from typing import Final
 
@@ -35,13 +36,14 @@ def presumed_tree(block: JoinBlock, schema: Schema, graph: JoinGraph) -> JoinTre
     """Return the tree that an engine would choose by rows and distinct values alone, where its plan cannot be read."""
     rows = np.array([math.log(_presumed_rows(block, schema, alias)) for alias in graph.names])
     between = np.zeros_like(graph.log_selectivity)
-    for i, j in graph.edges():
-        kept = 1.0
-        for read, condition in block.predicates:
-            if read == {graph.names[i], graph.names[j]}:
-                kept /= max(_distinct(block, schema, column) for column in condition.find_all(exp.Column))
-        between[i, j] = between[j, i] = math.log(min(kept, 1.0)) or -1e-9
-    order = order_small(JoinGraph(graph.names, rows, between))
+    equal = [condition for read, condition in block.predicates if len(read) == 2]
+    equal += [exp.EQ(this=a, expression=b) for group in block.classes for a, b in itertools.combinations(group, 2)]
+    for condition in equal:
+        columns = list(condition.find_all(exp.Column))
+        i, j = (graph.names.index(alias) for alias in sorted({column.table for column in columns}))
+        between[i, j] -= math.log(max(_distinct(block, schema, column) for column in columns)) + 1e-9
+        between[j, i] = between[i, j]
+    order = order_small(JoinGraph(graph.names, rows, between, graph.classes))
     return order.tree if order is not None else None
 
 

@@ -32,6 +32,8 @@ class JoinGraph:
         names: of the relations, n different ones.
         log_rows: (n,), natural logarithms of the rows that are left by each relation's own filters.
         log_selectivity: (n, n), symmetric, natural logarithms; 0 where there is no predicate, and on the diagonal.
+        classes: groups of relations with a column each that are all equal. Of k relations of a group k - 1 pairs imply
+            the others: the most selective ones that connect them count, and not all. No pair may be in two groups.
 
     Raises:
         InvalidRequest: on wrong shapes, a repeated name, or a number that is not finite.
@@ -40,6 +42,7 @@ class JoinGraph:
     names: tuple[str, ...]
     log_rows: Floats
     log_selectivity: Floats
+    classes: tuple[tuple[int, ...], ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -66,7 +69,25 @@ class JoinGraph:
         """Return the natural logarithm of the estimated rows of a set of relations' join."""
         chosen = np.asarray(relations, dtype=np.intp)
         between = self.log_selectivity[np.ix_(chosen, chosen)].sum() / 2.0
-        return float(self.log_rows[chosen].sum() + between)
+        implied = 0.0
+        for group in self.classes:
+            members = np.array([relation for relation in group if relation in relations], dtype=np.intp)
+            if len(members) > 2:
+                kept = self.log_selectivity[np.ix_(members, members)]
+                implied += kept.sum() / 2.0 - float(sum(kept[i, j] for i, j in _connecting(kept)))
+        return float(self.log_rows[chosen].sum() + between - implied)
+
+    def without_classes(self) -> JoinGraph:
+        """Return a graph of pairs alone: of each group those that count for the whole of it are left."""
+        between = self.log_selectivity.copy()
+        for group in self.classes:
+            members = np.array(group, dtype=np.intp)
+            kept = between[np.ix_(members, members)]
+            left = np.zeros_like(kept)
+            for i, j in _connecting(kept):
+                left[i, j] = left[j, i] = kept[i, j]
+            between[np.ix_(members, members)] = left
+        return JoinGraph(self.names, self.log_rows, between)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +120,17 @@ def joinable(graph: JoinGraph, cross_products: bool = False) -> Flags:
         joined = np.ones_like(joined)
     np.fill_diagonal(joined, val=False)
     return joined
+
+
+def _connecting(kept: Floats) -> list[tuple[int, int]]:
+    """Return the pairs of the tree over all members whose selectivities are lowest (Prim)."""
+    inside, pairs = [0], []
+    while len(inside) < len(kept):
+        outside = [j for j in range(len(kept)) if j not in inside]
+        i, j = min(((i, j) for i in inside for j in outside), key=lambda pair: kept[pair])
+        inside.append(j)
+        pairs.append((i, j))
+    return pairs
 
 
 def leaves(tree: JoinTree) -> Iterator[int]:

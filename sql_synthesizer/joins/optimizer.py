@@ -1,9 +1,11 @@
 """Statements run in the better join order: the engine's own unless a gain is predicted, and back to it in time.
 
 1. What ran before is remembered: the faster of the two ways runs.
-2. The engine's own way gets a moment. Most statements end in it, and nothing was lost on them.
-3. Relations and their pairs are counted, a join tree is searched, and the gate compares it with the engine's plan.
-4. A tree that passes is forced, within a time; if it is not done by then, or fails, the engine's own way runs.
+2. Otherwise the statement begins as it is. Most are done in a moment, and nothing was lost on them.
+3. While a longer one runs, relations and their pairs are counted, a join tree is searched, and the gate compares it
+   with the engine's plan.
+4. A tree that passes races against the engine's own way. DuckDB forces an order for all of a database, so there the own
+   way is stopped; it runs anew if ours fails, or is not done within some time.
 """
 
 from __future__ import annotations
@@ -18,16 +20,17 @@ from quantum_db.errors import InvalidRequest, SqlInvalid, SqlTimeout
 from sql_synthesizer.engines.ports import Engine, Limits, Parameter, Rows
 from sql_synthesizer.guard.binding import bound
 from sql_synthesizer.guard.check import Checked
+from sql_synthesizer.joins.attempts import Attempt, first_of
 from sql_synthesizer.joins.choose import OrderChooser, choose_order
 from sql_synthesizer.joins.estimates import Statistics
 from sql_synthesizer.joins.extract import JoinBlock, Untouched, extract
 from sql_synthesizer.joins.gate import gain, presumed_tree
 from sql_synthesizer.joins.graph import JoinGraph, JoinTree, log_c_out
-from sql_synthesizer.joins.plans import own_tree
+from sql_synthesizer.joins.plans import own_trees
 from sql_synthesizer.joins.rewrite import BUSHY, rewrite
 
-SURE = 10.0
-"""A predicted gain from which on it is not tried whether the engine's own way would have been faster."""
+ONE_ORDER = frozenset({"duckdb"})
+"""Dialects of engines that force an order for a whole database: two ways to run a statement cannot go on at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,11 +38,12 @@ class JoinSettings:
     """How much is spent on join orders, and when one is forced.
 
     Attributes:
-        patience_s: how long the engine's own way may take before another is thought of.
+        patience_s: how long the engine's own way runs before another is thought of.
         statistics_s: for counting; no count goes on beyond it.
         search_s: for searching an order of a graph that is too large for proof.
         min_gain: the least predicted gain that is worth forcing an order.
-        forced_factor: a forced order may take this many times what was spent before it began.
+        forced_factor: where it does not race, a forced order may take this many times what was spent before it began,
+            or what it took the last time.
         remembered: statements of which times are kept.
     """
 
@@ -110,7 +114,6 @@ class _Known:
     plan: JoinPlan
     own_ms: float | None = None
     forced_ms: float | None = None
-    tried_own: bool = False
 
 
 class JoinOptimizer:
@@ -139,14 +142,14 @@ class JoinOptimizer:
     def plan(self, checked: Checked, limits: Limits | None = None) -> JoinPlan:
         """Return what would be done with a statement if its own order took long, without running it."""
         begun = time.perf_counter()
-        block = extract(checked.tree, most_rows=(limits or Limits()).max_rows)
+        block = extract(checked.tree, self.engine.schema(), most_rows=(limits or Limits()).max_rows)
         if isinstance(block, Untouched):
             return JoinPlan(block.reason)
         return replace(self._planned(block), planning_ms=(time.perf_counter() - begun) * 1e3)
 
     def graph(self, checked: Checked, limits: Limits | None = None) -> JoinGraph | None:
         """Return the join graph of a statement with its rows counted; None where there is no order to choose."""
-        block = extract(checked.tree, most_rows=(limits or Limits()).max_rows)
+        block = extract(checked.tree, self.engine.schema(), most_rows=(limits or Limits()).max_rows)
         if isinstance(block, Untouched):
             return None
         return self._statistics.estimate(block, seconds=self.settings.statistics_s).graph
@@ -158,7 +161,7 @@ class JoinOptimizer:
         order = self._choose(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s)
         if order is None:
             return JoinPlan("the search for large graphs is not ready", names=graph.names)
-        own = self._own(block, graph.names)
+        own = self._own(block, graph)
         compared = own if own is not None else presumed_tree(block, schema, graph)
         found = gain(graph, compared, order.tree) if compared is not None else None
         plan = JoinPlan(
@@ -176,12 +179,16 @@ class JoinOptimizer:
             plan, sql=sql, parameters=parameters, reason=f"fewer rows by a factor of {found:.3g} are predicted"
         )
 
-    def _own(self, block: JoinBlock, names: tuple[str, ...]) -> JoinTree | None:
-        dialect = self.engine.dialect
-        if dialect == "duckdb":
-            return None
-        sql, parameters = bound(block.select, dialect)
-        return own_tree(self.engine.explain(sql, parameters).text, dialect, names)
+    def _own(self, block: JoinBlock, graph: JoinGraph) -> JoinTree | None:
+        """Return the tree of the engine's plan; the cheapest, if it can be read in several ways."""
+        sql, parameters = bound(block.select, self.engine.dialect)
+        tables = {alias: source.name for alias, source in block.sources.items()}
+        if self.engine.dialect == "duckdb":
+            text = str(self.engine.run(f"EXPLAIN (FORMAT json) {sql}", parameters).rows[0][1])
+        else:
+            text = self.engine.explain(sql, parameters).text
+        trees = own_trees(text, self.engine.dialect, tables)
+        return min(trees, key=lambda tree: log_c_out(graph, tree), default=None)
 
     def recall(self, key: tuple[str, str]) -> _Known | None:
         """Return what was seen of a statement."""
@@ -207,81 +214,96 @@ class _Run:
         self.engine = optimizer.engine
         self.begun = time.perf_counter()
         self.key = checked.key, self.engine.data_version()
+        self.forced = False
 
     def result(self) -> Optimised:
-        """Run the statement in the way that seems best, and in the engine's own if that does not end well."""
+        """Run the statement in the way that is known to be faster, or find out which is."""
         known = self.optimizer.recall(self.key)
         if known is None:
-            block = extract(self.checked.tree, most_rows=self.limits.max_rows)
-            if isinstance(block, Untouched):
-                known = _Known(JoinPlan(block.reason))
-                return self.done(self.own(known, self.left()), known)
-            known = _Known(JoinPlan("the engine's own order is done in a moment"))
-            rows = self.tried_own(known, self.optimizer.settings.patience_s)
-            if rows is not None:
-                return self.done(rows, known)
+            block = extract(self.checked.tree, self.engine.schema(), most_rows=self.limits.max_rows)
+            untouched = isinstance(block, Untouched)
+            known = _Known(JoinPlan(block.reason if isinstance(block, Untouched) else "the engine's own order is fast"))
+            rows = self.own(known) if untouched else self.first(known)
+        elif known.plan.sql is not None and (known.own_ms is None or (known.forced_ms or math.inf) < known.own_ms):
+            rows = self.force_or_own(known)
+        else:
+            rows = self.own(known)
+        self.optimizer.remember(self.key, known)
+        total_ms = (time.perf_counter() - self.begun) * 1e3
+        return Optimised(rows, self.forced, known.plan, known.own_ms, known.forced_ms, total_ms)
+
+    def first(self, known: _Known) -> Rows:
+        """Run as it is, and think of a better order meanwhile if that takes long."""
+        own = Attempt(self.engine, self.checked.sql, self.checked.parameters, self.within(self.limits.timeout_s))
+        if not own.done_within(self.optimizer.settings.patience_s):
             known.plan = self.optimizer.plan(self.checked, self.limits)
-        elif known.forced_ms is not None and not known.tried_own and (known.plan.gain or 0.0) < SURE:
-            known.tried_own = True
-            rows = self.tried_own(known, known.forced_ms * 1.1e-3)
-            if rows is not None:
-                return self.done(rows, known)
-        if _prefers_forced(known):
-            rows = self.forced(known)
-            if rows is not None:
-                return self.done(rows, known, forced=True)
-        return self.done(self.own(known, self.left()), known)
+        if known.plan.sql is None or own.future.done():
+            return self.ended(own, known)
+        if self.engine.dialect in ONE_ORDER:
+            own.stop()
+            return self.force_or_own(known)
+        return self.race(own, known)
+
+    def race(self, own: Attempt, known: _Known) -> Rows:
+        """Run in our order beside the engine's own; the first that gives all rows wins, the other is stopped."""
+        forced = self.forced_attempt(known, self.left())
+        if first_of(forced, own) is forced and self.succeeded(forced, known):
+            own.stop()
+            return self.ended_forced(forced, known)
+        if not forced.future.done():
+            known.plan = replace(known.plan, sql=None, reason="the engine's own order was faster")
+        rows = self.ended(own, known)
+        forced.stop()
+        return rows
+
+    def force_or_own(self, known: _Known) -> Rows:
+        """Run in our order for some time; if it fails, or takes longer, run as the statement is, now and ever after."""
+        spent = time.perf_counter() - self.begun
+        usual = spent if known.forced_ms is None else known.forced_ms / 1e3
+        factor, patience = self.optimizer.settings.forced_factor, self.optimizer.settings.patience_s
+        forced = self.forced_attempt(known, min(max(patience, factor * usual), self.left()))
+        return self.ended_forced(forced, known) if self.succeeded(forced, known) else self.own(known)
+
+    def forced_attempt(self, known: _Known, seconds: float) -> Attempt:
+        """Begin to run in our order."""
+        sql, parameters = known.plan.sql or "", known.plan.parameters
+        return Attempt(self.engine, sql, parameters, self.within(seconds), force_order=True)
+
+    def succeeded(self, forced: Attempt, known: _Known) -> bool:
+        """Wait for our order to end; if it does not give all rows, note why it is not to be tried again."""
+        try:
+            if not forced.result().truncated:
+                return True
+            failed = "there are more rows than asked for, and which ones come depends on the order"
+        except SqlTimeout:
+            failed = "the forced order took too long"
+        except SqlInvalid as error:
+            failed = f"the forced order failed: {error.detail}"
+        known.plan = replace(known.plan, sql=None, reason=failed)
+        return False
+
+    def ended_forced(self, forced: Attempt, known: _Known) -> Rows:
+        """Return what our order gave, and note its time."""
+        rows = forced.result()
+        known.forced_ms, self.forced = rows.elapsed_ms, True
+        return rows
+
+    def ended(self, own: Attempt, known: _Known) -> Rows:
+        """Return what the engine's own order gives, and note its time."""
+        rows = own.result()
+        known.own_ms = rows.elapsed_ms
+        return rows
+
+    def own(self, known: _Known) -> Rows:
+        """Run the statement as it is, in the time that is left."""
+        rows = self.engine.run(self.checked.sql, self.checked.parameters, self.within(self.left()))
+        known.own_ms = rows.elapsed_ms
+        return rows
 
     def left(self) -> float:
         """Return the seconds that are left of the statement's time, at least a millisecond."""
         return max(1e-3, self.begun + self.limits.timeout_s - time.perf_counter())
 
-    def own(self, known: _Known, seconds: float) -> Rows:
-        """Run the statement as it is."""
-        limits = replace(self.limits, timeout_s=seconds)
-        rows = self.engine.run(self.checked.sql, self.checked.parameters, limits)
-        known.own_ms = rows.elapsed_ms
-        return rows
-
-    def tried_own(self, known: _Known, seconds: float) -> Rows | None:
-        """Run the statement as it is, for some time; None if it needs more."""
-        if seconds >= self.left():
-            return self.own(known, self.left())
-        try:
-            return self.own(known, seconds)
-        except SqlTimeout:
-            return None
-
-    def forced(self, known: _Known) -> Rows | None:
-        """Run the statement in our order; None, and never again so, if it fails, or takes longer than it should."""
-        plan, spent = known.plan, time.perf_counter() - self.begun
-        seconds = self.optimizer.settings.forced_factor * (spent if known.forced_ms is None else known.forced_ms / 1e3)
-        seconds = max(self.optimizer.settings.patience_s, min(seconds, self.left()))
-        failed = "the forced order took too long"
-        try:
-            rows = self.engine.run(
-                plan.sql or "", plan.parameters, replace(self.limits, timeout_s=seconds), force_order=True
-            )
-            if not rows.truncated:  # else it is another part of the rows
-                known.forced_ms = rows.elapsed_ms
-                return rows
-            failed = "there are more rows than asked for, and which are given depends on the order"
-        except SqlTimeout:
-            pass
-        except SqlInvalid as error:
-            failed = f"the forced order failed: {error.detail}"
-        known.plan = replace(plan, sql=None, reason=failed)
-        return None
-
-    def done(self, rows: Rows, known: _Known, *, forced: bool = False) -> Optimised:
-        """Remember what was learnt, and return the result."""
-        if known.plan.tree is not None or known.own_ms is not None:
-            self.optimizer.remember(self.key, known)
-        total_ms = (time.perf_counter() - self.begun) * 1e3
-        return Optimised(rows, forced, known.plan, known.own_ms, known.forced_ms, total_ms)
-
-
-def _prefers_forced(known: _Known) -> bool:
-    if known.plan.sql is None:
-        return False
-    return known.own_ms is None or (known.forced_ms is not None and known.forced_ms < known.own_ms)
+    def within(self, seconds: float) -> Limits:
+        """Return the statement's limits for so many seconds."""
+        return replace(self.limits, timeout_s=seconds)

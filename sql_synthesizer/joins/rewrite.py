@@ -70,6 +70,17 @@ class _Writer:
             inner = exp.Subquery(this=inner)
         return source, [*joins, self._join(inner, left, right)]
 
+    def _implied(self, left: frozenset[str], right: frozenset[str]) -> list[exp.Expr]:
+        """Return equalities that follow from others, where no predicate of a group joins the two parts itself."""
+        written = {read for read, _ in self.block.predicates}
+        found: list[exp.Expr] = []
+        for group in self.block.classes:
+            pairs = [(one, other) for one in group for other in group if one.table in left and other.table in right]
+            if pairs and not any(frozenset((one.table, other.table)) in written for one, other in pairs):
+                one, other = pairs[0]
+                found.append(exp.EQ(this=one.copy(), expression=other.copy()))
+        return found
+
     def _join(self, source: exp.Expr, left: frozenset[str], right: frozenset[str]) -> exp.Join:
         both = left | right
         met = [
@@ -77,6 +88,7 @@ class _Writer:
             for read, condition in self.block.predicates
             if read <= both and not read <= left and not read <= right
         ]
+        met += self._implied(left, right)
         join = exp.Join(this=source)
         if met:
             join.set("on", conjunction(met))

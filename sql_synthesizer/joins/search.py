@@ -47,7 +47,7 @@ class _Search:
         self.joined = joined
         self.deadline = deadline
         self.rng = np.random.default_rng(seed)
-        self.shift = max(0.0, graph.log_cardinality(range(graph.size)) - 600.0)
+        self.shift = shift_of(graph)
         self.costs = np.empty((self.n, self.n))
         self.cuts = np.empty((self.n, self.n), dtype=np.int64)
         self.cost = math.inf
@@ -75,7 +75,7 @@ class _Search:
     def seed(self) -> None:
         """Begin with the quick orders, each with the best tree of its leaves."""
         pairs = seeds.greedy_operators(self.rows, self.between, self.joined)
-        greedy = _from_pairs(pairs, 2 * self.n - 2)
+        greedy = from_pairs(pairs, 2 * self.n - 2)
         self.offer_order(np.array(list(leaves(greedy)), dtype=np.int64), "greedy")
         _, order = seeds.ikkbz(self.rows, self.between, self.joined, self.shift)
         self.offer_order(order, "ikkbz")
@@ -96,7 +96,7 @@ class _Search:
             found = improve.search_neighbourhood(pairs, logs, self.between, self.joined, self.shift, units, draws)
             idle = 0 if found else idle + 1
         cost = float(np.exp(np.minimum(logs[self.n :] - self.shift, exact.TOP)).sum())
-        self.offer(cost, "neighbourhood", lambda: _from_pairs(pairs, _root(pairs)))
+        self.offer(cost, "neighbourhood", lambda: from_pairs(pairs, _root(pairs)))
 
     def prove(self) -> None:
         """Search all connected subsets, if that can be done in the time that is left."""
@@ -115,7 +115,7 @@ class _Search:
         costs = np.empty(1 << self.n)
         chosen = np.zeros(1 << self.n, dtype=np.int64)
         if by_edges < splits:
-            below, above = _rooted(self.joined)
+            below, above = rooted(self.joined)
             cost = exact.tree_dp(logs, self.shift, below, above, alive, costs, chosen)
         else:
             cost = exact.subset_dp(logs, self.shift, alive, costs, chosen)
@@ -169,6 +169,11 @@ def warm_up() -> float:
     return time.perf_counter() - begun
 
 
+def shift_of(graph: JoinGraph) -> float:
+    """Return what is taken off logarithms of rows before they are raised, so that the whole does not overflow."""
+    return max(0.0, graph.log_cardinality(range(graph.size)) - 600.0)
+
+
 def order_joins(graph: JoinGraph, *, seconds: float = 0.05, cross_products: bool = False, seed: int = 0) -> JoinOrder:
     """Return the best join tree that is found in about ``seconds``.
 
@@ -206,7 +211,7 @@ def order_chain(graph: JoinGraph, *, seconds: float = 0.05, seed: int = 0) -> Jo
     return JoinOrder(tree, log_c_out(graph, tree), False, "annealing" if changed else "ikkbz", seconds)
 
 
-def _rooted(joined: Flags) -> tuple[Masks, Masks]:
+def rooted(joined: Flags) -> tuple[Masks, Masks]:
     """Return for a graph that is a tree, rooted at relation 0, the masks that `exact.tree_dp` wants."""
     n = len(joined)
     below = 1 << np.arange(n)
@@ -237,11 +242,12 @@ def _from_splits(splits: Masks, relations: int) -> JoinTree:
     return _from_splits(splits, relations ^ part), _from_splits(splits, part)
 
 
-def _from_pairs(pairs: Masks, node: int) -> JoinTree:
+def from_pairs(pairs: Masks, node: int) -> JoinTree:
+    """Return the tree of a node of an array of pairs."""
     n = len(pairs) + 1
     if node < n:
         return node
-    return _from_pairs(pairs, int(pairs[node - n, 0])), _from_pairs(pairs, int(pairs[node - n, 1]))
+    return from_pairs(pairs, int(pairs[node - n, 0])), from_pairs(pairs, int(pairs[node - n, 1]))
 
 
 def _to_pairs(tree: JoinTree, n: int) -> Masks:

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 
 from sql_synthesizer.joins.graph import JoinGraph, JoinOrder, JoinTree, joinable, log_c_out
 
-PAIRS = 4000
-"""Pairs that are looked at by default: some 10 ms."""
+PAIRS = 10_000
+"""Pairs that are looked at by default: some 20 ms."""
 
 
 def order_small(graph: JoinGraph, *, pairs: int = PAIRS, chain: bool = False) -> JoinOrder | None:
@@ -28,9 +28,11 @@ def order_small(graph: JoinGraph, *, pairs: int = PAIRS, chain: bool = False) ->
     for count, pair in enumerate(connected_pairs(neighbours)):
         if count >= pairs:
             return None
-        other, one = sorted(pair, key=int.bit_count)
-        if chain and other.bit_count() > 1:
-            continue
+        one, other = pair
+        if chain and other & (other - 1):
+            one, other = other, one
+            if other & (other - 1):
+                continue
         both = one | other
         cost = best[one][0] + best[other][0]
         if both not in logs:

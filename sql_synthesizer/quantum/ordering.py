@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from sql_synthesizer.joins.choose import choose_order
-from sql_synthesizer.joins.graph import JoinGraph, JoinOrder, left_deep
+from sql_synthesizer.joins.graph import JoinGraph, JoinOrder, left_deep, log_c_out
 from sql_synthesizer.quantum.prefix_qubo import MAX_RELATIONS, anneal_prefixes
 from sql_synthesizer.quantum.schedules import annealing_schedule
 from sql_synthesizer.quantum.selection import Schedule, warm_up
@@ -60,12 +60,14 @@ class AnnealedOrders:
         with self._lock:
             (rng,) = self._rng.spawn(1)
             self.annealed += 1
-        found = anneal_prefixes(graph, rng, self.schedule, self._timeout_s)
-        if order is not None and order.log_cost <= found.log_c_out + 1e-9:
+        found = anneal_prefixes(graph.without_classes(), rng, self.schedule, self._timeout_s)
+        tree = left_deep(found.order)
+        log_cost = log_c_out(graph, tree)
+        if order is not None and log_c_out(graph, order.tree) <= log_cost + 1e-9:
             return order
         with self._lock:
             self.better += 1
-        return JoinOrder(left_deep(found.order), found.log_c_out, False, FOUND_BY, found.seconds)
+        return JoinOrder(tree, log_cost, False, FOUND_BY, found.seconds)
 
 
 def _warm() -> None:

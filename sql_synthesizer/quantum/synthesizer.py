@@ -178,7 +178,9 @@ class QuantumSQLSynthesizer:
             graph = await self._in_thread(lambda: self._joins.graph(checked, limits), limits)
             if graph is None or graph.size < LEAST_RELATIONS:
                 return {"sql": checked.sql, "why": f"there are fewer than {LEAST_RELATIONS} relations to order"}
-            found = await demonstrate(graph, jobs, request, self.optimizer_settings.qubits, self._schedule(), rng)
+            found = await demonstrate(
+                graph.without_classes(), jobs, request, self.optimizer_settings.qubits, self._schedule(), rng
+            )
             return {"sql": checked.sql, **found}
 
         return await self._guarded(text, caller, work)
