@@ -26,9 +26,12 @@ LOCKS: Final = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+}
+NO_PYTHON: Final = {
     "python_enable_replacements": "false",  # a name that is no table would be looked for among Python's variables
     "python_scan_all_frames": "false",
 }
+"""Given when connecting: a later connection to the same file would set them anew."""
 CHUNK: Final = 512
 ALLOWED: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
@@ -49,7 +52,7 @@ class DuckDbEngine:
             raise InvalidSettings(f"there is no DuckDB database at {path}")
         self._version = file_version(path)
         try:
-            self._database = duckdb.connect(str(path), read_only=True)
+            self._database = duckdb.connect(str(path), read_only=True, config=dict(NO_PYTHON))
             _lock(self._database, threads, memory_mb)
         except duckdb.Error as error:
             raise Unavailable(f"{path} cannot be opened: {_first_line(error)}") from error
@@ -157,13 +160,18 @@ class _OrderSwitch:
         self._condition = threading.Condition()
         self._running = 0
         self._forced = False
+        self._waiting = {False: 0, True: 0}
 
     @contextmanager
     def as_written(self, cursor: duckdb.DuckDBPyConnection, forced: bool, timeout_s: float) -> Iterator[None]:
         """Keep the switch for as long as the block, which plans a statement."""
         with self._condition:
-            if not self._condition.wait_for(lambda: self._running == 0 or self._forced == forced, timeout_s):
-                raise SqlTimeout(f"statements of the other join order took longer than {timeout_s:g} s")
+            self._waiting[forced] += 1
+            try:
+                if not self._condition.wait_for(lambda: self._may_run(forced), timeout_s):
+                    raise SqlTimeout(f"statements of the other join order took longer than {timeout_s:g} s")
+            finally:
+                self._waiting[forced] -= 1
             if self._running == 0:
                 cursor.execute(f"SET disabled_optimizers = '{'join_order' if forced else ''}'")
                 self._forced = forced
@@ -174,6 +182,10 @@ class _OrderSwitch:
             with self._condition:
                 self._running -= 1
                 self._condition.notify_all()
+
+    def _may_run(self, forced: bool) -> bool:
+        """Whoever wants it the other way and waits is let in before more come that want it as it is."""
+        return self._running == 0 or (self._forced == forced and not self._waiting[not forced])
 
 
 _switches: weakref.WeakValueDictionary[Path, _OrderSwitch] = weakref.WeakValueDictionary()
@@ -197,7 +209,7 @@ def _lock(database: duckdb.DuckDBPyConnection, threads: int, memory_mb: int) -> 
         # The one setting that may change afterwards: it keeps the written order of joins.
         database.execute("SET allowed_configs = ['disabled_optimizers']")
         database.execute("SET lock_configuration = true")
-    for name, value in LOCKS.items():
+    for name, value in {**LOCKS, **NO_PYTHON}.items():
         if str(_setting(database, name)).lower() != value:
             database.close()
             raise InvalidSettings(f"DuckDB's {name} is not {value!r}: the file is open elsewhere in this process")

@@ -90,7 +90,7 @@ def named(outputs: Sequence[Output], dialect: str) -> list[Output]:
 
 def _text_of(projection: exp.Expr, dialect: str) -> str:
     if dialect != "postgres":
-        return " ".join(written(projection, dialect).split())[:MAX_NAME]
+        return " ".join(written(_bare(projection), dialect).split())[:MAX_NAME]
     inner = projection.this if isinstance(projection, exp.Cast) else projection
     if isinstance(inner, exp.Column):
         return str(inner.name)
@@ -98,6 +98,16 @@ def _text_of(projection: exp.Expr, dialect: str) -> str:
         return "case"
     connected = isinstance(inner, exp.And | exp.Or)
     return inner.sql_name().lower() if isinstance(inner, exp.Func) and not connected else "?column?"
+
+
+def _bare(projection: exp.Expr) -> exp.Expr:
+    """Return an expression with its names as short as people write them."""
+    bare = projection.copy()
+    for column in bare.find_all(exp.Column):
+        column.set("table", None)
+    for name in bare.find_all(exp.Identifier):
+        name.set("quoted", False)
+    return bare
 
 
 def _column(source: Source, key: str) -> exp.Expr:

@@ -17,7 +17,7 @@ SELECT: Final = """with_ expressions distinct from_ laterals joins where group h
 CLAUSES: Final[Mapping[type[exp.Expr], frozenset[str]]] = {
     exp.Select: frozenset(SELECT.split()),
     exp.Table: frozenset({"this", "db", "alias", "joins", "laterals"}),
-    exp.Join: frozenset({"this", "on", "side", "kind", "using", "method", "expressions", "global"}),
+    exp.Join: frozenset({"this", "on", "side", "kind", "using", "method"}),
     exp.Star: frozenset({"except_"}),
     exp.Subquery: frozenset({"this", "alias", "with_", "joins", "order", "limit", "offset"}),
     **dict.fromkeys(
@@ -25,12 +25,13 @@ CLAUSES: Final[Mapping[type[exp.Expr], frozenset[str]]] = {
         frozenset({"this", "expression", "with_", "distinct", "order", "limit", "offset"}),
     ),
     exp.Unnest: frozenset({"expressions", "alias"}),
-    exp.Fetch: frozenset({"direction", "count"}),
+    exp.Fetch: frozenset({"direction", "count", "limit_options"}),
     exp.Limit: frozenset({"expression", "this"}),
     exp.CTE: frozenset({"this", "alias", "materialized", "scalar"}),
     exp.Lateral: frozenset({"this", "alias", "view", "outer"}),
 }
 """Of parts that have doors of their own: what they may hold."""
+WORDS_OF_CLAUSES: Final = {"locks": "FOR UPDATE or FOR SHARE", "into": "INTO", "sample": "TABLESAMPLE"}
 JOINS: Final = frozenset({"", "INNER", "OUTER", "CROSS"})
 
 
@@ -97,7 +98,8 @@ def _check_type(text: Text, node: exp.Cast) -> None:
 def _check_clauses(text: Text, node: exp.Expr, clauses: frozenset[str]) -> None:
     for name, value in node.args.items():
         if name not in clauses and _given(value):
-            raise text.refused(f"{name.strip('_').upper()} is not allowed in {node.key.upper()}", node)
+            told = WORDS_OF_CLAUSES.get(name, name.strip("_").upper())
+            raise text.refused(f"{told} is not allowed in {node.key.upper()}", node)
     if isinstance(node, exp.Select) and _given(node.args.get("operation_modifiers")):
         raise text.refused("a modifier of SELECT is not allowed", node)
     if isinstance(node, exp.Join) and (node.kind or "").upper() not in JOINS:
@@ -110,12 +112,9 @@ def _given(value: Any) -> bool:
 
 def _told(node: exp.Expr) -> str:
     told: dict[type[exp.Expr], str] = {
-        exp.Lock: "FOR UPDATE or FOR SHARE",
-        exp.Into: "SELECT INTO",
         exp.Command: "this command",
         exp.Placeholder: "a placeholder",
         exp.Parameter: "a parameter",
         exp.SessionParameter: "a setting of the session",
-        exp.TableSample: "TABLESAMPLE",
     }
     return told.get(type(node), node.key.upper())
