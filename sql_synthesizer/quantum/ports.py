@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from sql_synthesizer.agent import Reading
 from sql_synthesizer.engines.ports import Engine, Limits
-from sql_synthesizer.guard.check import Checked
 
 
 class StatementSource(Protocol):
@@ -15,10 +15,10 @@ class StatementSource(Protocol):
     def engine(self) -> Engine:
         """The database."""
 
-    def checked(self, text: str, limits: Limits) -> Checked:
-        """Return the statement of a text, SQL or words.
+    def read(self, text: str, limits: Limits | None = None, *, only_sql: bool = False) -> Reading:
+        """Return what a text, SQL or words, is taken for.
 
         Raises:
             SqlInvalid, SqlRefused: it cannot, or must not, run.
-            UnclearQuestion: words that cannot be tied to tables and columns well enough.
+            AmbiguousQuestion, UnclearQuestion: words that cannot be tied to tables and columns well enough.
         """

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
+from sql_synthesizer.agent import Reading
 from sql_synthesizer.engines.ports import JsonValue, Rows
 from sql_synthesizer.joins.optimizer import JoinPlan, Optimised
 from sql_synthesizer.schema import ColumnKind
@@ -18,7 +19,8 @@ class QueryResult:
     """The answer to one question.
 
     Attributes:
-        sql: the statement that the question became, in the engine's dialect.
+        sql: the statement that the question became, in the engine's dialect, with its values in place.
+        explanation: how words were understood; empty for SQL.
         columns, kinds, rows, truncated: as in ``Rows``.
         quantum_cost_reduction: the share of the cost of the engine's own plan that was saved, below 0 where it was a
             loss, 0 where the engine's own plan gave the rows.
@@ -33,6 +35,7 @@ class QueryResult:
     """
 
     sql: str
+    explanation: tuple[str, ...]
     columns: tuple[str, ...]
     kinds: tuple[ColumnKind, ...]
     rows: tuple[tuple[JsonValue, ...], ...]
@@ -62,6 +65,7 @@ class QueryResult:
         return cls(
             **{
                 **value,
+                "explanation": tuple(value["explanation"]),
                 "columns": tuple(value["columns"]),
                 "kinds": tuple(ColumnKind(kind) for kind in value["kinds"]),
                 "rows": tuple(map(tuple, value["rows"])),
@@ -71,17 +75,37 @@ class QueryResult:
         )
 
 
-def result_of(sql: str, done: Optimised, mode: str) -> QueryResult:
+def result_of(reading: Reading, done: Optimised, mode: str) -> QueryResult:
     """Return the answer of an optimised run."""
     reduction, basis = reduction_of(done)
-    overhead_s = max(0.0, done.total_ms - done.rows.elapsed_ms) / 1e3
-    rows = done.rows
-    return _result(sql, rows, reduction, basis, overhead_s, done.forced, done.plan.reason, mode)
+    plain = plain_result(reading, done.rows, mode)
+    return replace(
+        plain,
+        quantum_cost_reduction=reduction,
+        cost_basis=basis,
+        optimization_time=max(0.0, done.total_ms - done.rows.elapsed_ms) / 1e3,
+        forced=done.forced,
+        reason=done.plan.reason,
+    )
 
 
-def plain_result(sql: str, rows: Rows, mode: str) -> QueryResult:
+def plain_result(reading: Reading, rows: Rows, mode: str) -> QueryResult:
     """Return the answer of a run that nothing was optimised in."""
-    return _result(sql, rows, 0.0, "none", 0.0, False, "optimisation is switched off", mode)
+    return QueryResult(
+        reading.sql,
+        () if reading.translation is None else reading.translation.explanation,
+        rows.columns,
+        rows.kinds,
+        rows.rows,
+        rows.truncated,
+        0.0,
+        "none",
+        0.0,
+        rows.elapsed_ms,
+        False,
+        "optimisation is switched off",
+        mode,
+    )
 
 
 def reduction_of(done: Optimised) -> tuple[float, Basis]:
@@ -98,22 +122,3 @@ def estimated_reduction(plan: JoinPlan) -> float:
     if plan.log_cost is not None and plan.own_log_cost is not None:
         return 1.0 - math.exp(min(0.0, plan.log_cost - plan.own_log_cost))
     return 0.0 if plan.gain is None or plan.gain <= 0.0 else max(0.0, 1.0 - 1.0 / plan.gain)
-
-
-def _result(  # noqa: PLR0917  (the fields of one record)
-    sql: str, rows: Rows, reduction: float, basis: Basis, overhead_s: float, forced: bool, reason: str, mode: str
-) -> QueryResult:
-    return QueryResult(
-        sql,
-        rows.columns,
-        rows.kinds,
-        rows.rows,
-        rows.truncated,
-        reduction,
-        basis,
-        overhead_s,
-        rows.elapsed_ms,
-        forced,
-        reason,
-        mode,
-    )

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -17,6 +18,7 @@ from quantum_db.errors import DeadlineExceeded, QuantumDBError, Unavailable
 from quantum_db.jobs.breaker import Breaker
 from quantum_db.kept_answers import SharedAnswers
 from quantum_db.ports import Clock
+from sql_synthesizer.agent import Reading
 from sql_synthesizer.caches import Kind, SqlCaches, cache_key
 from sql_synthesizer.config import OptimizerSettings, SqlSettings
 from sql_synthesizer.defence import Defence
@@ -112,8 +114,8 @@ class QuantumSQLSynthesizer:
         limits = limits or self.settings.agent.limits()
 
         async def work() -> QueryResult:
-            checked = await self._in_thread(lambda: self._agent.checked(text, limits), limits)
-            return await self._answer(checked, limits)
+            reading = await self._in_thread(lambda: self._agent.read(text, limits), limits)
+            return await self._answer(reading, limits)
 
         return await self._guarded(text, caller, work)
 
@@ -126,7 +128,7 @@ class QuantumSQLSynthesizer:
         (rng,) = self._rng.spawn(1)
 
         def run() -> BatchResult:
-            statements = [self._agent.checked(text, limits) for text in texts]
+            statements = [self._agent.read(text, limits).statement for text in texts]
             plan = plan_batch(
                 statements,
                 self._engine.schema(),
@@ -147,7 +149,8 @@ class QuantumSQLSynthesizer:
         limits = limits or self.settings.agent.limits()
 
         async def work() -> dict[str, Any]:
-            checked = await self._in_thread(lambda: self._agent.checked(text, limits), limits)
+            reading = await self._in_thread(lambda: self._agent.read(text, limits), limits)
+            checked = reading.statement
             key = await self._in_thread(lambda: self._key("plan", checked, limits), limits)
             kept = await self._caches.find(key)
             if kept is not None:
@@ -155,7 +158,7 @@ class QuantumSQLSynthesizer:
             begun = time.perf_counter()
             own = await self._in_thread(lambda: self._engine.explain(checked.sql, checked.parameters, limits), limits)
             plan = await self._in_thread(lambda: self._joins.plan(checked, limits), limits)
-            told = {**_told(checked, plan), "engine_plan": own.text}
+            told = {**_told(reading, plan), "engine_plan": own.text}
             self._caches.keep("plan", key, told, (time.perf_counter() - begun) * 1e3)
             return {**told, "cached": False}
 
@@ -174,14 +177,14 @@ class QuantumSQLSynthesizer:
         (rng,) = self._rng.spawn(1)
 
         async def work() -> dict[str, Any]:
-            checked = await self._in_thread(lambda: self._agent.checked(text, limits), limits)
+            reading = await self._in_thread(lambda: self._agent.read(text, limits), limits)
+            checked = reading.statement
             graph = await self._in_thread(lambda: self._joins.graph(checked, limits), limits)
             if graph is None or graph.size < LEAST_RELATIONS:
-                return {"sql": checked.sql, "why": f"there are fewer than {LEAST_RELATIONS} relations to order"}
-            found = await demonstrate(
-                graph.without_classes(), jobs, request, self.optimizer_settings.qubits, self._schedule(), rng
-            )
-            return {"sql": checked.sql, **found}
+                return {"sql": reading.sql, "why": f"there are fewer than {LEAST_RELATIONS} relations to order"}
+            plain, qubits = graph.without_classes(), self.optimizer_settings.qubits
+            found = await demonstrate(plain, jobs, request, qubits, self._schedule(), rng)
+            return {"sql": reading.sql, **found}
 
         return await self._guarded(text, caller, work)
 
@@ -258,28 +261,30 @@ class QuantumSQLSynthesizer:
         self._caches.close()
         self._defence.close()
 
-    async def _answer(self, checked: Checked, limits: Limits) -> QueryResult:
-        begun = time.perf_counter()
+    async def _answer(self, reading: Reading, limits: Limits) -> QueryResult:
+        begun, checked = time.perf_counter(), reading.statement
         key = await self._in_thread(lambda: self._key("result", checked, limits), limits)
         kept = await self._caches.find(key)
         if kept is not None:
             self._monitor.note(QueryRecord(False, True, (time.perf_counter() - begun) * 1e3))
-            return QueryResult.from_json(kept, cached=True)
-        result = await self._by_breaker(lambda: self._in_thread(lambda: self._run(checked, limits), limits))
+            found = QueryResult.from_json(kept, cached=True)
+            told = () if reading.translation is None else reading.translation.explanation
+            return replace(found, explanation=told)  # other words may have become the same statement
+        result = await self._by_breaker(lambda: self._in_thread(lambda: self._run(reading, limits), limits))
         cost_ms = result.elapsed_ms + 1e3 * result.optimization_time
         self._caches.keep("result", key, result.to_json(), cost_ms)
         self._adapt()
         return result
 
-    def _run(self, checked: Checked, limits: Limits) -> QueryResult:
+    def _run(self, reading: Reading, limits: Limits) -> QueryResult:
         """Run a statement, in a thread."""
-        step = self._keeper.step
+        step, checked = self._keeper.step, reading.statement
         if not self.enabled:
-            result = plain_result(checked.sql, self._engine.run(checked.sql, checked.parameters, limits), step)
+            result = plain_result(reading, self._engine.run(checked.sql, checked.parameters, limits), step)
             self._monitor.note(QueryRecord(False, False, result.elapsed_ms))
             return result
         done = self._joins.run(checked, limits)
-        result = result_of(checked.sql, done, step)
+        result = result_of(reading, done, step)
         measured = done.forced and done.own_ms is not None and done.forced_ms is not None
         saved_ms = (done.own_ms or 0.0) - (done.forced_ms or 0.0) if measured else None
         overhead_ms = 1e3 * result.optimization_time
@@ -348,9 +353,9 @@ class QuantumSQLSynthesizer:
             raise DeadlineExceeded(f"there was no answer within {bound_s:g} s") from None
 
 
-def _told(checked: Checked, plan: JoinPlan) -> dict[str, Any]:
+def _told(reading: Reading, plan: JoinPlan) -> dict[str, Any]:
     return {
-        "sql": checked.sql,
+        "sql": reading.sql,
         "optimised_sql": plan.sql,
         "reason": plan.reason,
         "relations": list(plan.names),

@@ -16,12 +16,14 @@ from quantum_db.access.audit import verify
 from quantum_db.annealing import ThermalSchedule
 from quantum_db.backend_ports import JobRequest
 from quantum_db.errors import BodyTooLarge, BreakerOpen, SqlInvalid, SqlRefused, TooManyRequests, Unavailable
+from sql_synthesizer.agent import QueryAgent, Reading
 from sql_synthesizer.caches import CacheStats
 from sql_synthesizer.config import PerformanceSettings, SecuritySettings, SqlSettings
 from sql_synthesizer.engines.duckdb import DuckDbEngine
 from sql_synthesizer.engines.ports import Engine, Limits, Rows
 from sql_synthesizer.engines.reflection import Reflection
-from sql_synthesizer.guard.check import Checked, Guard
+from sql_synthesizer.guard.binding import written
+from sql_synthesizer.guard.check import Guard
 from sql_synthesizer.joins.optimizer import JoinPlan, Optimised
 from sql_synthesizer.quantum import QuantumSQLSynthesizer
 from sql_synthesizer.quantum.modes import JOINS, Effort, ModeKeeper
@@ -30,6 +32,7 @@ from sql_synthesizer.quantum.results import QueryResult, reduction_of
 from tests.unit.fakes import FakeClock, FakeJobs
 from tests.unit.test_multi_query import STATEMENTS
 
+CHINOOK = Path(__file__).parents[2] / "data" / "sql" / "chinook.sqlite"
 CHAIN = (
     "SELECT COUNT(*) FROM o JOIN c ON o.cust = c.id JOIN p ON o.prod = p.id JOIN m ON p.maker = m.id "
     "WHERE c.region = 'r1' AND m.land = 'l2'"
@@ -37,13 +40,14 @@ CHAIN = (
 
 
 class Source:
-    """SQL alone; ``failing`` raises instead of running."""
+    """SQL alone, on an engine that is open already."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
-    def checked(self, text: str, limits: Limits) -> Checked:
-        return Guard(self.engine.schema()).check(text, limits)
+    def read(self, text: str, limits: Limits | None = None, *, only_sql: bool = False) -> Reading:
+        checked = Guard(self.engine.schema()).check(text, limits)
+        return Reading(checked, written(checked.tree, "duckdb"), None, (), 0.0)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +78,7 @@ async def test_an_answer_is_that_of_the_engine_and_is_kept(engine: DuckDbEngine)
             "select count(*)  from o join c on o.cust=c.id join p on o.prod=p.id "
             "join m on p.maker=m.id where c.region='r1' and m.land='l2' -- the same"
         )
-        alone = engine.run(first.sql, made._agent.checked(CHAIN, Limits()).parameters)
+        alone = engine.run(first.sql)
         assert first.rows == again.rows == alone.rows
         assert (first.cached, again.cached) == (False, True)
         assert replace(again, cached=False, optimization_time=first.optimization_time) == first
@@ -84,6 +88,16 @@ async def test_an_answer_is_that_of_the_engine_and_is_kept(engine: DuckDbEngine)
         made.clear_cache()
         assert (await made.query(CHAIN)).cached is False
         assert made.get_health_status()["status"] == "healthy"
+
+
+async def test_words_are_answered_and_explained_over_the_agent() -> None:
+    url = f"sqlite:///{CHINOOK}"
+    with closing(QueryAgent(url)) as agent, closing(QuantumSQLSynthesizer(agent)) as made:
+        first = await made.query("how many artists are there")
+        again = await made.query("how many artists are there")
+        assert first.rows == again.rows == ((275,),)
+        assert first.explanation == again.explanation != ()
+        assert again.cached
 
 
 async def test_a_batch_shares_and_answers_as_one_by_one(engine: DuckDbEngine) -> None:
@@ -233,7 +247,7 @@ def test_a_reduction_says_what_it_is_told_by() -> None:
 
 
 def test_json_and_back() -> None:
-    result = QueryResult("S", ("a",), (), ((1, "x"),), False, 0.5, "measured", 0.1, 3.0, True, "r", "balanced")
+    result = QueryResult("S", ("w",), ("a",), (), ((1, "x"),), False, 0.5, "measured", 0.1, 3.0, True, "r", "balanced")
     assert QueryResult.from_json(result.to_json(), cached=False) == result
 
 
