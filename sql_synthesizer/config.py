@@ -200,9 +200,9 @@ class AgentSettings(_Section):
 
 
 class SqlSettings(_Section):
-    """All settings. ``enabled`` is whether plans are optimised at all."""
+    """All settings. ``enabled`` is whether the command line and servers optimise plans and keep answers."""
 
-    enabled: bool = True
+    enabled: bool = False
     mode: Mode = "balanced"
     optimizer: OptimizerSettings = OptimizerSettings()
     cache: CacheSettings = CacheSettings()

@@ -84,7 +84,7 @@ class QuantumSQLSynthesizer:
         }
         merged = {**self.settings.optimizer.model_dump(), **{k: v for k, v in given.items() if v is not None}}
         self.optimizer_settings = OptimizerSettings.model_validate(merged)
-        self.enabled = enable_quantum and self.settings.enabled
+        self.enabled = enable_quantum
         self._agent, self._engine = agent, agent.engine
         self._clock = clock or SystemClock()
         self._rng = np.random.default_rng(seed)
@@ -102,8 +102,10 @@ class QuantumSQLSynthesizer:
         self._pool = ThreadPoolExecutor(performance.pool_size, thread_name_prefix="sql")
         self._asked = 0
 
-    async def query(self, text: str, *, caller: str = "local", limits: Limits | None = None) -> QueryResult:
-        """Answer a question, in SQL or in words.
+    async def query(
+        self, text: str, *, caller: str = "local", limits: Limits | None = None, only_sql: bool = False
+    ) -> QueryResult:
+        """Answer a question, in SQL or in words; with ``only_sql`` it is taken for SQL whatever it begins with.
 
         Raises:
             TooManyRequests, BodyTooLarge: the caller asks too much.
@@ -114,7 +116,7 @@ class QuantumSQLSynthesizer:
         limits = limits or self.settings.agent.limits()
 
         async def work() -> QueryResult:
-            reading = await self._in_thread(lambda: self._agent.read(text, limits), limits)
+            reading = await self._in_thread(lambda: self._agent.read(text, limits, only_sql=only_sql), limits)
             return await self._answer(reading, limits)
 
         return await self._guarded(text, caller, work)
