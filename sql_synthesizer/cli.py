@@ -10,8 +10,9 @@ import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
+import orjson
 import typer
 
 from quantum_db.errors import DeadlineExceeded, InvalidRequest, InvalidSettings, Overloaded, QuantumDBError, Unavailable
@@ -19,6 +20,9 @@ from sql_synthesizer.agent import QueryAgent
 from sql_synthesizer.config import SqlSettings, load
 from sql_synthesizer.logs import log, set_up_logs
 from sql_synthesizer.printing import print_result, print_table, print_tables, write_csv
+
+if TYPE_CHECKING:
+    from sql_synthesizer.quantum.session import QuantumSession
 
 PROGRAM: Final = "query-agent"
 WRONG: Final = 2
@@ -36,6 +40,7 @@ class Task:
     show_sql: bool
     explain: bool
     csv: Path | None
+    session: QuantumSession | None
 
 
 def ask(
@@ -58,6 +63,22 @@ def ask(
     config: Annotated[Path | None, typer.Option(help="a YAML file of settings; else quantum_config.yaml")] = None,
     env: Annotated[str | None, typer.Option(help="which environment of the settings file")] = None,
     schema_cache_ttl: Annotated[float | None, typer.Option(help="seconds until the schema is looked at anew")] = None,
+    enable_quantum: Annotated[
+        bool | None, typer.Option("--enable-quantum/--no-quantum", help="choose join orders, and keep answers")
+    ] = None,
+    quantum_mode: Annotated[str | None, typer.Option(help="conservative, balanced, aggressive or adaptive")] = None,
+    quantum_qubits: Annotated[int | None, typer.Option(help="of a circuit at most")] = None,
+    quantum_temp: Annotated[float | None, typer.Option(help="where annealing begins, in 1/1000 of the spread")] = None,
+    quantum_cooling_rate: Annotated[float | None, typer.Option(help="by which it cools in each sweep")] = None,
+    quantum_min_temp: Annotated[
+        float | None, typer.Option(help="where annealing ends, in 1/1000 of the spread")
+    ] = None,
+    quantum_timeout: Annotated[float | None, typer.Option(help="seconds after which no chain is begun")] = None,
+    quantum_stats: Annotated[bool, typer.Option("--quantum-stats", help="tell what optimising did")] = False,
+    cache_ttl: Annotated[float | None, typer.Option(help="seconds that an answer is kept")] = None,
+    clear_cache: Annotated[
+        bool, typer.Option("--clear-cache", help="forget what is kept, before anything else")
+    ] = False,
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning or error")] = None,
     log_format: Annotated[str | None, typer.Option(help="text or json")] = None,
 ) -> None:
@@ -66,6 +87,14 @@ def ask(
         "database_url": database_url,
         "max_rows": max_rows,
         "schema_cache_ttl": schema_cache_ttl,
+        "enable_quantum": enable_quantum,
+        "quantum_mode": quantum_mode,
+        "quantum_qubits": quantum_qubits,
+        "quantum_temp": quantum_temp,
+        "quantum_cooling_rate": quantum_cooling_rate,
+        "quantum_min_temp": quantum_min_temp,
+        "quantum_timeout": quantum_timeout,
+        "cache_ttl": cache_ttl,
         "log_level": log_level,
         "log_format": log_format,
     }
@@ -76,17 +105,24 @@ def ask(
     ) != 1:
         raise InvalidRequest("give one of a question, --execute-sql, --interactive, --list-tables and --describe-table")
     agent = opened(settings)
+    session = session_of(agent, settings) if settings.enabled or quantum_stats or clear_cache else None
     try:
+        if session is not None and clear_cache:
+            session.clear_cache()
         if list_tables:
             print_tables(agent.engine.schema())
         elif describe_table is not None:
             print_table(agent.engine.schema(), describe_table)
         elif interactive:
-            converse(agent, Task(False, sql_only, explain, output_csv))
+            converse(agent, Task(False, sql_only, explain, output_csv, session))
         else:
             text = execute_sql if execute_sql is not None else question
-            answer(agent, text or "", Task(execute_sql is not None, sql_only, explain, output_csv))
+            answer(agent, text or "", Task(execute_sql is not None, sql_only, explain, output_csv, session))
+        if session is not None and quantum_stats:
+            print(orjson.dumps(session.stats(), option=orjson.OPT_INDENT_2).decode(), file=sys.stderr)
     finally:
+        if session is not None:
+            session.close()
         agent.close()
 
 
@@ -102,6 +138,13 @@ def opened(settings: SqlSettings) -> QueryAgent:
     )
 
 
+def session_of(agent: QueryAgent, settings: SqlSettings) -> QuantumSession:
+    """Return what optimises and keeps answers. Raises InvalidSettings where a file cannot be written."""
+    from sql_synthesizer.quantum.session import QuantumSession  # it takes a second to import, and few commands need it
+
+    return QuantumSession(agent, settings)
+
+
 def answer(agent: QueryAgent, text: str, task: Task) -> None:
     """Do with one question what is asked for. Raises QuantumDBError."""
     if task.show_sql or task.explain:
@@ -110,7 +153,7 @@ def answer(agent: QueryAgent, text: str, task: Task) -> None:
         if task.explain:
             print(agent.engine.explain(reading.statement.sql, reading.statement.parameters, agent.limits).text)
         return
-    result = agent.answer(text, only_sql=task.only_sql)
+    result = (task.session or agent).answer(text, only_sql=task.only_sql)
     for finding in result.findings:
         log(logging.INFO, "the text looks suspicious", finding=finding.name, threat=finding.threat.value)
     log(logging.INFO, "statement", sql=result.sql, rows=len(result.rows), total_ms=round(result.timings.total_ms, 3))

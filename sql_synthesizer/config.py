@@ -200,9 +200,9 @@ class AgentSettings(_Section):
 
 
 class SqlSettings(_Section):
-    """All settings. ``enabled`` is whether plans are optimised at all."""
+    """All settings. ``enabled`` is whether the command line and servers optimise plans and keep answers."""
 
-    enabled: bool = True
+    enabled: bool = False
     mode: Mode = "balanced"
     optimizer: OptimizerSettings = OptimizerSettings()
     cache: CacheSettings = CacheSettings()
@@ -307,7 +307,8 @@ def _from_file(path: Path | None, env: str | None) -> dict[str, Any]:
 
 
 def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
-    known, found = variables(), {}
+    known = variables()
+    found: dict[str, Any] = {}
     sections = tuple(f"{QUANTUM}{name.upper()}_" for name in SqlSettings.model_fields)
     for name, value in environment.items():
         upper = name.upper()
@@ -352,7 +353,7 @@ def _told(error: ValidationError) -> str:
     path = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{path or 'settings'}: {first['msg']}"
-    section: type[BaseModel] = SqlSettings
+    section: Any = SqlSettings
     if len(first["loc"]) > 1:
-        section = SqlSettings.model_fields[str(first["loc"][0])].annotation or SqlSettings
+        section = SqlSettings.model_fields[str(first["loc"][0])].annotation
     return f"{path} is not a known setting{near_name(str(first['loc'][-1]), section.model_fields)}"

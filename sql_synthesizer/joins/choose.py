@@ -4,10 +4,18 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
-from typing import Final
+from typing import Final, Protocol
 
 from sql_synthesizer.joins.graph import JoinGraph, JoinOrder
 from sql_synthesizer.joins.small import order_small
+
+
+class OrderChooser(Protocol):
+    """What finds a join order, as ``choose_order`` does."""
+
+    def __call__(self, graph: JoinGraph, *, chain: bool, seconds: float) -> JoinOrder | None:
+        """Return the best order found in about ``seconds``, left-deep with ``chain``; None if it cannot search yet."""
+
 
 _ready: Final = threading.Event()
 _lock: Final = threading.Lock()

@@ -177,3 +177,29 @@ def test_the_demo_runs(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Iron Maiden" in out
     assert "there is no column 'Email'" in out
     assert "SQLite's plan" in out
+
+
+def test_with_quantum_the_same_answer_comes_and_its_stats_are_told(run: Ran) -> None:
+    plain = run(TOP)[1].splitlines()[:-1]
+    flags = ("--enable-quantum", "--quantum-qubits", "9", "--quantum-temp", "1000", "--quantum-cooling-rate", "0.5")
+    code, out, err = run(*flags, "--quantum-min-temp", "125", "--quantum-mode", "conservative", "--quantum-stats", TOP)
+    assert (code, out.splitlines()[:-1]) == (0, plain)
+    told = json.loads(err)
+    assert told["health"]["status"] == "healthy"
+    assert told["quantum"]["schedule"] == {"chains": 4, "sweeps": 4, "start": 1.0, "end": 0.125, "polish": True}
+    assert (told["quantum"]["num_qubits"], told["quantum"]["enabled"]) == (9, True)
+    code, _, err = run("--quantum-stats", TOP)
+    assert (code, json.loads(err)["quantum"]["enabled"]) == (0, False)
+    assert run("--enable-quantum", "--quantum-temp", "1", TOP)[0] == 2
+
+
+def test_answers_are_kept_in_the_file_until_they_are_cleared(
+    run: Ran, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QUANTUM_CACHE_PERSISTENCE", str(tmp_path / "kept.sqlite"))
+    outcomes = []
+    for flags in ((), ("--cache-ttl", "60"), ("--clear-cache",)):
+        code, _, err = run("--enable-quantum", "--quantum-stats", *flags, TOP)
+        assert code == 0
+        outcomes.append(json.loads(err)["quantum"]["cache"]["outcomes"])
+    assert outcomes == [{"miss": 1}, {"l3": 1}, {"miss": 1}]

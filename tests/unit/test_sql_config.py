@@ -13,7 +13,7 @@ from quantum_db.errors import InvalidSettings
 from sql_synthesizer.config import FLAGS, SqlSettings, load, variables
 
 EXAMPLES: dict[str, tuple[Any, Any, Any]] = {
-    "enabled": (False, True, False),
+    "enabled": (True, False, True),
     "mode": ("conservative", "aggressive", "adaptive"),
     "optimizer.qubits": (8, 9, 10),
     "optimizer.temperature": (700.0, 800.0, 1000.0),
