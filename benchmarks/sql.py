@@ -133,7 +133,7 @@ def main() -> None:
     parser.add_argument("--engines", default="duckdb,sqlite,postgres")
     parser.add_argument("--statements", type=int, default=20)
     parser.add_argument("--scale", type=float, default=1.0)
-    parser.add_argument("--least", type=float, default=30.0, help="milliseconds of the engine's own way")
+    parser.add_argument("--least", type=float, default=50.0, help="milliseconds of the engine's own way")
     parser.add_argument("--cap", type=float, default=5.0, help="seconds for a statement")
     parser.add_argument("--seconds", type=float, default=35.0, help="for each engine and kind of data; then it ends")
     parser.add_argument("--check", type=int, default=0, help="compare so many statements instead, on two engines")

@@ -51,7 +51,7 @@ class JoinSettings:
         remembered: statements of which times are kept.
     """
 
-    patience_s: float = 0.02
+    patience_s: float = 0.05
     statistics_s: float = 0.25
     search_s: float = 0.05
     min_gain: float = 1.5
