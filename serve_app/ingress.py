@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import random
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from quantum_db.access.following import KeyFollower
 from quantum_db.access.limits import Limiter, LimitTable
 from quantum_db.access.reports import Reports
 from quantum_db.access.tokens import JWT_SECRET_ENV, SYMMETRIC, TokenPolicy, TokenVerifier, load_keys
+from quantum_db.admission import Admission, AdmissionPolicy
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.circuits.cache import TemplateCache
@@ -47,6 +49,7 @@ from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStates, Scoped
 from quantum_db.shared_answers import RedisAnswers
 from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
+from serve_app.admission import watch_the_loop
 from serve_app.auth import GateParts, KeyGate
 from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
@@ -101,6 +104,7 @@ class IngressConfig:
         place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
             through which all writes go in either case.
         log_folder: where a line is written for each request; see ``serve_app.request_log``.
+        room: how much each replica takes on over HTTP.
     """
 
     policy: Policy
@@ -113,6 +117,7 @@ class IngressConfig:
     place: StorePlace
     access: AccessConfig
     log_folder: Path
+    room: AdmissionPolicy
 
 
 class ClusterParts:
@@ -190,6 +195,11 @@ class ClusterParts:
         report(self._cache, self._gauge)
         await ask(self._hub.put.remote(self._source, snapshot(self.registry, self._source)), PART_TIMEOUT_S)
 
+    async def leave_metrics(self) -> None:
+        """Let the hub forget this replica, which it does by itself after a minute."""
+        with suppress(QuantumDBError):
+            await ask(self._hub.forget.remote(self._source), PART_TIMEOUT_S)
+
 
 def _inside(parts: ClusterParts, policy: Policy, collection: Collection) -> Inside:
     groups = ScopedGroups(parts.groups, collection.key)
@@ -255,8 +265,10 @@ class Replica:
         self._running = [loop.create_task(one) for one in running]
 
     async def close(self) -> None:
-        """Hand over what the audit log has not been told."""
+        """Hand over what the audit log has not been told, and be no more in the metrics."""
         await self.parts.reports.close()
+        self._running[0].cancel()
+        await self.parts.leave_metrics()
 
     async def _push_metrics(self) -> None:
         while True:
@@ -281,6 +293,8 @@ class Ingress:
         self._config, self._beside = config, beside
         self._replica = Replica(config, "ingress")
         self._api = self._replica.api
+        self._room = Admission(config.room)
+        self._watching = asyncio.get_running_loop().create_task(watch_the_loop(self._room))
 
     async def __del__(self) -> None:
         """End before the replica does; Ray Serve awaits it."""
@@ -288,7 +302,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         parts = self._replica.parts
-        doors = Doors(self._replica.gate, parts.access, parts.access, self._replica.lines)
+        doors = Doors(self._replica.gate, parts.access, parts.access, self._replica.lines, self._room)
         return build_app(self._api, parts, parts.registry, self._config.max_body_bytes, doors)
 
     async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:
