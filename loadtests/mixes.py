@@ -27,7 +27,7 @@ MIXES: Final[dict[str, dict[str, float]]] = {
 """Shares of the kinds of requests, which sum to 1: 95% reads, 60% writes, nothing without circuits, and four fifths
 that wait for a provider's machine."""
 
-DEFAULT_RATES: Final = {"read-heavy": 80.0, "write-heavy": 60.0, "quantum-heavy": 20.0, "provider-heavy": 10.0}
+DEFAULT_RATES: Final = {"read-heavy": 80.0, "write-heavy": 60.0, "quantum-heavy": 20.0, "provider-heavy": 3.0}
 PROVIDER: Final = "ionq"
 """The backend of queries of the kind ``query provider``."""
 

@@ -5,6 +5,7 @@ Queries wait half a second for the emulator's machine, so that a few clients mak
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections import Counter
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 
-from cluster.emulator import running_emulator
+from cluster.emulator import Emulator, running_emulator
 from loadtests.watch import Counts, counts_of
 from tests.ray.conftest import LiveCluster, admitted, live_cluster
 from tests.ray.test_cluster import insert, ring
@@ -33,7 +34,7 @@ def config(folder: Path, emulator_url: str, token_env: str) -> Path:
         "ray": {"max_replicas": 2, "target_ongoing_requests": 6, "scale_down_s": 1, "max_ongoing_requests": MOST},
         "jobs": {
             "max_workers": 3,
-            "jobs_per_worker": 1,
+            "jobs_per_worker": 3,
             "scale_cooldown_s": 1.5,
             "backends": {"simulator": {"kind": "simulator"}, "ionq": spec},
         },
@@ -73,6 +74,14 @@ class Askers:
                         self.told.append(answer)
 
 
+def accepted(emulator: Emulator) -> dict[str, int]:
+    """Return how often the emulator accepted each job."""
+    headers = {"Authorization": f"apiKey {os.environ[emulator.token_env]}"}
+    answer = httpx.get(emulator.url.replace("/v0.4", "/emulator/ledger"), headers=headers)
+    times: dict[str, int] = answer.raise_for_status().json()["times_accepted"]
+    return times
+
+
 def until(client: httpx.Client, condition: Callable[[Counts], bool]) -> Counts:
     """Return the first counts that are so."""
     end_s = time.monotonic() + WAIT_S
@@ -85,7 +94,7 @@ def until(client: httpx.Client, condition: Callable[[Counts], bool]) -> Counts:
 @pytest.mark.timeout(240)
 def test_replicas_and_workers_follow_the_load_and_no_request_is_lost(tmp_path: Path) -> None:
     with (
-        running_emulator(["--started-s", "0.5"]) as emulator,
+        running_emulator(["--started-s", "0.5", "--control"]) as emulator,
         live_cluster(config(tmp_path, emulator.url, emulator.token_env), tmp_path / "data") as live,
         admitted(live.url) as client,
     ):
@@ -99,6 +108,7 @@ def test_replicas_and_workers_follow_the_load_and_no_request_is_lost(tmp_path: P
         few.stop()
         assert set(many.statuses) == set(few.statuses) == {200}, (many.told + few.told)[:1]
         metrics = client.get("/metrics").text
+        assert set(accepted(emulator).values()) == {1}, "a job was paid for twice"
         for way in ("up", "down"):
             assert f'quantum_worker_changes_total{{direction="{way}",source="jobs"}}' in metrics
 
