@@ -261,13 +261,13 @@ class Replica:
         self.api = _api(self.parts, config)
         self.gate = KeyGate(_gate_parts(config.access, self.parts), self.parts.registry)
         loop = asyncio.get_running_loop()
-        running = (self._push_metrics(), self.parts.keys.run(), self.parts.reports.run())
-        self._running = [loop.create_task(one) for one in running]
+        self._pushing = loop.create_task(self._push_metrics())
+        self._running = [loop.create_task(one) for one in (self.parts.keys.run(), self.parts.reports.run())]
 
     async def close(self) -> None:
         """Hand over what the audit log has not been told, and be no more in the metrics."""
         await self.parts.reports.close()
-        self._running[0].cancel()
+        self._pushing.cancel()
         await self.parts.leave_metrics()
 
     async def _push_metrics(self) -> None:
