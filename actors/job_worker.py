@@ -39,6 +39,10 @@ GRACE_S = 5.0
 """How much longer than a call's own timeout the pool waits for the worker's word about it."""
 
 LIMITS_TIMEOUT_S = 15.0
+SIMULATING: Final = "simulating"
+SIMULATING_THREADS: Final = 4
+"""In these a worker runs circuits by itself; the many others wait for providers. NumPy keeps up to some megabytes of
+small arrays for each thread that ever had any: in 48 threads that grew for hours."""
 DRAIN_LOOK_S: Final = 0.1
 DRAIN_TIMEOUT_S: Final = 300.0
 """After which a worker that is to end is ended, whatever it does: no call to a provider takes so long."""
@@ -139,7 +143,8 @@ class RemoteWorkers:
             retry: of reads from a provider.
             seed: of the simulators' shots; None for a fresh one.
         """
-        self._options = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": threads}
+        options = {"num_cpus": 0, "max_restarts": -1, "max_concurrency": threads}
+        self._worker = ray.remote(concurrency_groups={SIMULATING: SIMULATING_THREADS}, **options)(JobWorker)
         self._arguments = (dict(specs), retry)
         self._seed = seed
         self._hired = 0
@@ -225,8 +230,11 @@ class RemoteWorkers:
         self._working.remove(worker)
         self._working.append(worker)  # of those that are equally busy each has its turn
         worker.calls += 1
+        method = getattr(worker.actor, what)
+        if what == "run":
+            method = method.options(concurrency_group=SIMULATING)
         try:
-            return await ask(getattr(worker.actor, what).remote(*arguments, **options), limit_s + GRACE_S)
+            return await ask(method.remote(*arguments, **options), limit_s + GRACE_S)
         except QuantumDBError:
             raise
         except ray.exceptions.RayError as error:
@@ -238,7 +246,7 @@ class RemoteWorkers:
     def _hire(self) -> _Hired:
         seed = None if self._seed is None else self._seed + self._hired
         self._hired += 1
-        return _Hired(ray.remote(JobWorker).options(**self._options).remote(*self._arguments, seed))
+        return _Hired(self._worker.remote(*self._arguments, seed))
 
     async def _welcome(self, worker: _Hired) -> None:
         try:
