@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from cluster.access_settings import AccessSettings, LimitSettings, TlsSettings, is_loopback
 from cluster.ray_settings import RaySettings
+from cluster.sql_settings import SqlSettings
 from quantum_db.access.tokens import JWT_SECRET_ENV
 from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
@@ -287,6 +288,7 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
+    sql: SqlSettings = SqlSettings()
 
     @model_validator(mode="after")
     def _limits_can_be_shared(self) -> Settings:

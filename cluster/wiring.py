@@ -26,6 +26,7 @@ from actors.store_shard import StoreSettings, StoreShard
 from cluster.ray_settings import RaySettings
 from cluster.settings import ADMIN_KEY_ENV, Settings
 from cluster.shards import group_shards, state_shards
+from cluster.sql_settings import SqlSettings, check_databases
 from quantum_db.access.audit import AUDIT_FILE
 from quantum_db.access.keys import given_token, new_token
 from quantum_db.admission import AdmissionPolicy
@@ -38,6 +39,7 @@ from serve_app.ingress import AccessConfig, CopyConfig, IngressConfig, TokenConf
 from serve_app.rpc.deployment import GRACE_S, Certificate, RpcConfig
 from serve_app.rpc.deployment import deployment as grpc_deployment
 from serve_app.rpc.service import Bounds
+from serve_app.sql.deployment import deployment as sql_deployment
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +47,8 @@ CLOSE_TIMEOUT_S = 30.0
 METRICS_EVERY_S = 0.5
 """How often replicas tell Serve of their requests. By its default, 10 s, another one comes only after 12 to 16 s."""
 DRAIN_LOOK_S = 0.2
+SQL_UTILISATION = 0.7
+"""Share of the statements that workers may run at a time, above which there is another one."""
 MORE_ONGOING = 64
 """Requests that reach a replica beyond its own bound, to be refused by it: Serve would keep them waiting."""
 HEAD_NODE = "node:__internal_head__"
@@ -60,6 +64,7 @@ def deploy(settings: Settings, app_name: str, timeout_s: float, grpc_address: st
     Raises:
         Unavailable: an actor was not ready in time. What an actor raises when it cannot be ready is raised too.
     """
+    sql = _sql_workers(settings.sql)
     actors = _start_actors(settings)
     try:
         ray.get([actor.ready.remote() for actor in actors], timeout=timeout_s)
@@ -72,9 +77,47 @@ def deploy(settings: Settings, app_name: str, timeout_s: float, grpc_address: st
         logging_config={"log_level": "WARNING", "enable_access_log": False},  # a line a request that nobody reads
     )
     config = _ingress_config(settings)
-    beside = [] if grpc_address is None else [_grpc_door(settings, config, grpc_address)]
-    serve.run(ingress.bind(config, *beside), name=app_name, route_prefix="/")
+    beside = None if grpc_address is None else _grpc_door(settings, config, grpc_address)
+    serve.run(ingress.bind(config, beside, sql), name=app_name, route_prefix="/")
     return key
+
+
+def _sql_workers(sql: SqlSettings) -> Any:
+    """Return the application that runs statements, None where there are no databases. Raises InvalidSettings."""
+    if not sql.databases:
+        return None
+    at_home = {HEAD_NODE: 0.001} if check_databases(sql) else {}
+    config = sql.config()
+    options: dict[str, Any] = {"num_replicas": sql.min_replicas}
+    if sql.min_replicas != sql.max_replicas:
+        scaling = _scaling(
+            sql.min_replicas, sql.max_replicas, SQL_UTILISATION * sql.statements_per_replica, sql.scale_down_s
+        )
+        options = {"autoscaling_config": scaling}
+    workers = sql_deployment.options(
+        **options,
+        max_ongoing_requests=config.most_requests,
+        max_queued_requests=config.most_requests,
+        graceful_shutdown_wait_loop_s=DRAIN_LOOK_S,
+        graceful_shutdown_timeout_s=max(one.timeout_s for one in sql.databases.values()) + GRACE_S,
+        ray_actor_options={"num_cpus": 0, "resources": at_home},
+        logging_config={"log_level": "WARNING", "enable_access_log": False},
+    )
+    return workers.bind(config)
+
+
+def _scaling(fewest: int, most: int, target: float, scale_down_s: float, at_first: int | None = None) -> Any:
+    """Return how the number of replicas follows their requests."""
+    return AutoscalingConfig(
+        min_replicas=fewest,
+        initial_replicas=fewest if at_first is None else at_first,
+        max_replicas=most,
+        target_ongoing_requests=target,
+        metrics_interval_s=METRICS_EVERY_S,
+        look_back_period_s=4.0 * METRICS_EVERY_S,
+        upscale_delay_s=2.0 * METRICS_EVERY_S,
+        downscale_delay_s=scale_down_s,
+    )
 
 
 def _replica_options(ray: RaySettings) -> dict[str, Any]:
@@ -91,15 +134,8 @@ def _replica_options(ray: RaySettings) -> dict[str, Any]:
     }
     if ray.fewest_replicas == ray.most_replicas:
         return {**found, "num_replicas": ray.replicas}
-    scaling = AutoscalingConfig(
-        min_replicas=ray.fewest_replicas,
-        initial_replicas=ray.replicas,
-        max_replicas=ray.most_replicas,
-        target_ongoing_requests=ray.target_ongoing_requests,
-        metrics_interval_s=METRICS_EVERY_S,
-        look_back_period_s=4.0 * METRICS_EVERY_S,
-        upscale_delay_s=2.0 * METRICS_EVERY_S,
-        downscale_delay_s=ray.scale_down_s,
+    scaling = _scaling(
+        ray.fewest_replicas, ray.most_replicas, ray.target_ongoing_requests, ray.scale_down_s, ray.replicas
     )
     return {**found, "autoscaling_config": scaling}
 
@@ -251,6 +287,7 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         access=_access_config(settings),
         log_folder=settings.data_dir.resolve() / "logs",
         room=AdmissionPolicy(settings.ray.max_ongoing_requests, settings.ray.max_wait_s),
+        databases={name: one.rules() for name, one in settings.sql.databases.items()},
     )
 
 

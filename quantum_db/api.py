@@ -40,6 +40,8 @@ from quantum_db.query_batches import LooseQueryBatchBody, QueryBatchBody, answer
 from quantum_db.requests import Body, EntityBody, GraphQLBody, QueryBody, VectorPageBody, parse
 from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.sessions import SessionKey
+from quantum_db.sql_bodies import SqlBatchBody, SqlExplainBody, SqlQueryBody
+from quantum_db.sql_calls import NO_DATABASES, SqlCalls
 from quantum_db.stores.points import is_point_id
 from quantum_db.views import (
     answer_view,
@@ -66,6 +68,7 @@ class Api:
         jobs: JobCalls,
         note_answer: Callable[[Answer], None],
         kept: KeptAnswers | None = None,
+        sql: SqlCalls = NO_DATABASES,
     ) -> None:
         """Join the parts.
 
@@ -75,8 +78,10 @@ class Api:
             jobs: the calls about jobs, costs and backends.
             note_answer: is shown each answer that is made, for metrics.
             kept: answers that are given again; None keeps none.
+            sql: the calls about SQL databases.
         """
         self.jobs = jobs
+        self.sql = sql
         self._directory = directory
         self._batches = batches
         self._note_answer = note_answer
@@ -377,6 +382,9 @@ BODIES: Mapping[str, type[Body]] = {
     "submit_job": JobBody,
     "set_breaker": BreakerBody,
     "graphql": GraphQLBody,
+    "sql_query": SqlQueryBody,
+    "sql_explain": SqlExplainBody,
+    "sql_batch": SqlBatchBody,
     "create_collection": CollectionBody,
     "create_key": KeyBody,
     "rotate_key": RotateKeyBody,

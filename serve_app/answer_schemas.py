@@ -12,6 +12,7 @@ from starlette.routing import BaseRoute
 from quantum_db.circuits.drawing import FORMS
 from quantum_db.telemetry import CONTENT_TYPE
 from serve_app import answers as stored
+from serve_app import answers_of_sql as sql
 from serve_app import answers_of_work as work
 
 Json = dict[str, Any]
@@ -60,6 +61,12 @@ ANSWERS: Final[Mapping[str, Any]] = {
     "session": stored.SessionSeen,
     "end_session": stored.SessionEnded,
     "graphql": work.GraphQLAnswered,
+    "sql_query": sql.SqlAnswered,
+    "sql_asked": sql.SqlAnswered,
+    "sql_asked_by_url": sql.SqlAnswered,
+    "sql_explain": sql.SqlExplained,
+    "sql_schema": sql.SqlSchemaSeen,
+    "sql_batch": sql.SqlBatchAnswered,
 }
 """By the name of the route's function. A route of JSON that is not here fails when the schema is made."""
 TEXTS: Final[Mapping[str, frozenset[str]]] = {

@@ -104,7 +104,7 @@ def about_body(raw: object) -> str:
     """Return what a body is about, for the audit log: an id, or of how many things it is."""
     if not isinstance(raw, dict):
         return ""
-    for name in ("id", "group_id", "name"):
+    for name in ("id", "group_id", "name", "database"):
         if isinstance(raw.get(name), str):
             return str(raw[name])
     return next((f"{len(raw[name])} {name}" for name in _MANY if isinstance(raw.get(name), list)), "")

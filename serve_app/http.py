@@ -34,6 +34,7 @@ from serve_app.request_log import Lines, RequestLog
 from serve_app.routes_access import add_keys, add_watch
 from serve_app.routes_collections import add_collections
 from serve_app.routes_groups import add_groups
+from serve_app.routes_sql import add_sql
 from serve_app.routes_states import add_states
 
 KEY_HEADER = "idempotency-key"
@@ -78,6 +79,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     add_groups(app, api, max_body_bytes)
     add_states(app, api)
     _add_jobs(app, api.jobs, max_body_bytes)
+    add_sql(app, api.sql, max_body_bytes)
     add_keys(app, doors.keys, max_body_bytes)
     add_watch(app, doors.watch)
     add_graphql(app, api, doors.gate, max_body_bytes)

@@ -60,6 +60,7 @@ from quantum_db.refinement import Policy
 from quantum_db.scope import DEFAULT_SCOPE, Scope
 from quantum_db.scoped import ScopedGroups, ScopedSessions, ScopedStates, ScopedWrites
 from quantum_db.shared_answers import RedisAnswers
+from quantum_db.sql_calls import SqlCalls, SqlDatabase
 from quantum_db.stores.copies import CopiedReader, Copies
 from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
@@ -69,6 +70,7 @@ from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
 from serve_app.query_metrics import QueryMetrics
 from serve_app.request_log import Lines
+from serve_app.sql.desk import RemoteSqlDesk
 
 PUSH_INTERVAL_S = 1.0
 PART_TIMEOUT_S = 2.0
@@ -83,6 +85,8 @@ HANDLE_CALLS = frozenset(
 )
 JOB_CALLS = frozenset({"submit", "estimate", "get", "list", "cancel", "costs", "backends", "set_breaker"})
 """Of ``JobCalls``; by handle they are called ``jobs.submit`` and so on."""
+SQL_CALLS = frozenset({"query", "explain", "schema", "batch"})
+"""Of ``SqlCalls``; by handle they are called ``sql.query`` and so on."""
 UNSCOPED_CALLS = frozenset({"backends", "set_breaker"})
 """What belongs to no tenant."""
 
@@ -129,6 +133,7 @@ class IngressConfig:
             through which all writes go in either case.
         log_folder: where a line is written for each request; see ``serve_app.request_log``.
         room: how much each replica takes on over HTTP.
+        databases: that answer SQL.
     """
 
     policy: Policy
@@ -144,6 +149,7 @@ class IngressConfig:
     access: AccessConfig
     log_folder: Path
     room: AdmissionPolicy
+    databases: Mapping[str, SqlDatabase] = field(default_factory=dict)
 
 
 class ClusterParts:
@@ -266,13 +272,15 @@ def _inside(parts: ClusterParts, policy: Policy, collection: Collection) -> Insi
     return Inside(collection, database, measurement, sessions)
 
 
-def _api(parts: ClusterParts, config: IngressConfig) -> Api:
+def _api(parts: ClusterParts, config: IngressConfig, sql: object) -> Api:
     policy = config.policy
     directory = Directory(parts.collections, partial(_inside, parts, policy), SystemClock())
     jobs = JobCalls(parts.desk, parts.jobs, policy.backend)
     batches = BatchRunner(parts.jobs, policy.backend)
     kept = None if config.cache is None else _answers(parts, config.cache)
-    return Api(directory, batches, jobs, parts.query_metrics.note, kept)
+    desk = None if sql is None else RemoteSqlDesk(sql)
+    calls = SqlCalls({} if sql is None else config.databases, desk)
+    return Api(directory, batches, jobs, parts.query_metrics.note, kept, calls)
 
 
 def _answers(parts: ClusterParts, policy: CachePolicy) -> KeptAnswers:
@@ -300,12 +308,18 @@ def _gate_parts(config: AccessConfig, parts: ClusterParts) -> GateParts:
 class Replica:
     """The API with all that is around it, in a process that serves it by whatever door."""
 
-    def __init__(self, config: IngressConfig, door: str) -> None:
-        """Begin with what goes on in the background. ``door`` is the first part of this process's name in metrics."""
+    def __init__(self, config: IngressConfig, door: str, sql: object = None) -> None:
+        """Begin with what goes on in the background.
+
+        Args:
+            config: what the process has to know.
+            door: the first part of its name in metrics.
+            sql: the handle of the deployment that runs statements, where this door serves SQL and there is one.
+        """
         source = f"{door}-{uuid4().hex[:12]}"
         self.lines = Lines(config.log_folder, source)
         self.parts = ClusterParts(config, source)
-        self.api = _api(self.parts, config)
+        self.api = _api(self.parts, config, sql)
         self.gate = KeyGate(_gate_parts(config.access, self.parts), self.parts.registry)
         loop = asyncio.get_running_loop()
         self._pushing = loop.create_task(self._push_metrics())
@@ -331,16 +345,17 @@ class Replica:
 class Ingress:
     """One replica. Its methods take and return the same JSON as the routes."""
 
-    def __init__(self, config: IngressConfig, beside: object = None) -> None:
+    def __init__(self, config: IngressConfig, beside: object = None, sql: object = None) -> None:
         """Join the parts.
 
         Args:
             config: what the replica has to know.
             beside: a deployment that Serve is to start and to stop with this one: the gRPC door, where there is one.
+            sql: the handle of the deployment that runs statements, where there is one.
         """
         bind_to_loopback()
         self._config, self._beside = config, beside
-        self._replica = Replica(config, "ingress")
+        self._replica = Replica(config, "ingress", sql)
         self._api = self._replica.api
         self._room = Admission(config.room)
         self._watching = asyncio.get_running_loop().create_task(watch_the_loop(self._room))
@@ -359,11 +374,10 @@ class Ingress:
 
         Who holds a handle is inside the Ray cluster, and may act for any tenant.
         """
-        owner: object = self._api
-        name = method.removeprefix("jobs.")
-        if name != method:
-            owner = self._api.jobs
-        if name not in (HANDLE_CALLS if owner is self._api else JOB_CALLS):
+        kind, _, name = method.rpartition(".")
+        owners = {"": (self._api, HANDLE_CALLS), "jobs": (self._api.jobs, JOB_CALLS), "sql": (self._api.sql, SQL_CALLS)}
+        owner, calls = owners.get(kind, (None, frozenset[str]()))
+        if name not in calls:
             raise NotFound(f"there is no call {method!r}")
         scoped = {} if name in UNSCOPED_CALLS else {"scope": scope}
         answer: Json = await getattr(owner, name)(*arguments, **scoped)

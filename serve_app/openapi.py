@@ -11,6 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from quantum_db.access.policy import RULES
 from quantum_db.api import BODIES
 from quantum_db.errors import (
+    AmbiguousQuestion,
     BodyTooLarge,
     BreakerOpen,
     BudgetExceeded,
@@ -26,10 +27,14 @@ from quantum_db.errors import (
     OutcomeUnclear,
     Overloaded,
     QuantumDBError,
+    SqlInvalid,
+    SqlRefused,
+    SqlTimeout,
     TooMany,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
+    UnclearQuestion,
     UnknownContext,
     UnsupportedMediaType,
 )
@@ -52,6 +57,11 @@ CIRCUITS: Errors = (
     *(BreakerOpen, DeadlineExceeded),
 )
 """What a call that runs circuits may answer, besides."""
+SQL: Errors = (
+    *(NotFound, SqlInvalid, SqlRefused, UnclearQuestion, AmbiguousQuestion),
+    *(SqlTimeout, DeadlineExceeded, BreakerOpen),
+)
+"""What a call about an SQL database may answer."""
 QUERY: Errors = (UnknownContext, Conflict, *CIRCUITS)
 WRITE: Errors = (Conflict,)
 NOTHING_ELSE: Final[Mapping[int, str]] = {}

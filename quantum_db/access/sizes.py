@@ -10,7 +10,7 @@ from quantum_db.errors import FieldError, InvalidRequest
 from quantum_db.model import DEFAULT_MAX_SHOTS
 from quantum_db.modes import DEFAULT_MODE, MODES
 
-_LISTS: Final = ("vectors", "queries", "operations", "circuits", "entity_ids", "add", "remove")
+_LISTS: Final = ("vectors", "queries", "operations", "circuits", "entity_ids", "add", "remove", "statements")
 
 
 @dataclass(frozen=True, slots=True)

@@ -82,6 +82,10 @@ ROUTES: Final[Mapping[str, Route]] = MappingProxyType(
         "jobs.cancel": Route("POST", "/jobs/{job_id}/cancel", ("job_id",)),
         "jobs.costs": Route("GET", "/costs", ("page",)),
         "jobs.backends": Route("GET", "/backends"),
+        "sql.query": Route("POST", "/sql/query", ("body",)),
+        "sql.explain": Route("POST", "/sql/explain", ("body",)),
+        "sql.schema": Route("GET", "/sql/schema", ("page",)),
+        "sql.batch": Route("POST", "/sql/batch", ("body",)),
         "jobs.set_breaker": Route("PUT", "/backends/{name}/breaker", ("name", "body")),
     }
 )

@@ -154,12 +154,14 @@ class QuantumSQLSynthesizer:
 
         return await self._guarded("\n;\n".join(texts), caller, work)
 
-    async def explain(self, text: str, *, caller: str = "local", limits: Limits | None = None) -> dict[str, Any]:
+    async def explain(
+        self, text: str, *, caller: str = "local", limits: Limits | None = None, only_sql: bool = False
+    ) -> dict[str, Any]:
         """Return what would be done with a statement, without running it. Raises as ``query`` does."""
         limits = limits or self.settings.agent.limits()
 
         async def work() -> dict[str, Any]:
-            reading = await self._in_thread(lambda: self._agent.read(text, limits), limits)
+            reading = await self._in_thread(lambda: self._agent.read(text, limits, only_sql=only_sql), limits)
             checked = reading.statement
             key = await self._in_thread(lambda: self._key("plan", checked, limits), limits)
             kept = await self._caches.find(key)
