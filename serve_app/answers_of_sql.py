@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Literal
 
+from pydantic import JsonValue
+
 from serve_app.answers import ItemProblem, Reply
-from sql_synthesizer.engines.ports import JsonValue
 from sql_synthesizer.schema import ColumnKind
 
 

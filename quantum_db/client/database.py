@@ -15,11 +15,12 @@ from quantum_db.client.entities import EntityCalls
 from quantum_db.client.loop import LoopThread, blocking
 from quantum_db.client.quantum_calls import GroupCalls, JobCalls, StateCalls
 from quantum_db.client.request import Transport
+from quantum_db.client.sql_calls import SqlCalls
 from quantum_db.client.transports import transport_for
 from quantum_db.clock import SystemClock
 
 
-class QuantumDB(EntityCalls, CollectionCalls, GroupCalls, JobCalls, StateCalls):
+class QuantumDB(EntityCalls, CollectionCalls, GroupCalls, JobCalls, StateCalls, SqlCalls):
     """A client of one cluster, for any number of threads and event loops.
 
     It connects with its first call, or with ``connect``. ``close`` gives the connections back, and stops a local

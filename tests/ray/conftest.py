@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import psutil
@@ -22,6 +24,7 @@ from cluster.emulator import running_emulator
 from cluster.settings import ADMIN_KEY_ENV
 from quantum_db.access.keys import new_token
 from quantum_db.client.config import KEY_ENV
+from sql_synthesizer.demo import CHINOOK
 
 ROOT = Path(__file__).parents[2]
 START_TIMEOUT_S = 120.0
@@ -31,6 +34,14 @@ STOP_TIMEOUT_S = 60.0
 ADMIN_KEY = str(new_token(secrets.token_bytes))
 os.environ[ADMIN_KEY_ENV] = os.environ[KEY_ENV] = ADMIN_KEY
 """Whatever these tests start is told the administrator's key, and whatever they run shows it."""
+
+
+CHINOOK_ENV = "CHINOOK_URL"
+HIDDEN = ["Customer.Email", "Employee"]
+SQL_DATABASES = {
+    "chinook": {"url_env": CHINOOK_ENV, "tenants": "all", "hidden": HIDDEN, "max_rows": 300, "timeout_s": 5.0},
+    "theirs": {"url_env": CHINOOK_ENV, "tenants": ["them"]},
+}
 
 
 def admitted(url: str, timeout_s: float = 60.0, key: str = ADMIN_KEY) -> httpx.Client:
@@ -64,7 +75,14 @@ def live_cluster(config: Path, data_dir: Path) -> Iterator[LiveCluster]:
                     raise
 
 
-def write_config(path: Path, data_dir: Path, emulator_url: str, token_env: str, redis_url: str | None = None) -> Path:
+def write_config(
+    path: Path,
+    data_dir: Path,
+    emulator_url: str,
+    token_env: str,
+    redis_url: str | None = None,
+    databases: dict[str, Any] | None = None,
+) -> Path:
     content = {
         "data_dir": str(data_dir),
         "http": {"port": 0, "max_body_bytes": 4_000_000},
@@ -72,6 +90,7 @@ def write_config(path: Path, data_dir: Path, emulator_url: str, token_env: str, 
         "states": {"shards": 2},
         "groups": {"shards": 2},
         "ray": {"replicas": 2, "redis_url": redis_url},
+        "sql": {"databases": databases or {}},
         "jobs": {
             "max_concurrent_circuits": 3,
             "tenants": {"small": {"usd_per_day": 20.0}},
@@ -142,8 +161,11 @@ def _url(process: subprocess.Popen[str], data_dir: Path, log: Path) -> str:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiveCluster]:
     folder = tmp_path_factory.mktemp("cluster")
     data_dir = folder / "data"
+    os.environ[CHINOOK_ENV] = f"sqlite:///{shutil.copy(CHINOOK, folder / 'chinook.sqlite')}"
     with running_emulator() as emulator:
-        config = write_config(folder / "config.yaml", data_dir, emulator.url, emulator.token_env)
+        config = write_config(
+            folder / "config.yaml", data_dir, emulator.url, emulator.token_env, databases=SQL_DATABASES
+        )
         with live_cluster(config, data_dir) as live:
             yield live
 

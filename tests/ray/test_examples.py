@@ -19,6 +19,7 @@ ORDER = (
     *("session", "end_session", "delete"),
     *("estimate_job", "submit_job", "list_jobs", "job", "cancel_job", "costs", "backends", "set_breaker"),
     *("create_key", "list_keys", "rotate_key", "revoke_key", "graphql"),
+    *("sql_schema", "sql_query", "sql_asked", "sql_asked_by_url", "sql_explain", "sql_batch"),
 )
 """By operation: what is there before it is asked for."""
 NOT_ASKED = {"lift_block"}
@@ -62,6 +63,8 @@ class Examples:
             places[place] = self.linked(before, name, place)
         body = operation.get("requestBody", {}).get("content", {}).get("application/json")
         options = {} if body is None else {"json": body["example"]}
+        asked = [one for one in operation.get("parameters", ()) if one["in"] == "query" and "example" in one]
+        options["params"] = {one["name"]: one["example"] for one in asked}
         response = self.client.request(method, path.format(**places), **options)
         self.answers[name] = response
         if str(response.status_code) != min(operation["responses"]):

@@ -18,7 +18,7 @@ from cluster.background import LOG_FILE, found
 from quantum_db import Config, QuantumDB
 from quantum_db.client.routes import ROUTES
 from quantum_db.errors import Unavailable
-from serve_app.ingress import HANDLE_CALLS, JOB_CALLS
+from serve_app.ingress import HANDLE_CALLS, JOB_CALLS, SQL_CALLS
 from tests.ray.conftest import ROOT, LiveCluster
 
 TIMEOUT_S = 200.0
@@ -131,7 +131,7 @@ except ray.exceptions.RayTaskError as error:
 
 
 def test_the_table_of_calls_is_that_of_the_handle() -> None:
-    assert {*HANDLE_CALLS, *(f"jobs.{name}" for name in JOB_CALLS), "state"} == {*ROUTES}
+    assert {*HANDLE_CALLS, *(f"jobs.{name}" for name in JOB_CALLS), *(f"sql.{name}" for name in SQL_CALLS)} == {*ROUTES}
 
 
 def test_many_entities_are_cut_to_what_the_cluster_takes(cluster: LiveCluster) -> None:

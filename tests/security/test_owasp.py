@@ -342,7 +342,7 @@ async def test_api9_all_that_is_served_is_told_and_ruled(world: World) -> None:
             if operation["x-action"] not in OPEN:
                 assert operation["security"]
                 assert operation["x-role"] in {role.label for role in Role}
-        assert path.startswith("/api/v2/") or path in ("/healthz", "/readyz", "/metrics", "/graphql")
+        assert path.startswith("/api/v2/") or path in ("/healthz", "/readyz", "/metrics", "/graphql", "/api/query")
     key = await world.key("admin", cluster=True)
     for path in ("/api/v1/vectors", "/api/vectors", "/admin", "/debug", "/.env", "/api/v2/internal", "/redoc"):
         assert (await world.send("GET", path, key)).status_code == 404
