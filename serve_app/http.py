@@ -79,7 +79,7 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     add_groups(app, api, max_body_bytes)
     add_states(app, api)
     _add_jobs(app, api.jobs, max_body_bytes)
-    add_sql(app, api.sql, max_body_bytes)
+    add_sql(app, api, max_body_bytes)
     add_keys(app, doors.keys, max_body_bytes)
     add_watch(app, doors.watch)
     add_graphql(app, api, doors.gate, max_body_bytes)

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI, Request, Response
 
-from quantum_db.sql_calls import SqlCalls
+from quantum_db.api import Api
 from serve_app.exchange import json_body, json_response, scope_of
 from serve_app.openapi import SQL, documented
 
@@ -23,11 +23,11 @@ QUESTION: Final = _parameter("question", "In words; or ``sql``.", "how many arti
 STATEMENT: Final = _parameter("sql", "A statement that reads; or ``question``.")
 
 
-def add_sql(app: FastAPI, sql: SqlCalls, max_body_bytes: int) -> None:
+def add_sql(app: FastAPI, api: Api, max_body_bytes: int) -> None:
     """Add the routes. A database that the tenant may not use is one that there is not."""
 
     async def answered(request: Request) -> Response:
-        return json_response(await sql.query(await json_body(request, max_body_bytes), scope=scope_of(request)))
+        return json_response(await api.sql.query(await json_body(request, max_body_bytes), scope=scope_of(request)))
 
     @app.post("/api/v2/sql/query", **documented("sql_query", errors=SQL))
     async def sql_query(request: Request) -> Response:
@@ -48,21 +48,21 @@ def add_sql(app: FastAPI, sql: SqlCalls, max_body_bytes: int) -> None:
         body = {**given, "timeout_ms": timeout_ms, "max_rows": max_rows}
         request.state.about = body["database"] or ""
         asked = {name: value for name, value in body.items() if value is not None}
-        return json_response(await sql.query(asked, scope=scope_of(request)))
+        return json_response(await api.sql.query(asked, scope=scope_of(request)))
 
     @app.post("/api/v2/sql/explain", **documented("sql_explain", errors=SQL))
     async def sql_explain(request: Request) -> Response:
         """Tell what would be run, in which order of joins, and how the engine would do it by itself. Nothing is run."""
-        return json_response(await sql.explain(await json_body(request, max_body_bytes), scope=scope_of(request)))
+        return json_response(await api.sql.explain(await json_body(request, max_body_bytes), scope=scope_of(request)))
 
     @app.get("/api/v2/sql/schema", **documented(errors=SQL, parameters=[DATABASE]))
     async def sql_schema(request: Request) -> Response:
         """Return the tables, columns and keys of a database that may be seen."""
         request.state.about = name = request.query_params.get("database", "")
-        return json_response(await sql.schema({"database": name}, scope=scope_of(request)))
+        return json_response(await api.sql.schema({"database": name}, scope=scope_of(request)))
 
     @app.post("/api/v2/sql/batch", **documented("sql_batch", errors=SQL, also=UNANSWERED))
     async def sql_batch(request: Request) -> Response:
         """Answer up to 50 texts, what they share computed once where that pays (207 when some are not answered)."""
-        answer = await sql.batch(await json_body(request, max_body_bytes), scope=scope_of(request))
+        answer = await api.sql.batch(await json_body(request, max_body_bytes), scope=scope_of(request))
         return json_response(answer, 207 if answer["failed"] else 200)
