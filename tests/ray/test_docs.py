@@ -47,7 +47,7 @@ TRANSFER = ROOT / "docs" / "transfer.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 SDK = ROOT / "docs" / "sdk.md"
 API = ROOT / "docs" / "api.md"
-SQL = ROOT / "docs" / "sql.md"  # what is on it runs in tests/unit/test_sql_docs.py
+SQL = ROOT / "docs" / "sql.md"  # what of it needs no cluster runs in tests/unit/test_sql_docs.py
 COMMAND = ".venv/bin/quantum-db"
 
 
@@ -101,6 +101,18 @@ def test_the_settings_of_the_security_page_are_settings(tmp_path: Path) -> None:
         path.write_text(text, encoding="utf-8")
         assert load(path, {}).model_fields_set, "it sets something"
     assert len(found) == 2
+
+
+def test_the_cluster_of_the_sql_page_works(cluster: LiveCluster, tmp_path: Path) -> None:
+    (text,) = blocks(SQL, "yaml")
+    (tmp_path / "sql.yaml").write_text(text, encoding="utf-8")
+    assert load(tmp_path / "sql.yaml", {}).sql.databases["chinook"].hidden == ("Customer.Email", "Employee")
+    _, script = blocks(SQL, "bash")
+    words, sql, plan, schema, batch, alias = answers_of(script, cluster)
+    assert (len(words["rows"]), words["truncated"], len(sql["rows"])) == (3, True, 2)
+    assert plan["engine_plan"]
+    assert schema["tables"][0]["name"] == "Album"
+    assert (batch["answered"], alias["rows"]) == (2, [[275]])
 
 
 def test_the_curl_commands_of_the_collections_page_work(cluster: LiveCluster) -> None:
@@ -302,7 +314,7 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             QUICKSTART: {"bash", "python"},
             SDK: {"python"},
             API: {"python"},
-            SQL: {"bash", "python", "text"},
+            SQL: {"bash", "python", "text", "yaml"},
         }
         assert kinds <= tested.get(page, set()), page
 
@@ -326,7 +338,7 @@ def test_what_the_docs_name_exists(page: Path) -> None:
 def test_the_settings_table_names_real_keys_and_defaults() -> None:
     text = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
     settings = load()
-    keys = re.findall(r"`((?:data_dir|(?:http|grpc|ray|store|jobs|states)\.\w+))`", text)
+    keys = re.findall(r"`((?:data_dir|(?:http|grpc|ray|store|jobs|states|sql)\.\w+))`", text)
     assert len(keys) > 10
     for key in keys:
         value = settings

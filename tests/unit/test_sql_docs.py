@@ -32,8 +32,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def block(language: str, text: str = TEXT) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    return str(found)
+    """Return the first block of a language; the others are of a cluster, and run in tests/ray/test_docs.py."""
+    return str(re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)[0])
 
 
 def printed(command: list[str], folder: Path) -> str:
@@ -68,7 +68,7 @@ def test_the_flags_are_those_that_there_are() -> None:
     app = cli.program()
     known = {name for parameter in get_command(app).params for name in parameter.opts if name.startswith("--")}
     known -= {"--install-completion", "--show-completion", "--help"}
-    table = TEXT.split("## The command line")[1].split("## What the guard does")[0]
+    table = TEXT.split("## The command line")[1].split("## On the cluster")[0]
     assert set(re.findall(r"`(--[a-z-]+)`", table)) == known
 
 
