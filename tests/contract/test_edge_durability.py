@@ -191,15 +191,17 @@ def set_manifest(**change: Any) -> Callable[[Path], None]:
         garble("segment.json"),
         garble("edge_config.json"),
         garble("manifest.json"),
-        set_manifest(format=2),
+        set_manifest(format=3),
         set_manifest(points=31),
         set_manifest(unknown=1),
+        set_manifest(shard="shard-2"),
+        set_manifest(shard="../shard"),
     ],
     ids=[
         *("no shard", "no segments", "no segment", "no version", "no manifest"),
         *("manifest cut", "segment cut", "vectors cut"),
         *("segment garbled", "config garbled", "manifest garbled"),
-        *("other format", "points missing", "other fields"),
+        *("other format", "points missing", "other fields", "another shard", "no shard of its own"),
     ],
 )
 async def test_a_damaged_folder_is_refused_and_stays_as_it_is(tmp_path: Path, damage: Callable[[Path], None]) -> None:
