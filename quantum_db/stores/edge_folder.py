@@ -12,6 +12,7 @@ does not name is left over, and is removed when the folder is opened.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -135,19 +136,12 @@ def sync(path: Path) -> None:
 
 
 def sync_log(shard: Path) -> None:
-    """Wait until a shard's log is on disk. What it has flushed and its log are all that it needs.
-
-    Files that go meanwhile were in the log's way, or belong to a shard that another has taken the place of.
-    """
-    log = shard / "wal"
-    for path in (*log.glob("*"), log):
-        try:
-            sync(path)
-        except FileNotFoundError:
-            continue
+    """Wait until a shard's log is on disk. What it has flushed and its log are all that it needs."""
+    sync_all(shard / "wal")
 
 
 def sync_all(folder: Path) -> None:
-    """Wait until everything below a folder is on disk."""
+    """Wait until everything below a folder is on disk, but for what goes meanwhile."""
     for path in (*folder.rglob("*"), folder):
-        sync(path)
+        with contextlib.suppress(FileNotFoundError):
+            sync(path)

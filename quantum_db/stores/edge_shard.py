@@ -25,6 +25,7 @@ from quantum_db.stores.edge_folder import (
     remove_leftovers,
     segments_in,
     sync,
+    sync_all,
     sync_log,
     write_manifest,
 )
@@ -136,6 +137,7 @@ class OpenShard:
             await self._sync_log(self.folder)
             self._unsynced = max(0, self._unsynced - unsynced)
         elif self._in_log and may_stand_still:
+            await self.sync_files()
             self._empty_log()
 
     def close(self) -> None:
@@ -225,6 +227,11 @@ class OpenShard:
             if "No space left" in text or "Permission denied" in text:
                 kind = Unavailable
             raise kind(f"Could not {doing} the store in {self.path}: {text}") from error
+
+    async def sync_files(self) -> None:
+        """Bring to the disk what the library has left to the kernel, so that its own flush takes half as long."""
+        with self.failing_as(Unavailable, "flush"):
+            await asyncio.to_thread(sync_all, self.folder)
 
     async def _sync_log(self, folder: Path) -> None:
         with self.failing_as(Unavailable, "flush"):
