@@ -38,6 +38,7 @@ from quantum_db.model import Candidates, Entity, Search
 from quantum_db.ports import Snapshots
 from quantum_db.scope import Scope
 from quantum_db.states.events import EventBatch
+from quantum_db.stores.index_upkeep import IndexUpkeep
 from quantum_db.stores.places import EmbeddedPlace, OpenStores, StorePlace
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.telemetry import Snapshot, snapshot
@@ -91,7 +92,10 @@ class StoreShard:
         self._entities = Gauge("store_entities", "Entities in the stores that are open", registry=self._registry)
         self._number = Gauge("collections", "Collections of all tenants", registry=self._registry)
         self._open = Gauge("commits_open", "Transactions written down, not yet applied", registry=self._registry)
-        self._flushing = asyncio.get_running_loop().create_task(self._flush_every(settings.flush_interval_s))
+        self._indexes = IndexUpkeep(self._stores, SystemClock(), self._registry)
+        loop = asyncio.get_running_loop()
+        self._flushing = loop.create_task(self._flush_every(settings.flush_interval_s))
+        self._indexing = loop.create_task(self._indexes.run())
 
     async def ready(self) -> bool:
         """Return True once all transactions that were left open are applied. Raises what ``readable`` raises."""
@@ -105,7 +109,10 @@ class StoreShard:
         collections, _ = await self._readable()
         collections.table.check_live(collection)
         with self._times.labels(method).time():
-            answer = await getattr(collections.of(collection), method)(*arguments)
+            store = collections.of(collection)
+            answer = await (
+                self._indexes.optimize(store) if method == "optimize" else getattr(store, method)(*arguments)
+            )
         await self._stores.trim()
         return answer
 
@@ -151,6 +158,7 @@ class StoreShard:
         """Return this process's metrics."""
         counts = [await store.count() for store in self._stores.opened() if store.is_whole()]
         self._entities.set(sum(counts))
+        self._indexes.measure()
         if self._opened is not None:
             collections, coordinator = self._opened
             self._number.set(collections.table.size())
@@ -177,6 +185,7 @@ class StoreShard:
     async def close(self) -> None:
         """Flush and release the stores. Transactions that are open are applied at the next start."""
         self._flushing.cancel()
+        self._indexing.cancel()
         if self._opened is not None:
             collections, coordinator = self._opened
             await coordinator.close()

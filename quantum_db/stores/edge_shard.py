@@ -184,6 +184,13 @@ class OpenShard:
             sync(self.data)
             return edge.EdgeShard.load(str(folder)), folder
 
+    def check_same(self, fresh: edge.EdgeShard) -> None:
+        """Raise Unavailable when a shard holds more or fewer points than the present one."""
+        if self.shard.info().points_count != fresh.info().points_count:
+            there, expected = (one.count(edge.CountRequest(exact=True)) for one in (fresh, self.shard))
+            if there != expected:
+                raise Unavailable(f"The new index holds {there} of {expected} points")
+
     async def replace_by(self, fresh: edge.EdgeShard, folder: Path, changed: int) -> edge.EdgeShard:
         """Put a shard in the place of the present one, and return that one. Nothing is written meanwhile.
 
@@ -198,10 +205,7 @@ class OpenShard:
         await self._sync_log(folder)
         old, manifest = self.shard, self._manifest
         assert manifest is not None
-        if old.info().points_count != fresh.info().points_count:
-            there, expected = (one.count(edge.CountRequest(exact=True)) for one in (fresh, old))
-            if there != expected:
-                raise Unavailable(f"The new index holds {there} of {expected} points")
+        self.check_same(fresh)
         segments = segments_in(folder)
         taken = Manifest(FORMAT, manifest.dimension, segments, None, folder.name, self._index.built, changed)
         try:

@@ -62,7 +62,7 @@ class QdrantEdgeStore(PointStore):
         self._index = index or IndexSettings()
         self._open = OpenShard(Path(path), self._index)
         self._entities: int | None = None
-        self._made: dict[str, edge.Point] = {}
+        self._made: dict[str, tuple[Point, edge.Point]] = {}
         self._building = asyncio.Lock()
         self._released = False
 
@@ -239,12 +239,17 @@ class QdrantEdgeStore(PointStore):
     async def _ready(self, points: Sequence[Point]) -> None:
         self._made = {}
         for start in range(0, len(points), POINTS_A_SLICE):
-            self._made |= {point.id: _as_edge(point) for point in points[start : start + POINTS_A_SLICE]}
+            self._made |= {point.id: (point, _as_edge(point)) for point in points[start : start + POINTS_A_SLICE]}
             await let_others_in()
 
     async def _write(self, points: Sequence[Point]) -> None:
-        made = [self._made.pop(point.id) if point.id in self._made else _as_edge(point) for point in points]
+        made = [self._made_of(point) for point in points]
         self._open.change(edge.UpdateOperation.upsert_points(made), [point.id for point in points])
+
+    def _made_of(self, point: Point) -> edge.Point:
+        of, made = self._made.pop(point.id, (None, None))
+        # What was made ready for a write that failed may be of an older version.
+        return made if made is not None and of is point else _as_edge(point)
 
     async def _erase(self, point_ids: Sequence[str]) -> None:
         self._open.change(edge.UpdateOperation.delete_points(list(point_ids)), point_ids)
