@@ -312,16 +312,17 @@ class PointStore(ABC):
             check_dimensions(upserts, stored)
         for i, entity in enumerate(upserts):
             check_storable(entity, f"upserts[{i}]")
-            if i % _ENTITIES_A_SLICE == 0:
+            if i % _ENTITIES_A_SLICE == _ENTITIES_A_SLICE - 1:
                 await let_others_in()
         return stored is not None or bool(upserts)
 
     async def _put(self, entities: Sequence[Entity]) -> None:
         written = await self._planned(entities)
         with self._counting(written.added):
-            for portion in in_writes(written.laid_out, written.dimension, self.points_a_slice):
+            for i, portion in enumerate(in_writes(written.laid_out, written.dimension, self.points_a_slice)):
+                if i:
+                    await let_others_in()
                 await self._write(portion)
-                await let_others_in()
             if written.stale:
                 await self._erase(written.stale)
 
@@ -342,7 +343,7 @@ class PointStore(ABC):
         laid_out: list[list[Point]] = []
         for i, entity in enumerate(entities):
             laid_out.append(lay_out(entity, f"vectors[{i}]"))
-            if i % _ENTITIES_A_SLICE == 0:
+            if i % _ENTITIES_A_SLICE == _ENTITIES_A_SLICE - 1:
                 await let_others_in()
         if stored is None:
             # Another process may have been first, with another dimension.
@@ -363,8 +364,9 @@ class PointStore(ABC):
             return await self._places(ids) if ids else {}
         places: dict[str, Place] = {}
         for start in range(0, len(ids), _ENTITIES_A_SLICE):
+            if start:
+                await let_others_in()
             places |= await self._places(ids[start : start + _ENTITIES_A_SLICE])
-            await let_others_in()
         return places
 
     async def _erase_all(self, places: Mapping[str, Place]) -> None:

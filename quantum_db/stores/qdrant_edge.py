@@ -239,8 +239,9 @@ class QdrantEdgeStore(PointStore):
     async def _ready(self, points: Sequence[Point]) -> None:
         self._made = {}
         for start in range(0, len(points), POINTS_A_SLICE):
+            if start:
+                await let_others_in()
             self._made |= {point.id: (point, _as_edge(point)) for point in points[start : start + POINTS_A_SLICE]}
-            await let_others_in()
 
     async def _write(self, points: Sequence[Point]) -> None:
         made = [self._made_of(point) for point in points]
