@@ -43,6 +43,7 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.access
 	$(PYTHON) -m benchmarks.doors
 	$(PYTHON) -m benchmarks.ingest
+	$(PYTHON) -m benchmarks.scale
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal
 	$(PYTHON) -m benchmarks.durability --ray
