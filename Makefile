@@ -2,7 +2,7 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 
-.PHONY: demo test serve ionq-emulator check unit loadtest chaos fuzz setup lock proto format bench corpus clean
+.PHONY: demo test serve ionq-emulator check unit loadtest soak chaos fuzz setup lock proto format bench corpus clean
 
 demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop everything
 	$(PYTHON) -m cluster.cli demo
@@ -39,6 +39,8 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.states
 	$(PYTHON) -m benchmarks.latency
 	$(PYTHON) -m benchmarks.serving
+	$(PYTHON) -m benchmarks.overload
+	$(PYTHON) -m benchmarks.handles
 	$(PYTHON) -m benchmarks.jobs
 	$(PYTHON) -m benchmarks.access
 	$(PYTHON) -m benchmarks.doors
@@ -48,6 +50,9 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.journal
 	$(PYTHON) -m benchmarks.durability --ray
 	$(PYTHON) -m benchmarks.server_visibility
+
+soak: $(STAMP)  ## a quarter of an hour under a low load: does anything grow?
+	$(PYTHON) -m benchmarks.soak
 
 loadtest: $(STAMP)  ## load on a cluster of its own, with a report: three minutes; OPTIONS="--mix quantum-heavy --shape spike"
 	$(PYTHON) -m loadtests.run $(OPTIONS)

@@ -18,6 +18,9 @@ from quantum_db.clock import SystemClock
 from quantum_db.errors import Fenced, QuantumDBError, Unavailable
 from quantum_db.jobs.assembly import AssembledPool, PoolPolicy, assemble
 from quantum_db.jobs.backends import BackendSpec, describe
+from quantum_db.jobs.job_metrics import WorkerMetrics
+from quantum_db.jobs.pool import QuantumJobPool
+from quantum_db.jobs.scaling import ScalingPolicy, WorkerScaling
 from quantum_db.jobs.stored_jobs import StoredJobs
 from quantum_db.journals.open import open_journal
 from quantum_db.telemetry import Snapshot, snapshot
@@ -26,6 +29,7 @@ logger = logging.getLogger(__name__)
 
 OPEN_PAUSE_S = 1.0
 READY_TIMEOUT_S = 30.0
+SCALE_EVERY_S = 0.5
 Json = dict[str, Any]
 
 
@@ -36,14 +40,16 @@ class PoolSettings:
     Attributes:
         backends: name -> how to build it.
         journal_url: where intents and results are written; see ``quantum_db.journals.open``.
-        workers: worker processes.
+        workers: worker processes at the start.
         policy: the pool's bounds.
+        scaling: how the number of workers follows the load; None leaves it as it is.
     """
 
     backends: Mapping[str, BackendSpec]
     journal_url: str
     workers: int = 1
     policy: PoolPolicy = field(default_factory=PoolPolicy)
+    scaling: ScalingPolicy | None = None
 
 
 class JobPool:
@@ -55,10 +61,12 @@ class JobPool:
         threads = 4 * settings.policy.max_in_flight * len(settings.backends) + 8
         self._workers = RemoteWorkers(settings.backends, settings.workers, threads, settings.policy.retry, seed)
         self._registry = CollectorRegistry()
+        self._worker_metrics = WorkerMetrics(self._registry)
         self._clock = SystemClock()
         self._problem = "it is being read"
         self._parts: AssembledPool | None = None
         self._stored: StoredJobs | None = None
+        self._scaling: asyncio.Task[None] | None = None
         self._starting = asyncio.get_running_loop().create_task(self._start())
 
     async def ready(self) -> bool:
@@ -102,11 +110,14 @@ class JobPool:
         """Return this process's metrics."""
         if self._parts is not None:
             self._parts.pool.show()
+        self._worker_metrics.show(self._workers.counts)
         return snapshot(self._registry, "jobs")
 
     async def close(self) -> None:
         """Let go of all work, and release the journal. Jobs at a provider are taken up at the next start."""
         self._starting.cancel()
+        if self._scaling is not None:
+            self._scaling.cancel()
         if self._parts is None or self._stored is None:
             return
         await self._parts.pool.close()  # first: stored jobs that leave an open pool would be canceled at the provider
@@ -139,6 +150,20 @@ class JobPool:
         self._parts = parts
         self._stored = StoredJobs(parts.pool, parts.journal, self._workers, self._clock)
         self._stored.resume()
+        policy = self._settings.scaling
+        if policy is not None and policy.floor < policy.ceiling:
+            self._scaling = asyncio.get_running_loop().create_task(self._scale(parts.pool, policy))
+
+    async def _scale(self, pool: QuantumJobPool, policy: ScalingPolicy) -> None:
+        """Let the number of workers follow the load."""
+        scaling = WorkerScaling(policy, self._settings.workers)
+        while True:
+            loads = await pool.loads()
+            before = scaling.workers
+            wanted = scaling.decide(loads, self._clock.monotonic_s())
+            self._worker_metrics.decided(before, wanted, sum(load.jobs for load in loads.values()))
+            self._workers.scale(wanted)
+            await asyncio.sleep(SCALE_EVERY_S)
 
     async def _assembled(self) -> AssembledPool:
         journal = await asyncio.to_thread(open_journal, self._settings.journal_url)

@@ -23,6 +23,10 @@ class MetricsHub:
         """Hold the latest snapshot of a replica."""
         self._snapshots[source] = (time.monotonic(), families)
 
+    async def forget(self, source: str) -> None:
+        """Let go of a replica that ends."""
+        self._snapshots.pop(source, None)
+
     async def metrics(self) -> list[Snapshot]:
         """Return the snapshots of all replicas that have been heard of lately."""
         now = time.monotonic()

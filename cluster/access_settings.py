@@ -119,6 +119,20 @@ class LimitSettings(_Section):
     tenants: dict[str, CallerLimits] = {}
     blocking: BlockSettings = BlockSettings()
 
+    def check_shares(self, replicas: int) -> None:
+        """Raise ValueError where a limit is too small for each replica to have a share of it."""
+        for name, one in {"per_key": self.per_key, "default_tenant": self.default_tenant, **self.tenants}.items():
+            told = f"tenants.{name}" if name in self.tenants else name
+            for key in ("concurrent", "requests_per_s", "requests_per_minute", "cost_units_per_minute"):
+                amount = getattr(one, key)
+                alone = self.redis_url is None or key == "concurrent"  # the calls at once are in no Redis
+                if alone and amount is not None and amount < replicas:
+                    help_ = "" if key == "concurrent" else ", or limits.redis_url, where they count together"
+                    raise ValueError(
+                        f"limits.{told}.{key}: {amount} cannot be shared by {replicas} replicas that count by "
+                        f"themselves; set at least {replicas}{help_}"
+                    )
+
     def table(self) -> LimitTable:
         """Return the same as the limiter takes it."""
         named = {name: one.limits() for name, one in self.tenants.items()}

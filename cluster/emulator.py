@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -30,8 +30,8 @@ class Emulator:
 
 
 @contextmanager
-def running_emulator() -> Iterator[Emulator]:
-    """Start the emulator on a free loopback port; stop it at the end.
+def running_emulator(options: Sequence[str] = ()) -> Iterator[Emulator]:
+    """Start the emulator on a free loopback port; stop it at the end. ``options`` are more of its command line.
 
     Raises:
         Unavailable: it ended at once or did not answer in time.
@@ -39,6 +39,7 @@ def running_emulator() -> Iterator[Emulator]:
     port = free_port()
     os.environ[TOKEN_ENV] = secrets.token_hex(16)
     command = [sys.executable, "-m", "quantum_db.ionq.emulator", "--port", str(port), "--token-env", TOKEN_ENV]
+    command += options
     # A session of its own: Ctrl-C is for the program that started it, which then stops it in its turn.
     process = subprocess.Popen(command, start_new_session=True)  # noqa: S603 - our own program
     try:

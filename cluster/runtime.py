@@ -22,8 +22,9 @@ from urllib.parse import urlsplit
 
 import psutil
 
-from cluster.haproxy_on_loopback import BEHIND_PROXY_ENV, CERTIFICATE_ENV, PRIVATE_KEY_ENV
-from cluster.settings import ADMIN_KEY_ENV, HttpSettings, RaySettings, Settings, shared_settings
+from cluster.haproxy_on_loopback import BEHIND_PROXY_ENV, CERTIFICATE_ENV, MAX_ONGOING_ENV, PRIVATE_KEY_ENV
+from cluster.ray_settings import RaySettings
+from cluster.settings import ADMIN_KEY_ENV, HttpSettings, Settings, shared_settings
 from quantum_db.errors import InvalidSettings, Unavailable
 
 logger = logging.getLogger(__name__)
@@ -34,6 +35,8 @@ START_TIMEOUT_S = 120.0
 STOP_TIMEOUT_S = 10.0
 FREE_PORTS = range(20_000, 30_000)
 MORE_REPLICA_PORTS = 48
+DEREGISTER_S = "2"
+"""How long a replica that goes still takes requests: until HAProxy has heard of it, so that none is cut off."""
 INLINE_BYTES = 2_000_000
 """Answers of actors up to this size come with the reply. Those to searches of many callers are some 250 kB, and Ray's
 100 kB would send them by way of the object store, which takes a fifth of the throughput of classical queries."""
@@ -159,24 +162,28 @@ def _wait_for_the_end(started: set[psutil.Process]) -> None:
 def _set_environment(settings: Settings, scratch: Path) -> None:
     """Set what Ray reads at import, in this process and in all that it starts. What the user has set stays."""
     os.environ.update(_protection(settings.ray) | _tls(settings.http))
+    os.environ[MAX_ONGOING_ENV] = str(settings.ray.max_ongoing_requests)
     use_local_ray()
-    replica_ports = free_ports(MORE_REPLICA_PORTS + 2 * settings.ray.replicas)
+    replica_ports = free_ports(MORE_REPLICA_PORTS + 2 * settings.ray.most_replicas)
+    fixed = settings.ray.fewest_replicas == settings.ray.most_replicas
     wanted = {
         "RAY_SERVE_ENABLE_HA_PROXY": "1",
         "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
-        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0",
+        "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "0" if fixed else DEREGISTER_S,
         "RAY_SERVE_DIRECT_INGRESS_MIN_HTTP_PORT": str(replica_ports.start),
         "RAY_SERVE_DIRECT_INGRESS_MAX_HTTP_PORT": str(replica_ports.stop - 1),
         "RAY_SERVE_HAPROXY_METRICS_ENABLED": "0",
         "RAY_SERVE_HAPROXY_NBTHREAD": "1",
         "RAY_SERVE_HAPROXY_METRICS_PORT": str(free_port()),
         "RAY_SERVE_HAPROXY_STATS_PORT": str(free_port()),
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": str(free_port()),  # else all clusters of a machine fall back to one's
         "RAY_SERVE_HAPROXY_BINARY_PATH": str(Path(__file__).with_name("haproxy_on_loopback.py")),
         "RAY_SERVE_HAPROXY_CONFIG_FILE_LOC": str(scratch / "haproxy.cfg"),
         "RAY_SERVE_HAPROXY_SOCKET_PATH": str(scratch / "haproxy.sock"),
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "haproxy.state"),
         "RAY_max_direct_call_object_size": str(INLINE_BYTES),
+        "RAY_task_events_report_interval_ms": "0",  # else Ray's control process keeps 100,000 calls, for nobody
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",
     }

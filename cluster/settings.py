@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cluster.access_settings import AccessSettings, LimitSettings, TlsSettings, is_loopback
+from cluster.ray_settings import RaySettings
 from quantum_db.access.tokens import JWT_SECRET_ENV
 from quantum_db.backend_choice import AUTO, CLASSICAL
 from quantum_db.circuits.noise import NOISE_MODELS
@@ -23,6 +24,7 @@ from quantum_db.jobs.assembly import TenantPolicy
 from quantum_db.jobs.backends import BackendSpec
 from quantum_db.jobs.breaker import BreakerPolicy
 from quantum_db.jobs.retry import RetryPolicy
+from quantum_db.jobs.scaling import ScalingPolicy
 from quantum_db.jobs.submission import ProtocolLimits
 from quantum_db.kept_answers import CachePolicy
 from quantum_db.near import near_name
@@ -77,34 +79,6 @@ class GrpcSettings(_Section):
     port: Port | None = None
 
 
-class RayTlsSettings(_Section):
-    """Ray's own TLS: each node shows a certificate of one authority. Files in PEM."""
-
-    certificate: Path
-    private_key: Path
-    authority: Path
-
-
-class RaySettings(_Section):
-    """The Ray cluster.
-
-    Attributes:
-        replicas: of the ingress.
-        auth_mode: ``token`` lets only processes join that have the same ``RAY_AUTH_TOKEN``.
-        tls: of the connections between Ray's own processes.
-        redis_url: where Ray's head keeps its state, so that a crash of its control process loses nothing; None keeps
-            it in memory.
-    """
-
-    num_cpus: Annotated[int, Field(ge=1)] | None = None
-    replicas: Annotated[int, Field(ge=1, le=1000)] = 1
-    auth_mode: Literal["disabled", "token"] = "disabled"
-    tls: RayTlsSettings | None = None
-    max_ongoing_requests: Annotated[int, Field(ge=1)] = 256
-    max_queued_requests: Annotated[int, Field(ge=-1)] = 1024
-    redis_url: Annotated[str, Field(pattern=r"^rediss?://([^@/]*@)?[^@:/]+:\d+$")] | None = None
-
-
 class StoreSettings(_Section):
     """The vector store: embedded, or a Qdrant server. The server's key is in the variable ``api_key_env``.
 
@@ -157,6 +131,10 @@ class JobSettings(_Section):
         on_backend_failure: what a query does whose backend fails, or takes no work because its breaker is open.
         fallback_backend: where its circuits run then, with ``simulator``.
         max_concurrent_circuits: jobs in flight at each backend, over all workers; a multi-circuit job is one.
+        workers: worker processes at the start.
+        min_workers, max_workers: bounds between which their number follows the load; None for ``workers``.
+        jobs_per_worker: jobs that run or wait, for each of which a worker is wanted.
+        scale_cooldown_s: between two changes of their number.
         journal_url: where intents and results are kept; None for ``jobs.sqlite`` in the data folder.
         coalescing_window_ms: how long a first caller waits for others to share a job at a provider.
         kept_days: how long results and ended jobs are kept; ``kept_results`` circuits and ``kept_jobs`` at most.
@@ -169,6 +147,10 @@ class JobSettings(_Section):
     max_concurrent_circuits: Annotated[int, Field(ge=1, le=1000)] = 10
     max_waiting: Annotated[int, Field(ge=1)] = 1000
     workers: Annotated[int, Field(ge=1, le=100)] = 1
+    min_workers: Annotated[int, Field(ge=1, le=100)] | None = None
+    max_workers: Annotated[int, Field(ge=1, le=100)] | None = None
+    jobs_per_worker: Annotated[float, Field(gt=0.0)] = 4.0
+    scale_cooldown_s: Annotated[float, Field(gt=0.0)] = 10.0
     journal_url: str | None = None
     coalescing_window_ms: Annotated[float, Field(ge=0.0, le=1000.0)] = 3.0
     retry: RetryPolicy = RetryPolicy()
@@ -180,6 +162,21 @@ class JobSettings(_Section):
     default_tenant: TenantPolicy = TenantPolicy()
     tenants: dict[str, TenantPolicy] = {}
     backends: dict[str, BackendSpec] = {"simulator": BackendSpec(kind="simulator")}
+
+    @model_validator(mode="after")
+    def _bounds_are_in_order(self) -> JobSettings:
+        policy = self.scaling()
+        if not policy.floor <= self.workers <= policy.ceiling:
+            raise ValueError(
+                f"workers {self.workers} must lie between min_workers {policy.floor} and max_workers {policy.ceiling}"
+            )
+        return self
+
+    def scaling(self) -> ScalingPolicy:
+        """Return how the number of workers follows the load. Raises ValueError."""
+        floor = self.workers if self.min_workers is None else self.min_workers
+        ceiling = self.workers if self.max_workers is None else self.max_workers
+        return ScalingPolicy(floor, ceiling, self.jobs_per_worker, self.scale_cooldown_s)
 
     @model_validator(mode="after")
     def _default_exists(self) -> JobSettings:
@@ -301,6 +298,11 @@ class Settings(BaseSettings):
     cache: CacheSettings = CacheSettings()
     access: AccessSettings = AccessSettings()
     limits: LimitSettings = LimitSettings()
+
+    @model_validator(mode="after")
+    def _limits_can_be_shared(self) -> Settings:
+        self.limits.check_shares(self.ray.most_replicas)
+        return self
 
     @classmethod
     def settings_customise_sources(

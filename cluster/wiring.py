@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray import serve
+from ray.serve.config import AutoscalingConfig, BackpressureConfig
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from actors.access_client import ACCESS_NAME
@@ -22,10 +23,12 @@ from actors.pool_client import POOL_NAME
 from actors.shell import CALL_TIMEOUT_S, NAMESPACE, named
 from actors.state_manager import StateManager
 from actors.store_shard import StoreSettings, StoreShard
+from cluster.ray_settings import RaySettings
 from cluster.settings import ADMIN_KEY_ENV, Settings
 from cluster.shards import group_shards, state_shards
 from quantum_db.access.audit import AUDIT_FILE
 from quantum_db.access.keys import given_token, new_token
+from quantum_db.admission import AdmissionPolicy
 from quantum_db.errors import Unavailable
 from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.ledger import DAY_S, Retention
@@ -40,6 +43,11 @@ from serve_app.rpc.service import Bounds
 logger = logging.getLogger(__name__)
 
 CLOSE_TIMEOUT_S = 30.0
+METRICS_EVERY_S = 0.5
+"""How often replicas tell Serve of their requests. By its default, 10 s, another one comes only after 12 to 16 s."""
+DRAIN_LOOK_S = 0.2
+MORE_ONGOING = 64
+"""Requests that reach a replica beyond its own bound, to be refused by it: Serve would keep them waiting."""
 HEAD_NODE = "node:__internal_head__"
 """What Ray calls the resource that only the node has on which it was started."""
 _LIFE = {"lifetime": "detached", "namespace": NAMESPACE, "num_cpus": 0, "max_restarts": -1}
@@ -60,17 +68,41 @@ def deploy(settings: Settings, app_name: str, timeout_s: float, grpc_address: st
         raise Unavailable(f"a part of the cluster was not ready within {timeout_s:.0f} s") from None
     key = ensure_admin()
     ingress = deployment.options(
-        num_replicas=settings.ray.replicas,
-        max_ongoing_requests=settings.ray.max_ongoing_requests,
-        max_queued_requests=settings.ray.max_queued_requests,
+        **_replica_options(settings.ray),
         ray_actor_options={"num_cpus": 0},
         logging_config={"log_level": "WARNING", "enable_access_log": False},  # a line a request that nobody reads
-        graceful_shutdown_timeout_s=5.0,
     )
     config = _ingress_config(settings)
     beside = [] if grpc_address is None else [_grpc_door(settings, config, grpc_address)]
     serve.run(ingress.bind(config, *beside), name=app_name, route_prefix="/")
     return key
+
+
+def _replica_options(ray: RaySettings) -> dict[str, Any]:
+    """Return how many replicas there are, what each takes on, and how it ends.
+
+    The replica's own bound is below that of Serve, and answers with a problem; see ``quantum_db.admission``.
+    """
+    found: dict[str, Any] = {
+        "max_ongoing_requests": ray.max_ongoing_requests + MORE_ONGOING,
+        "max_queued_requests": ray.max_queued_requests,
+        "backpressure_config": BackpressureConfig(retry_after_s=1.0),
+        "graceful_shutdown_wait_loop_s": DRAIN_LOOK_S,
+        "graceful_shutdown_timeout_s": ray.drain_s,
+    }
+    if ray.fewest_replicas == ray.most_replicas:
+        return {**found, "num_replicas": ray.replicas}
+    scaling = AutoscalingConfig(
+        min_replicas=ray.fewest_replicas,
+        initial_replicas=ray.replicas,
+        max_replicas=ray.most_replicas,
+        target_ongoing_requests=ray.target_ongoing_requests,
+        metrics_interval_s=METRICS_EVERY_S,
+        look_back_period_s=4.0 * METRICS_EVERY_S,
+        upscale_delay_s=2.0 * METRICS_EVERY_S,
+        downscale_delay_s=ray.scale_down_s,
+    )
+    return {**found, "autoscaling_config": scaling}
 
 
 def _grpc_door(settings: Settings, config: IngressConfig, address: str) -> Any:
@@ -202,6 +234,7 @@ def _pool_settings(settings: Settings) -> PoolSettings:
             default_tenant=jobs.default_tenant,
             tenants=jobs.tenants,
         ),
+        scaling=jobs.scaling(),
     )
 
 
@@ -219,6 +252,7 @@ def _ingress_config(settings: Settings) -> IngressConfig:
         place=_store_place(settings),
         access=_access_config(settings),
         log_folder=settings.data_dir.resolve() / "logs",
+        room=AdmissionPolicy(settings.ray.max_ongoing_requests, settings.ray.max_wait_s),
     )
 
 
@@ -233,7 +267,7 @@ def _access_config(settings: Settings) -> AccessConfig:
         limits=limits.table(),
         blocking=limits.blocking.policy(),
         tokens=tokens,
-        replicas=settings.ray.replicas,
+        replicas=settings.ray.most_replicas,  # fewer grant less: never more in all, however many there are
         redis_url=limits.redis_url,
         audited_reads=settings.access.audited_reads,
     )

@@ -22,10 +22,14 @@ MIXES: Final[dict[str, dict[str, float]]] = {
     "read-heavy": {"query classical": 0.6, "query balanced": 0.1, "fetch": 0.25, "insert": 0.05},
     "write-heavy": {"query classical": 0.3, "fetch": 0.1, "insert": 0.5, "update": 0.1},
     "quantum-heavy": {"query balanced": 0.5, "query precise": 0.3, "measure": 0.2},
+    "provider-heavy": {"query provider": 0.8, "query classical": 0.2},
 }
-"""Shares of the kinds of requests, which sum to 1: 95% reads, 60% writes, and nothing without circuits."""
+"""Shares of the kinds of requests, which sum to 1: 95% reads, 60% writes, nothing without circuits, and four fifths
+that wait for a provider's machine."""
 
-DEFAULT_RATES: Final = {"read-heavy": 80.0, "write-heavy": 60.0, "quantum-heavy": 20.0}
+DEFAULT_RATES: Final = {"read-heavy": 80.0, "write-heavy": 60.0, "quantum-heavy": 20.0, "provider-heavy": 3.0}
+PROVIDER: Final = "ionq"
+"""The backend of queries of the kind ``query provider``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,5 +87,9 @@ def _ask(kind: str, rng: np.random.Generator, vectors: NDArray[np.float64]) -> A
     if kind == "measure":
         group = int(rng.integers(GROUPS))
         return Ask(kind, "POST", about(f"/api/v2/entanglement/groups/load-{group}/measure"), {"timeout_ms": 30_000})
-    body = {"vector": near.tolist(), "context": "all", "mode": kind.removeprefix("query "), "timeout_ms": 30_000}
+    body = {"vector": near.tolist(), "context": "all", "timeout_ms": 30_000}
+    if kind == "query provider":
+        body |= {"mode": "balanced", "backend": PROVIDER, "refine": "always"}
+    else:
+        body["mode"] = kind.removeprefix("query ")
     return Ask(kind, "POST", about("/api/v2/query"), body)

@@ -41,7 +41,7 @@ class Run:
 
 
 def plot(run: Run) -> str:
-    """Return rate, latency, replicas, queue and memory over time as SVG."""
+    """Return rate, latency, replicas and workers, queue and memory over time as SVG."""
     line = timeline(run.samples)
     seconds, at = np.arange(len(line.arrived)) + 0.5, [look.at_s for look in run.looks]
     figure = Figure(figsize=(9.0, 11.0), layout="constrained")
@@ -53,15 +53,16 @@ def plot(run: Run) -> str:
     latency.plot(seconds, line.p99_ms, label="p99")
     latency.set_yscale("log")
     latency.set_ylabel("ms from the schedule")
-    replicas.step(at, [look.replicas for look in run.looks], where="post")
-    replicas.set_ylabel("replicas")
+    replicas.step(at, [look.counts.replicas for look in run.looks], where="post", label="ingress replicas")
+    replicas.step(at, [look.counts.workers for look in run.looks], where="post", label="job workers")
+    replicas.set_ylabel("replicas, workers")
     queue.plot(seconds, line.backlog, label="not answered")
-    queue.plot(at, [look.waiting for look in run.looks], label="wait for a backend")
+    queue.plot(at, [look.counts.waiting for look in run.looks], label="wait for a backend")
     queue.set_ylabel("requests")
     memory.plot(at, [look.memory_mb for look in run.looks])
     memory.set_ylabel("memory, MB")
     memory.set_xlabel("seconds")
-    for axes in (rate, latency, queue):
+    for axes in (rate, latency, replicas, queue):
         axes.legend(loc="upper left")
     for axes in (rate, replicas, queue, memory):
         axes.set_ylim(bottom=0.0)

@@ -1,7 +1,9 @@
 """Runs a load test and writes its report: ``python -m loadtests.run``, or ``make loadtest``.
 
 Starts a cluster of its own on a free port of loopback and stops it at the end, unless ``--url`` names one that runs
-there (with the key in ``QUANTUM_DB_KEY``). locust runs as a child: it and Ray do not get on in one process.
+there (with the key in ``QUANTUM_DB_KEY``). With ``--elastic`` the numbers of its replicas and workers follow the load.
+Its backend ``ionq`` is the emulator, whose jobs take a second. locust runs as a child: it and Ray do not get on in one
+process.
 """
 
 from __future__ import annotations
@@ -20,21 +22,26 @@ import httpx
 import orjson
 import psutil
 
+from cluster.emulator import Emulator, running_emulator
+from cluster.ray_settings import RaySettings
 from cluster.runtime import running
-from cluster.settings import HttpSettings, Settings
-from loadtests.mixes import COLLECTION, DEFAULT_RATES, DIMENSION, MIXES, about, entity, groups, stored
+from cluster.settings import HttpSettings, JobSettings, Settings
+from loadtests.mixes import COLLECTION, DEFAULT_RATES, DIMENSION, MIXES, PROVIDER, about, entity, groups, stored
 from loadtests.report import Run, page
 from loadtests.schedule import SHAPES, Sample, Summary, summary
 from loadtests.target import check_target
 from loadtests.watch import Watch
 from quantum_db.client.config import KEY_ENV
 from quantum_db.errors import InvalidSettings
+from quantum_db.jobs.backends import BackendSpec
 
 REPORT = "report.html"
 LOCUST_REPORT = "locust.html"
 SAMPLES = "samples.json"
 ROOT = Path(__file__).parents[1]
 WRITE = 500
+JOB_S = "1"
+ELASTIC = RaySettings(max_replicas=3, target_ongoing_requests=8.0, scale_down_s=10.0)
 GRACE_S = 90.0
 """How long locust may take beside its schedule: to start, for the last answers, and for its report."""
 
@@ -133,12 +140,22 @@ def _run_locust(target: Target, plan: Plan, samples: Path) -> str:
     return done.stdout
 
 
+def settings_of(folder: Path, emulator: Emulator, elastic: bool) -> Settings:
+    """Return the settings of a cluster of its own."""
+    spec = BackendSpec("ionq", url=emulator.url, token_env=emulator.token_env)
+    backends = {"simulator": BackendSpec("simulator"), PROVIDER: spec}
+    ray, more = (ELASTIC, {"max_workers": 4, "scale_cooldown_s": 5.0}) if elastic else (RaySettings(), {})
+    jobs = JobSettings.model_validate({"backends": backends, **more})
+    return Settings(data_dir=folder, http=HttpSettings(port=0), ray=ray, jobs=jobs)
+
+
 @contextlib.contextmanager
-def own_cluster() -> Iterator[Target]:
+def own_cluster(elastic: bool = False) -> Iterator[Target]:
     """Run a cluster that ends with the block."""
     with (
         tempfile.TemporaryDirectory(prefix="qqc-load-") as folder,
-        running(Settings(data_dir=Path(folder), http=HttpSettings(port=0))) as cluster,
+        running_emulator(["--started-s", JOB_S]) as emulator,
+        running(settings_of(Path(folder), emulator, elastic)) as cluster,
     ):
         yield Target(cluster.url, str(cluster.admin_key), psutil.Process().children(recursive=True))
 
@@ -161,6 +178,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--duration-s", type=float, default=120.0)
     parser.add_argument("--requests", type=int, default=100_000, help="at most so many")
     parser.add_argument("--folder", type=Path, default=Path(".data/loadtest"), help="for the report")
+    parser.add_argument("--elastic", action="store_true", help="1 to 3 replicas and 1 to 4 workers, by the load")
     parser.add_argument("--url", help="of a cluster on this machine, instead of one of its own; data is written to it")
     given = parser.parse_args(arguments)
     rate = DEFAULT_RATES[given.mix] if given.rate is None else given.rate
@@ -168,7 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--rate, --duration-s and --requests are positive")
     plan = Plan(given.mix, given.shape, rate, given.duration_s, given.requests, given.folder)
     try:
-        with own_cluster() if given.url is None else given_cluster(given.url) as target:
+        with own_cluster(given.elastic) if given.url is None else given_cluster(given.url) as target:
             load_data(target)
             print(
                 f"{plan.mix}, {plan.shape}: {rate:g} requests/s for {plan.duration_s:g} s to {target.url}", flush=True

@@ -1,4 +1,4 @@
-"""What the cluster does meanwhile: replicas, queue and memory, each second or two."""
+"""What the cluster does meanwhile: replicas, workers, queue and memory, each second or two."""
 
 from __future__ import annotations
 
@@ -17,18 +17,27 @@ TIMEOUT_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
+class Counts:
+    """Of the metrics: ingress replicas, workers of the job pool, callers that wait for a backend, requests refused."""
+
+    replicas: int
+    workers: float
+    waiting: float
+    shed: float
+
+
+@dataclass(frozen=True, slots=True)
 class Look:
     """At one moment, by the clock of the system (epoch). ``memory_mb`` is of all processes of the cluster."""
 
     at_s: float
-    replicas: int
-    waiting: float
+    counts: Counts
     memory_mb: float
 
 
-def replicas_and_waiting(metrics: str) -> tuple[int, float]:
-    """Return of a Prometheus text how many ingress replicas it is of, and how many callers wait for a backend."""
-    replicas, waiting = set(), 0.0
+def counts_of(metrics: str) -> Counts:
+    """Return what a Prometheus text tells."""
+    replicas, workers, waiting, shed = set(), 0.0, 0.0, 0.0
     for family in text_string_to_metric_families(metrics):
         for sample in family.samples:
             source = sample.labels.get("source", "")
@@ -36,7 +45,11 @@ def replicas_and_waiting(metrics: str) -> tuple[int, float]:
                 replicas.add(source)
             if sample.name == "quantum_jobs_now" and sample.labels["where"] == "waiting":
                 waiting += sample.value
-    return len(replicas), waiting
+            elif sample.name == "quantum_workers" and sample.labels["state"] == "working":
+                workers += sample.value
+            elif sample.name == "http_requests_shed_total":
+                shed += sample.value
+    return Counts(len(replicas), workers, waiting, shed)
 
 
 def memory_mb(processes: list[psutil.Process]) -> float:
@@ -79,4 +92,4 @@ class Watch:
             except httpx.HTTPError:
                 self.missed += 1  # under load that is too much for it; the report tells how often
                 continue
-            self.looks.append(Look(time.time(), *replicas_and_waiting(found), memory_mb(self._processes)))
+            self.looks.append(Look(time.time(), counts_of(found), memory_mb(self._processes)))

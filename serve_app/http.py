@@ -15,9 +15,11 @@ from starlette.middleware.gzip import GZipMiddleware
 from starlette.routing import Match, Route
 
 from quantum_db.access.ports import KeyDesk, WatchDesk
+from quantum_db.admission import Admission
 from quantum_db.api import Api, JobCalls
 from quantum_db.errors import FieldError, InvalidRequest, MethodNotAllowed, NotFound, QuantumDBError, Unauthenticated
 from quantum_db.telemetry import CONTENT_TYPE
+from serve_app.admission import AdmissionGate
 from serve_app.exchange import batch_body as _batch_body
 from serve_app.exchange import expected_version as _version
 from serve_app.exchange import json_body as _json_body
@@ -55,12 +57,13 @@ class Cluster(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Doors:
-    """Who is let in, the desks for keys and for what is watched, and where a line for each request goes."""
+    """Who is let in, the desks for keys and for what is watched, where a line for each request goes, and the room."""
 
     gate: Gate
     keys: KeyDesk
     watch: WatchDesk
     lines: Lines | None = None
+    room: Admission | None = None
 
 
 def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_bytes: int, doors: Doors) -> FastAPI:
@@ -81,6 +84,8 @@ def build_app(api: Api, cluster: Cluster, registry: CollectorRegistry, max_body_
     _add_operations(app, cluster)
     _add_errors(app)
     app.add_middleware(GZipMiddleware, minimum_size=COMPRESSED_BYTES, compresslevel=COMPRESSION_LEVEL)
+    if doors.room is not None:
+        app.add_middleware(AdmissionGate, admission=doors.room, registry=registry)
     app.add_middleware(RequestLog, registry=registry, lines=doors.lines)
     complete(app)
     return app

@@ -6,6 +6,7 @@ import asyncio
 import os
 import random
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ from quantum_db.access.following import KeyFollower
 from quantum_db.access.limits import Limiter, LimitTable
 from quantum_db.access.reports import Reports
 from quantum_db.access.tokens import JWT_SECRET_ENV, SYMMETRIC, TokenPolicy, TokenVerifier, load_keys
+from quantum_db.admission import Admission, AdmissionPolicy
 from quantum_db.api import Api, JobCalls, Json
 from quantum_db.batches import BatchRunner
 from quantum_db.caching import BoundedCache
@@ -61,6 +63,7 @@ from quantum_db.shared_answers import RedisAnswers
 from quantum_db.stores.copies import CopiedReader, Copies
 from quantum_db.stores.places import EmbeddedPlace, StorePlace
 from quantum_db.telemetry import exposition, snapshot
+from serve_app.admission import watch_the_loop
 from serve_app.auth import GateParts, KeyGate
 from serve_app.http import Doors, build_app
 from serve_app.loopback import bind_to_loopback
@@ -125,6 +128,7 @@ class IngressConfig:
         place: of the stores: a Qdrant server is searched from here, and embedded stores through the actor ``store``,
             through which all writes go in either case.
         log_folder: where a line is written for each request; see ``serve_app.request_log``.
+        room: how much each replica takes on over HTTP.
     """
 
     policy: Policy
@@ -139,6 +143,7 @@ class IngressConfig:
     place: StorePlace
     access: AccessConfig
     log_folder: Path
+    room: AdmissionPolicy
 
 
 class ClusterParts:
@@ -236,6 +241,11 @@ class ClusterParts:
         report(self._cache, self._gauge)
         await ask(self._hub.put.remote(self._source, snapshot(self.registry, self._source)), PART_TIMEOUT_S)
 
+    async def leave_metrics(self) -> None:
+        """Let the hub forget this replica, which it does by itself after a minute."""
+        with suppress(QuantumDBError):
+            await ask(self._hub.forget.remote(self._source), PART_TIMEOUT_S)
+
 
 def _inside(parts: ClusterParts, policy: Policy, collection: Collection) -> Inside:
     groups = ScopedGroups(parts.groups, collection.key)
@@ -298,14 +308,16 @@ class Replica:
         self.api = _api(self.parts, config)
         self.gate = KeyGate(_gate_parts(config.access, self.parts), self.parts.registry)
         loop = asyncio.get_running_loop()
-        running = (self._push_metrics(), self.parts.keys.run(), self.parts.reports.run())
-        self._running = [loop.create_task(one) for one in running]
+        self._pushing = loop.create_task(self._push_metrics())
+        self._running = [loop.create_task(one) for one in (self.parts.keys.run(), self.parts.reports.run())]
 
     async def close(self) -> None:
-        """Hand over what the audit log has not been told, and remove the copies of stores."""
+        """Hand over what the audit log has not been told, remove copies of stores, and be no more in the metrics."""
         await self.parts.reports.close()
         if self.parts.copies is not None:
             await self.parts.copies.close()
+        self._pushing.cancel()
+        await self.parts.leave_metrics()
 
     async def _push_metrics(self) -> None:
         while True:
@@ -330,6 +342,8 @@ class Ingress:
         self._config, self._beside = config, beside
         self._replica = Replica(config, "ingress")
         self._api = self._replica.api
+        self._room = Admission(config.room)
+        self._watching = asyncio.get_running_loop().create_task(watch_the_loop(self._room))
 
     async def __del__(self) -> None:
         """End before the replica does; Ray Serve awaits it."""
@@ -337,7 +351,7 @@ class Ingress:
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         parts = self._replica.parts
-        doors = Doors(self._replica.gate, parts.access, parts.access, self._replica.lines)
+        doors = Doors(self._replica.gate, parts.access, parts.access, self._replica.lines, self._room)
         return build_app(self._api, parts, parts.registry, self._config.max_body_bytes, doors)
 
     async def call(self, method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Json:

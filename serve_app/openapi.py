@@ -42,14 +42,14 @@ Json = dict[str, Any]
 
 PROBLEM: Final = "application/problem+json"
 EXAMPLE_ID: Final = "5f0c8e1f6d1b4b6c8a3d2e4f5a6b7c8d"
-ALWAYS: Errors = (QuantumDBError,)
+ALWAYS: Errors = (QuantumDBError, Overloaded)
 GATED: Errors = (Unauthenticated, Forbidden, TooManyRequests, InvalidRequest, Unavailable)
 """What the gate answers, and with it every call that passes it."""
-SCOPED: Errors = (NoSuchCollection, NotFound, Overloaded, TooMany)
+SCOPED: Errors = (NoSuchCollection, NotFound, TooMany)
 """What every call about something stored may answer: the first one makes the tenant's collection ``default``."""
 CIRCUITS: Errors = (
     *(BudgetExceeded, InvalidCircuit, JobCanceled, JobFailed, OutcomeUnclear),
-    *(Overloaded, BreakerOpen, DeadlineExceeded),
+    *(BreakerOpen, DeadlineExceeded),
 )
 """What a call that runs circuits may answer, besides."""
 QUERY: Errors = (UnknownContext, Conflict, *CIRCUITS)

@@ -1,7 +1,8 @@
 """How much a caller may ask: requests, cost units and calls at once, for each key and for each tenant.
 
 Requests and cost units are counted over sliding windows, in memory or in Redis. In memory each replica counts by itself
-and grants its share of what is granted in all; in Redis all count together.
+and grants its share of what is granted in all, rounded down, so that all together never grant more; in Redis all count
+together. Where the number of replicas changes, the share is that of the most there may be.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from math import ceil
 from typing import Any, Final
 
 from limits import RateLimitItem, RateLimitItemPerMinute, RateLimitItemPerSecond
@@ -86,7 +86,7 @@ class Limiter:
         Args:
             table: what is granted to whom.
             clock: that of the counters' windows, which are those of the system's time.
-            replicas: how many share what is granted, where there is no ``redis_url``.
+            replicas: how many share what is granted at most, where there is no ``redis_url``.
             redis_url: where all replicas count together.
 
         Raises:
@@ -117,7 +117,7 @@ class Limiter:
             (principal.tenant, "tenant", tenant),
         )
         for name, what, limits in holders:
-            bound = None if limits.concurrent is None else ceil(limits.concurrent / self._replicas)
+            bound = None if limits.concurrent is None else max(1, limits.concurrent // self._replicas)
             if bound is not None and self._running[name] >= bound:
                 raise TooManyRequests(f"the {what} has {limits.concurrent} calls at once already", retry_after_s=BUSY_S)
         for name, what, limits in holders:
@@ -158,7 +158,7 @@ class Limiter:
 
     def _made(self, limits: CallLimits) -> list[_Window]:
         def share(amount: int) -> int:
-            return ceil(amount / self._share)
+            return max(1, amount // self._share)
 
         found = []
         if (amount := limits.requests_per_s) is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -62,3 +62,27 @@ class JobMetrics:
         self._now.labels(backend, "in_flight").set(in_flight)
         self._now.labels(backend, "waiting").set(waiting)
         self._breaker.labels(backend).set(_BREAKER_STATES[breaker])
+
+
+class WorkerMetrics:
+    """Shows how many workers there are, and counts the decisions about them."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._now = Gauge("quantum_workers", "Worker processes", ["state"], registry=registry)
+        self._jobs = Gauge(
+            "quantum_worker_jobs", "Jobs that keep the workers busy, also waiting ones", registry=registry
+        )
+        self._changes = Counter(
+            "quantum_worker_changes", "Decisions for more or fewer workers", ["direction"], registry=registry
+        )
+
+    def show(self, counts: Mapping[str, int]) -> None:
+        """Set how many workers are in each state."""
+        for state, count in counts.items():
+            self._now.labels(state).set(count)
+
+    def decided(self, before: int, after: int, jobs: float) -> None:
+        """Note a decision and what it was made from."""
+        self._jobs.set(jobs)
+        if after != before:
+            self._changes.labels("up" if after > before else "down").inc()

@@ -29,6 +29,7 @@ from quantum_db.jobs.lanes import Lane
 from quantum_db.jobs.ledger import KeptResult, Ledger
 from quantum_db.jobs.rounds import adaptive_rounds
 from quantum_db.jobs.runs import Outcome, Run
+from quantum_db.jobs.scaling import LaneLoad
 from quantum_db.jobs.workers import Workers
 from quantum_db.model import Provenance
 from quantum_db.near import near_name
@@ -90,6 +91,16 @@ class QuantumJobPool:
             found[name] = Condition(limits, self._provenances[name], lane.breaker.state, wait_s, lane.mean_s)
         return found
 
+    async def loads(self) -> dict[str, LaneLoad]:
+        """Return what each backend asks of the workers: nothing, where its breaker is open, for what waits."""
+        found = {}
+        for name, (in_flight, waiting) in self._dispatcher.depths().items():
+            lane = self._dispatcher.lanes[name]
+            queue_s = await self._provider_queue_s(name) if not lane.local and in_flight + waiting else 0.0
+            waits = waiting * (lane.breaker.state == "closed")
+            found[name] = LaneLoad(in_flight, waits, lane.mean_runs, lane.mean_s, queue_s)
+        return found
+
     async def run(self, request: JobRequest, *, patient: bool = False) -> BackendResult:
         """See ``JobPool.run``.
 
@@ -116,8 +127,7 @@ class QuantumJobPool:
 
     def leave(self, key: str) -> None:
         """Note that the caller of a request has left. Idempotent."""
-        task = self._callers.get(key)
-        if task is not None:
+        if (task := self._callers.get(key)) is not None:
             task.cancel()
 
     def lane(self, backend: str) -> Lane:

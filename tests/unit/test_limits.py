@@ -66,6 +66,21 @@ async def test_replicas_that_count_by_themselves_grant_their_share() -> None:
     assert [await let_in(replica, KEY, 9) for replica in replicas] == [2] * 4
 
 
+@pytest.mark.parametrize(("granted", "replicas"), [(10, 3), (10, 4), (7, 7), (1_000, 64)])
+async def test_replicas_never_grant_more_than_the_limit_in_all(granted: int, replicas: int) -> None:
+    limits = CallLimits(requests_per_minute=granted, concurrent=granted)
+    each = [Limiter(LimitTable(per_key=limits), SystemClock(), replicas=replicas) for _ in range(replicas)]
+    assert granted - replicas < sum([await let_in(one, KEY, granted) for one in each]) <= granted
+    async with AsyncExitStack() as stack:
+        at_once = 0
+        for one in [Limiter(LimitTable(per_key=limits), SystemClock(), replicas=replicas) for _ in range(replicas)]:
+            with suppress(TooManyRequests):
+                for _ in range(granted):
+                    await stack.enter_async_context(one.admitted(KEY, 1))
+                    at_once += 1
+        assert granted - replicas < at_once <= granted
+
+
 async def test_calls_at_once_are_bounded_and_their_places_given_back() -> None:
     table = LimitTable(per_key=CallLimits(concurrent=2), default_tenant=CallLimits(concurrent=3))
     limiter = Limiter(table, SystemClock())

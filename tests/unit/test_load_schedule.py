@@ -14,7 +14,7 @@ from loadtests.report import Run, page
 from loadtests.run import main
 from loadtests.schedule import SHAPES, Sample, arrivals, summary, timeline
 from loadtests.target import check_target
-from loadtests.watch import Look, replicas_and_waiting
+from loadtests.watch import Counts, Look, counts_of
 from quantum_db.client.config import KEY_ENV
 from quantum_db.errors import InvalidSettings
 from quantum_db.group_bodies import GroupBody, MeasureBody
@@ -157,14 +157,18 @@ def test_what_the_metrics_tell() -> None:
         "# TYPE quantum_jobs_now gauge\n"
         'quantum_jobs_now{backend="simulator",where="waiting",source="jobs"} 5\n'
         'quantum_jobs_now{backend="simulator",where="in_flight",source="jobs"} 7\n'
+        "# TYPE quantum_workers gauge\n"
+        'quantum_workers{state="working",source="jobs"} 3\nquantum_workers{state="draining",source="jobs"} 1\n'
+        "# TYPE http_requests_shed counter\n"
+        'http_requests_shed_total{source="ingress-a"} 6\nhttp_requests_shed_total{source="ingress-b"} 2\n'
     )
-    assert replicas_and_waiting(text) == (2, 5.0)
+    assert counts_of(text) == Counts(replicas=2, workers=3.0, waiting=5.0, shed=8.0)
 
 
 def test_the_report_is_one_page_that_says_what_happened() -> None:
     samples = served(arrivals("soak", 20.0, 5.0, 1_000), 0.01, (9.0, 9.0), pool=4)
     samples[3] = replace(samples[3], name="<odd>", ok=False)
-    looks = [Look(2.0, 2, 0.0, 800.0), Look(4.0, 2, 3.0, 810.0)]
+    looks = [Look(2.0, Counts(2, 1.0, 0.0, 0.0), 800.0), Look(4.0, Counts(2, 1.0, 3.0, 0.0), 810.0)]
     found = page(Run("a <title>", len(samples), samples, looks, missed=2), "locust.html")
     assert found.count("<svg") == 1
     assert "http://127" not in found

@@ -56,6 +56,18 @@ def test_the_environment_stands_above_the_file(tmp_path: Path, monkeypatch: pyte
         ("store: {kind: qdrant}", "url is needed for kind qdrant"),
         ("store: {journal_url: 'redis://h:1'}", "journal_url is for kind qdrant"),
         ("jobs: {default_backend: simulater}", "'simulater' is not among backends; did you mean 'simulator'?"),
+        ("ray: {replicas: 2, max_replicas: 1}", "replicas 2 must lie between min_replicas 2 and max_replicas 1"),
+        ("ray: {min_replicas: 2}", "replicas 1 must lie between min_replicas 2 and max_replicas 1"),
+        ("jobs: {workers: 3, max_workers: 2}", "floor 3 and ceiling 2"),
+        ("jobs: {workers: 3, min_workers: 4, max_workers: 6}", "workers 3 must lie between min_workers 4 and max"),
+        (
+            "{ray: {max_replicas: 8}, limits: {per_key: {requests_per_s: 5}}}",
+            "limits.per_key.requests_per_s: 5 cannot be shared by 8 replicas that count by themselves; set at least 8",
+        ),
+        (
+            "{ray: {max_replicas: 8}, limits: {redis_url: 'redis://h', tenants: {a: {concurrent: 7}}}}",
+            "limits.tenants.a.concurrent: 7 cannot be shared by 8 replicas",
+        ),
         ("jobs: {backends: {a: {kind: ionqq}}}", "must be 'simulator' or 'ionq', not 'ionqq'"),
         ("jobs: {backends: {a: {kind: simulator, max_qbits: 3}}}", "max_qbits"),
         (
@@ -71,6 +83,16 @@ def test_what_is_wrong_is_told_by_key(tmp_path: Path, text: str, message: str) -
     with pytest.raises(InvalidSettings) as caught:
         load(written(tmp_path, text))
     assert message in caught.value.detail
+
+
+def test_numbers_are_fixed_unless_their_bounds_differ(tmp_path: Path) -> None:
+    fixed = load(written(tmp_path, "{ray: {replicas: 3}, jobs: {workers: 2}}"))
+    assert (fixed.ray.fewest_replicas, fixed.ray.most_replicas) == (3, 3)
+    assert (fixed.jobs.scaling().floor, fixed.jobs.scaling().ceiling) == (2, 2)
+    free = load(written(tmp_path, "{ray: {max_replicas: 3}, jobs: {max_workers: 4}}"))
+    assert (free.ray.fewest_replicas, free.ray.most_replicas) == (1, 3)
+    assert (free.jobs.scaling().floor, free.jobs.scaling().ceiling) == (1, 4)
+    load(written(tmp_path, "{ray: {max_replicas: 8}, limits: {redis_url: 'redis://h', per_key: {requests_per_s: 5}}}"))
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:
