@@ -23,6 +23,7 @@ import orjson
 from quantum_db.kept_answers import SharedAnswers
 from quantum_db.ports import Clock
 from sql_synthesizer.cache_levels import Entry, FileLevel, Level, MemoryLevel, Strategy
+from sql_synthesizer.engines.ports import Limits
 from sql_synthesizer.guard.check import Checked
 
 logger = logging.getLogger(__name__)
@@ -78,12 +79,17 @@ class CacheStats:
 
 
 def cache_key(
-    kind: Kind, database: str, checked: Checked, schema_version: str, data_version: str, max_rows: int
+    kind: Kind, database: str, checked: Checked, schema_version: str, data_version: str, limits: Limits
 ) -> bytes | None:
-    """Return the name of a statement's plan or result; None where it must not be kept because it is volatile."""
+    """Return the name of a statement's plan or result; None where it must not be kept because it is volatile.
+
+    Args:
+        database: tells databases apart that may have the same versions.
+        limits: those of rows and bytes count, for they cut a result off.
+    """
     if checked.volatile:
         return None
-    parts = orjson.dumps((kind, database, checked.key, schema_version, data_version, max_rows))
+    parts = orjson.dumps((kind, database, checked.key, schema_version, data_version, limits.max_rows, limits.max_bytes))
     return hashlib.blake2b(parts, digest_size=20, person=b"sql-cache").digest()
 
 

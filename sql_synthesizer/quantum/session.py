@@ -17,7 +17,9 @@ class QuantumSession:
     def __init__(self, agent: QueryAgent, settings: SqlSettings) -> None:
         """Begin. The agent stays the caller's. Raises InvalidSettings where a file cannot be written."""
         self._runner = asyncio.Runner()
-        self._synthesizer = QuantumSQLSynthesizer(agent, settings.enabled, settings=settings)
+        self._synthesizer = QuantumSQLSynthesizer(
+            agent, settings.enabled, settings=settings, database=settings.agent.database_url
+        )
 
     def answer(self, text: str, *, only_sql: bool = False) -> QueryResult:
         """Return an answer as the agent gives it. Raises as ``QuantumSQLSynthesizer.query``."""
@@ -47,5 +49,5 @@ class QuantumSession:
 
     def close(self) -> None:
         """Write what is kept to its file, if it has one."""
-        self._synthesizer.close()
+        self._runner.run(self._synthesizer.aclose())
         self._runner.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -18,6 +19,7 @@ from quantum_db.errors import DeadlineExceeded, QuantumDBError, Unavailable
 from quantum_db.jobs.breaker import Breaker
 from quantum_db.kept_answers import SharedAnswers
 from quantum_db.ports import Clock
+from quantum_db.shared_answers import RedisAnswers
 from sql_synthesizer.agent import Reading
 from sql_synthesizer.caches import Kind, SqlCaches, cache_key
 from sql_synthesizer.config import OptimizerSettings, SqlSettings
@@ -56,6 +58,7 @@ class QuantumSQLSynthesizer:
         timeout_seconds: float | None = None,
         *,
         settings: SqlSettings | None = None,
+        database: str | None = None,
         shared: SharedAnswers | None = None,
         clock: Clock | None = None,
         seed: int | None = None,
@@ -68,7 +71,8 @@ class QuantumSQLSynthesizer:
             num_qubits, temperature, cooling_rate, min_temperature, timeout_seconds: stand above those of ``settings``;
                 see ``OptimizerSettings``.
             settings: all others.
-            shared: where replicas keep answers together.
+            database: names it in what is kept, so that another process may read it; None keeps for this one alone.
+            shared: where replicas keep answers together; None takes the Redis of the settings, if there is one.
             seed: of all randomness; None draws one.
 
         Raises:
@@ -96,6 +100,10 @@ class QuantumSQLSynthesizer:
         self._defence = Defence(
             security.limits(), security.blocks(), security.max_request_bytes, security.audit, dialect, self._clock
         )
+        self._database = database or uuid.uuid4().hex
+        redis_url = self.settings.cache.redis_url
+        self._own_shared = RedisAnswers(redis_url, self._clock) if shared is None and redis_url is not None else None
+        shared = self._own_shared if shared is None else shared
         self._caches = SqlCaches(self.settings.cache.policy(), self._clock, shared)
         self._orders = AnnealedOrders(self._schedule(), self.optimizer_settings.timeout_seconds, self._rng)
         self._joins = JoinOptimizer(self._engine, JOINS[self._keeper.step], self._orders)
@@ -257,6 +265,12 @@ class QuantumSQLSynthesizer:
         """Lift the block of a caller; return whether there was one."""
         return self._defence.lift(caller)
 
+    async def aclose(self) -> None:
+        """Do what ``close`` does, and give the connections to Redis back."""
+        self.close()
+        if self._own_shared is not None:
+            await self._own_shared.close()
+
     def close(self) -> None:
         """Write what is kept to its file, if it has one, and let go of threads. The agent's engine stays open."""
         self._pool.shutdown(wait=False, cancel_futures=True)
@@ -306,7 +320,7 @@ class QuantumSQLSynthesizer:
 
     def _key(self, kind: Kind, checked: Checked, limits: Limits) -> bytes | None:
         schema = self._engine.schema()
-        return cache_key(kind, schema.dialect, checked, schema.version, self._engine.data_version(), limits.max_rows)
+        return cache_key(kind, self._database, checked, schema.version, self._engine.data_version(), limits)
 
     async def _guarded(self, text: str, caller: str, work: Callable[[], Awaitable[T]]) -> T:
         """Let a request in, and note how it ended."""

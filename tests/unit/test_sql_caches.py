@@ -15,11 +15,13 @@ from sqlglot import exp
 from quantum_db.errors import InvalidSettings
 from sql_synthesizer.cache_levels import ENTRY_BYTES, Entry, FileLevel, MemoryLevel
 from sql_synthesizer.caches import SqlCachePolicy, SqlCaches, cache_key
+from sql_synthesizer.engines.ports import Limits
 from sql_synthesizer.guard.check import Checked
 from tests.unit.fakes import FakeClock
 from tests.unit.test_kept_answers import Shared
 
 CHECKED = Checked("SELECT 1 WHERE $1", (5,), frozenset({"t"}), frozenset(), False, exp.select("1"))
+LIMITS = Limits(max_rows=100)
 SMALL = ENTRY_BYTES + 60
 
 
@@ -32,19 +34,20 @@ def name(number: int) -> bytes:
 
 
 def test_the_name_changes_with_all_that_changes_the_answer() -> None:
-    plain = ("result", "shop", CHECKED, "s1", "d1", 100)
+    plain = ("result", "shop", CHECKED, "s1", "d1", LIMITS)
     others = [
-        ("plan", "shop", CHECKED, "s1", "d1", 100),
-        ("result", "other", CHECKED, "s1", "d1", 100),
-        ("result", "shop", replace(CHECKED, parameters=("5",)), "s1", "d1", 100),
-        ("result", "shop", CHECKED, "s2", "d1", 100),
-        ("result", "shop", CHECKED, "s1", "d2", 100),
-        ("result", "shop", CHECKED, "s1", "d1", 101),
+        ("plan", "shop", CHECKED, "s1", "d1", LIMITS),
+        ("result", "other", CHECKED, "s1", "d1", LIMITS),
+        ("result", "shop", replace(CHECKED, parameters=("5",)), "s1", "d1", LIMITS),
+        ("result", "shop", CHECKED, "s2", "d1", LIMITS),
+        ("result", "shop", CHECKED, "s1", "d2", LIMITS),
+        ("result", "shop", CHECKED, "s1", "d1", replace(LIMITS, max_rows=101)),
+        ("result", "shop", CHECKED, "s1", "d1", replace(LIMITS, max_bytes=101)),
     ]
     names = {cache_key(*one) for one in (plain, *others)}  # type: ignore[arg-type]
-    assert len(names) == 7
-    assert cache_key("result", "shop", CHECKED, "s1", "d1", 100) in names
-    assert cache_key("result", "shop", replace(CHECKED, volatile=True), "s1", "d1", 100) is None
+    assert len(names) == 8
+    assert cache_key("result", "shop", CHECKED, "s1", "d1", LIMITS) in names
+    assert cache_key("result", "shop", replace(CHECKED, volatile=True), "s1", "d1", LIMITS) is None
 
 
 async def test_one_lookup_counts_once_whatever_level_has_it() -> None:

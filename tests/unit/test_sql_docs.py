@@ -14,9 +14,14 @@ from typer.main import get_command
 from sql_synthesizer import cli
 from sql_synthesizer.demo import CHINOOK
 from sql_synthesizer.guard.detectors import DETECTORS
+from sql_synthesizer.quantum.modes import JOINS
+from sql_synthesizer.quantum.schedules import CHAINS
 
 ROOT = Path(__file__).resolve().parents[2]
 TEXT = (ROOT / "docs" / "sql.md").read_text(encoding="utf-8")
+
+
+QUANTUM = (ROOT / "docs" / "sql-quantum.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture
@@ -26,8 +31,8 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def block(language: str) -> str:
-    (found,) = re.findall(rf"^```{language}\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
+def block(language: str, text: str = TEXT) -> str:
+    (found,) = re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
     return str(found)
 
 
@@ -38,8 +43,17 @@ def printed(command: list[str], folder: Path) -> str:
     return done.stdout
 
 
-def test_the_program_prints_what_the_page_says(folder: Path) -> None:
-    assert printed([sys.executable, "-c", block("python")], folder) == block("text")
+@pytest.mark.parametrize("text", [TEXT, QUANTUM])
+def test_the_program_prints_what_the_page_says(text: str, folder: Path) -> None:
+    assert printed([sys.executable, "-c", block("python", text)], folder) == block("text", text)
+
+
+def test_the_modes_are_those_that_there_are() -> None:
+    for mode, joins in JOINS.items():
+        (row,) = re.findall(rf"^\| {mode}.*\|$", QUANTUM, flags=re.MULTILINE)
+        told = [float(cell) for cell in row.split("|")[2:-1]]
+        patience, counting, search = (1e3 * s for s in (joins.patience_s, joins.statistics_s, joins.search_s))
+        assert told == pytest.approx([CHAINS[mode], patience, counting, search, joins.min_gain])
 
 
 def test_the_commands_work(folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
@@ -18,19 +19,23 @@ from quantum_db.backend_ports import JobRequest
 from quantum_db.errors import BodyTooLarge, BreakerOpen, SqlInvalid, SqlRefused, TooManyRequests, Unavailable
 from sql_synthesizer.agent import QueryAgent, Reading
 from sql_synthesizer.caches import CacheStats
-from sql_synthesizer.config import PerformanceSettings, SecuritySettings, SqlSettings
+from sql_synthesizer.config import CacheSettings, PerformanceSettings, SecuritySettings, SqlSettings
 from sql_synthesizer.engines.duckdb import DuckDbEngine
 from sql_synthesizer.engines.ports import Engine, Limits, Rows
 from sql_synthesizer.engines.reflection import Reflection
 from sql_synthesizer.guard.binding import written
 from sql_synthesizer.guard.check import Guard
+from sql_synthesizer.joins.graph import JoinOrder, left_deep, log_c_out
 from sql_synthesizer.joins.optimizer import JoinPlan, Optimised
-from sql_synthesizer.quantum import QuantumSQLSynthesizer
+from sql_synthesizer.quantum import QuantumSQLSynthesizer, ordering
 from sql_synthesizer.quantum.modes import JOINS, Effort, ModeKeeper
 from sql_synthesizer.quantum.monitor import Monitor, QueryRecord, recommendations
+from sql_synthesizer.quantum.prefix_qubo import anneal_prefixes
 from sql_synthesizer.quantum.results import QueryResult, reduction_of
 from tests.unit.fakes import FakeClock, FakeJobs
+from tests.unit.test_kept_answers import Shared
 from tests.unit.test_multi_query import STATEMENTS
+from tests.unit.test_prefix_qubo import graph
 
 CHINOOK = Path(__file__).parents[2] / "data" / "sql" / "chinook.sqlite"
 CHAIN = (
@@ -98,6 +103,47 @@ async def test_words_are_answered_and_explained_over_the_agent() -> None:
         assert first.rows == again.rows == ((275,),)
         assert first.explanation == again.explanation != ()
         assert again.cached
+
+
+async def test_two_databases_never_share_answers_and_two_of_one_name_do(engine: DuckDbEngine) -> None:
+    shared = Shared()
+    with (
+        closing(synthesizer(engine, database="shop", shared=shared)) as one,
+        closing(synthesizer(engine, database="shop", shared=shared)) as same,
+        closing(synthesizer(engine, database="depot", shared=shared)) as other,
+        closing(synthesizer(engine, shared=shared)) as unnamed,
+    ):
+        cached = [(await made.query("SELECT COUNT(*) FROM o")).cached for made in (one, same, other, unnamed)]
+        assert cached == [False, True, False, False]
+
+
+async def test_a_redis_that_is_away_changes_no_answer(engine: DuckDbEngine) -> None:
+    settings = SqlSettings(cache=CacheSettings(redis_url="redis://127.0.0.1:1"))
+    made = synthesizer(engine, settings=settings)
+    assert (await made.query("SELECT COUNT(*) FROM o")).rows == ((50_000,),)
+    assert (await made.query("SELECT COUNT(*) FROM o")).cached
+    await made.aclose()
+
+
+def test_annealed_prefixes_stand_beside_a_search_that_proves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = graph(3, 9)
+    poor = JoinOrder(left_deep(list(range(9))), log_c_out(one, left_deep(list(range(9)))), False, "greedy", 0.0)
+    best = anneal_prefixes(one, np.random.default_rng(0))
+    for found, expected in ((poor, "prefix annealing"), (replace(poor, proved=True), "greedy")):
+        monkeypatch.setattr(ordering, "choose_order", lambda *_, found=found, **__: found)
+        for is_ready, told in ((True, expected), (False, "greedy")):
+            ready = threading.Event()
+            if is_ready:
+                ready.set()
+            monkeypatch.setattr(ordering, "_ready", ready)
+            monkeypatch.setattr(ordering, "begin_warm_up", lambda: None)
+            chooser = ordering.AnnealedOrders(ThermalSchedule(chains=4, sweeps=40), 5.0, np.random.default_rng(0))
+            order = chooser(one, chain=True, seconds=0.1)
+            assert order is not None
+            assert order.found_by == told
+            assert chooser.better == (told != "greedy")
+            assert order.log_cost == pytest.approx(log_c_out(one, order.tree))
+            assert order.log_cost >= best.log_c_out - 1.0
 
 
 async def test_a_batch_shares_and_answers_as_one_by_one(engine: DuckDbEngine) -> None:
