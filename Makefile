@@ -47,6 +47,9 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.access
 	$(PYTHON) -m benchmarks.doors
 	$(PYTHON) -m benchmarks.ingest
+	$(PYTHON) -m benchmarks.sql_joins
+	bash scripts/install_postgres.sh
+	$(PYTHON) -m benchmarks.sql
 	bash scripts/install_redis.sh
 	$(PYTHON) -m benchmarks.journal
 	$(PYTHON) -m benchmarks.durability --ray

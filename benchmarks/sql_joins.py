@@ -175,7 +175,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     given = parser.parse_args()
     rng = np.random.default_rng(given.seed)
-    print(f"kernels compiled in {search.warm_up():.1f} s, once a process")
+    print(f"kernels compiled in {search.warm_up():.1f} s, once a process", flush=True)
     for hard in (False, True):
         small(given.instances, rng, hard=hard)
         large(given.large, given.long, rng, hard=hard)

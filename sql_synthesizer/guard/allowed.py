@@ -145,8 +145,11 @@ WORDS: Final = (
 )
 """What may stand bare in a statement without being the name of anything: units of time, collations."""
 
-VOLATILE: Final = (exp.Rand, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentDatetime)
+VOLATILE: Final = (
+    *(exp.Rand, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentDatetime, exp.Localtime),
+    exp.Localtimestamp,
+)
 """What gives another value without a write."""
-VOLATILE_NAMES: Final = frozenset({"age", "statement_timestamp", "transaction_timestamp"})
+VOLATILE_NAMES: Final = frozenset({"age", "now", "random", "statement_timestamp", "transaction_timestamp"})
 
 MAX_PAD: Final = 1_000

@@ -73,13 +73,15 @@ def output_of(projection: exp.Expr, dialect: str) -> Output:
 def named(outputs: Sequence[Output], dialect: str) -> list[Output]:
     """Return the columns of a SELECT list, each with a name of its own."""
     used: set[str] = set()
+    numbers: dict[str, int] = {}
     result = []
     for output in outputs:
         is_column = isinstance(output.expression, exp.Column)
         name = output.expression.this if is_column else output.name or exp.to_identifier(output.text, quoted=True)
-        unique, number = name, 2
+        unique, key = name, key_of(name, dialect)
         while key_of(unique, dialect) in used:
-            unique, number = exp.to_identifier(f"{name.this}_{number}", quoted=name.args.get("quoted")), number + 1
+            numbers[key] = numbers.get(key, 1) + 1
+            unique = exp.to_identifier(f"{name.this}_{numbers[key]}", quoted=name.args.get("quoted"))
         used.add(key_of(unique, dialect))
         expression = output.expression
         if output.name is None or unique is not name:

@@ -25,6 +25,7 @@ CLAUSES: Final[Mapping[type[exp.Expr], frozenset[str]]] = {
         frozenset({"this", "expression", "with_", "distinct", "order", "limit", "offset"}),
     ),
     exp.Unnest: frozenset({"expressions", "alias"}),
+    exp.In: frozenset({"this", "expressions", "query"}),  # SQLite takes a text in quotes for the name of a table
     exp.Fetch: frozenset({"direction", "count", "limit_options"}),
     exp.Limit: frozenset({"expression", "this"}),
     exp.CTE: frozenset({"this", "alias", "materialized", "scalar"}),
@@ -65,8 +66,8 @@ def is_volatile(root: exp.Query) -> bool:
     for node in root.walk():
         if isinstance(node, VOLATILE):
             return True
-        if isinstance(node, exp.Anonymous) and node.name.lower() in VOLATILE_NAMES | {"now", "random"}:
-            return True
+        if isinstance(node, exp.Anonymous) and (not node.expressions or node.name.lower() in VOLATILE_NAMES):
+            return True  # SQLite's functions of dates take the present time where they are given none
         if isinstance(node, exp.Literal) and node.is_string and node.name.lower() in ("now", "today", "tomorrow"):
             return True
         if isinstance(node, exp.Func) and not node.args.get("this") and node.key in ("date", "datetime", "time"):

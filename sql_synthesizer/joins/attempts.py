@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import concurrent.futures
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final, TypeVar
 
 from sql_synthesizer.engines.deadline import Stopper
 from sql_synthesizer.engines.ports import Engine, Limits, Parameter, Rows
+
+Result = TypeVar("Result")
 
 AGAIN_S: Final = 0.01
 """Between two calls to stop: one that comes just before a statement begins does nothing in DuckDB."""
@@ -23,16 +25,8 @@ class Attempt:
     ) -> None:
         """Begin to run."""
         self._stopper = Stopper()
-        self.future: Final[concurrent.futures.Future[Rows]] = concurrent.futures.Future()
         limits = replace(limits, stopper=self._stopper)
-
-        def run() -> None:
-            try:
-                self.future.set_result(engine.run(sql, parameters, limits, force_order=force_order))
-            except BaseException as error:  # noqa: BLE001 (it is raised where the result is asked for)
-                self.future.set_exception(error)
-
-        threading.Thread(target=run, name="statement", daemon=True).start()
+        self.future: Final = begun(lambda: engine.run(sql, parameters, limits, force_order=force_order))
 
     def result(self) -> Rows:
         """Return the rows once they are there. Raises as ``Engine.run``."""
@@ -49,7 +43,20 @@ class Attempt:
             self.done_within(AGAIN_S)
 
 
-def first_of(one: Attempt, other: Attempt) -> Attempt:
-    """Wait until one of two attempts has ended, and return it."""
-    done = concurrent.futures.wait([one.future, other.future], return_when=concurrent.futures.FIRST_COMPLETED).done
-    return one if one.future in done else other
+def begun(function: Callable[[], Result]) -> concurrent.futures.Future[Result]:
+    """Call a function in a thread of its own."""
+    future: concurrent.futures.Future[Result] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(function())
+        except BaseException as error:  # noqa: BLE001 (it is raised where the result is asked for)
+            future.set_exception(error)
+
+    threading.Thread(target=run, name="statement", daemon=True).start()
+    return future
+
+
+def first_of(one: concurrent.futures.Future[Any], other: concurrent.futures.Future[Any]) -> None:
+    """Wait until one of two calls has ended."""
+    concurrent.futures.wait([one, other], return_when=concurrent.futures.FIRST_COMPLETED)

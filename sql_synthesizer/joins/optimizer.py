@@ -3,24 +3,25 @@
 1. What ran before is remembered: the faster of the two ways runs.
 2. Otherwise the statement begins as it is. Most are done in a moment, and nothing was lost on them.
 3. While a longer one runs, relations and their pairs are counted, a join tree is searched, and the gate compares it
-   with the engine's plan.
+   with the engine's plan. If the statement is done before, the next time has the tree.
 4. A tree that passes races against the engine's own way. DuckDB forces an order for all of a database, so there the own
    way is stopped; it runs anew if ours fails, or is not done within some time.
 """
 
 from __future__ import annotations
 
+import concurrent.futures
 import math
 import threading
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 
-from quantum_db.errors import InvalidRequest, SqlInvalid, SqlTimeout
+from quantum_db.errors import InvalidRequest, QuantumDBError, SqlInvalid, SqlTimeout
 from sql_synthesizer.engines.ports import Engine, Limits, Parameter, Rows
 from sql_synthesizer.guard.binding import bound
 from sql_synthesizer.guard.check import Checked
-from sql_synthesizer.joins.attempts import Attempt, first_of
+from sql_synthesizer.joins.attempts import Attempt, begun, first_of
 from sql_synthesizer.joins.choose import OrderChooser, choose_order
 from sql_synthesizer.joins.estimates import Statistics
 from sql_synthesizer.joins.extract import JoinBlock, Untouched, extract
@@ -31,6 +32,9 @@ from sql_synthesizer.joins.rewrite import BUSHY, rewrite
 
 ONE_ORDER = frozenset({"duckdb"})
 """Dialects of engines that force an order for a whole database: two ways to run a statement cannot go on at once."""
+
+
+NOT_READY = "the search for large graphs is not ready"
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +119,21 @@ class _Known:
     own_ms: float | None = None
     forced_ms: float | None = None
 
+    def worth_forcing(self, settings: JoinSettings) -> bool:
+        """Tell if our order was faster, or was not tried where there is something to gain."""
+        if self.plan.sql is None:
+            return False
+        if self.forced_ms is None:
+            return self.own_ms is None or self.own_ms > 2e3 * settings.patience_s
+        return self.own_ms is None or self.forced_ms < self.own_ms
+
+    def learn(self, planned: concurrent.futures.Future[JoinPlan]) -> None:
+        """Take a plan; an engine that cannot count or explain is no reason to fail."""
+        try:
+            self.plan = planned.result()
+        except QuantumDBError as error:
+            self.plan = JoinPlan(f"nothing could be planned: {error.detail}")
+
 
 class JoinOptimizer:
     """Runs statements of one engine. Safe to call from several threads."""
@@ -160,7 +179,7 @@ class JoinOptimizer:
         graph = estimates.graph
         order = self._choose(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s)
         if order is None:
-            return JoinPlan("the search for large graphs is not ready", names=graph.names)
+            return JoinPlan(NOT_READY, names=graph.names)
         own = self._own(block, graph)
         compared = own if own is not None else presumed_tree(block, schema, graph)
         found = gain(graph, compared, order.tree) if compared is not None else None
@@ -219,12 +238,12 @@ class _Run:
     def result(self) -> Optimised:
         """Run the statement in the way that is known to be faster, or find out which is."""
         known = self.optimizer.recall(self.key)
-        if known is None:
+        if known is None or known.plan.reason == NOT_READY:
             block = extract(self.checked.tree, self.engine.schema(), most_rows=self.limits.max_rows)
             untouched = isinstance(block, Untouched)
             known = _Known(JoinPlan(block.reason if isinstance(block, Untouched) else "the engine's own order is fast"))
             rows = self.own(known) if untouched else self.first(known)
-        elif known.plan.sql is not None and (known.own_ms is None or (known.forced_ms or math.inf) < known.own_ms):
+        elif known.worth_forcing(self.optimizer.settings):
             rows = self.force_or_own(known)
         else:
             rows = self.own(known)
@@ -235,9 +254,15 @@ class _Run:
     def first(self, known: _Known) -> Rows:
         """Run as it is, and think of a better order meanwhile if that takes long."""
         own = Attempt(self.engine, self.checked.sql, self.checked.parameters, self.within(self.limits.timeout_s))
-        if not own.done_within(self.optimizer.settings.patience_s):
-            known.plan = self.optimizer.plan(self.checked, self.limits)
-        if known.plan.sql is None or own.future.done():
+        if own.done_within(self.optimizer.settings.patience_s):
+            return self.ended(own, known)
+        planned = begun(lambda: self.optimizer.plan(self.checked, self.limits))
+        first_of(own.future, planned)
+        if own.future.done():
+            planned.add_done_callback(known.learn)
+            return self.ended(own, known)
+        known.learn(planned)
+        if known.plan.sql is None:
             return self.ended(own, known)
         if self.engine.dialect in ONE_ORDER:
             own.stop()
@@ -247,7 +272,8 @@ class _Run:
     def race(self, own: Attempt, known: _Known) -> Rows:
         """Run in our order beside the engine's own; the first that gives all rows wins, the other is stopped."""
         forced = self.forced_attempt(known, self.left())
-        if first_of(forced, own) is forced and self.succeeded(forced, known):
+        first_of(forced.future, own.future)
+        if forced.future.done() and self.succeeded(forced, known):
             own.stop()
             return self.ended_forced(forced, known)
         if not forced.future.done():
@@ -258,10 +284,14 @@ class _Run:
 
     def force_or_own(self, known: _Known) -> Rows:
         """Run in our order for some time; if it fails, or takes longer, run as the statement is, now and ever after."""
-        spent = time.perf_counter() - self.begun
-        usual = spent if known.forced_ms is None else known.forced_ms / 1e3
         factor, patience = self.optimizer.settings.forced_factor, self.optimizer.settings.patience_s
-        forced = self.forced_attempt(known, min(max(patience, factor * usual), self.left()))
+        if known.forced_ms is not None:
+            seconds = factor * known.forced_ms / 1e3
+        elif known.own_ms is not None:
+            seconds = known.own_ms / 1e3
+        else:
+            seconds = factor * (time.perf_counter() - self.begun)
+        forced = self.forced_attempt(known, min(max(patience, seconds), self.left()))
         return self.ended_forced(forced, known) if self.succeeded(forced, known) else self.own(known)
 
     def forced_attempt(self, known: _Known, seconds: float) -> Attempt:

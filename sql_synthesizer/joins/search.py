@@ -33,7 +33,7 @@ ROWS = 16
 """Random moves between two looks at the clock."""
 PREFIX_ROWS = 512
 """The same for left-deep orders, whose moves are so much shorter."""
-HOT, COLD = 1.0, 0.01
+HOT, COLD = 0.3, 0.03
 """First and last temperature of annealing, in units of a logarithm of C_out."""
 
 
@@ -145,6 +145,7 @@ class _Search:
         order, best = order.copy(), order.copy()
         state = np.full(2, math.inf)
         begun = time.perf_counter()
+        seconds = max(seconds, 1e-6)  # a deadline may have passed since it was looked at
         while (gone := (time.perf_counter() - begun) / seconds) < 1.0:
             temperature = HOT * (COLD / HOT) ** gone
             draws = self.rng.random((rows, 4))

@@ -47,7 +47,8 @@ TRANSFER = ROOT / "docs" / "transfer.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 SDK = ROOT / "docs" / "sdk.md"
 API = ROOT / "docs" / "api.md"
-SQL = ROOT / "docs" / "sql.md"  # what is on it runs in tests/unit/test_sql_docs.py
+SQL = ROOT / "docs" / "sql.md"  # what is on these two runs in tests/unit/test_sql_docs.py
+SQL_QUANTUM = ROOT / "docs" / "sql-quantum.md"
 COMMAND = ".venv/bin/quantum-db"
 
 
@@ -303,6 +304,7 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             SDK: {"python"},
             API: {"python"},
             SQL: {"bash", "python", "text"},
+            SQL_QUANTUM: {"python", "text"},
         }
         assert kinds <= tested.get(page, set()), page
 

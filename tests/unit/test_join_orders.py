@@ -187,6 +187,11 @@ def test_beyond_proof_annealing_never_returns_worse_than_the_seeds(n: int, extra
     assert not crosses(graph, longer.tree)
 
 
+def test_no_time_at_all_gives_the_seeds() -> None:
+    found = order_joins(graph_of(21, 2_000, 4), seconds=-1.0)
+    assert sorted(leaves(found.tree)) == list(range(21))
+
+
 def test_rows_beyond_the_range_of_a_float_are_ordered_too() -> None:
     n = 100
     between = np.zeros((n, n))

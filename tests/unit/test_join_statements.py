@@ -19,6 +19,7 @@ from sql_synthesizer.engines.ports import Engine, Limits, Rows
 from sql_synthesizer.engines.urls import open_engine
 from sql_synthesizer.guard.binding import bound
 from sql_synthesizer.guard.check import Checked, Guard
+from sql_synthesizer.joins.attempts import Attempt
 from sql_synthesizer.joins.estimates import Statistics
 from sql_synthesizer.joins.extract import JoinBlock, Untouched, extract
 from sql_synthesizer.joins.gate import gain
@@ -281,6 +282,39 @@ def test_a_forced_order_that_is_slow_falls_back_and_is_not_tried_again(engine: E
     assert (first.forced, second.forced, slow.forced_runs) == (False, False, 1)
     assert first.plan.sql is None
     assert first.rows.rows == second.rows.rows == engine.run(checked.sql, checked.parameters, LIMITS).rows
+
+
+def test_a_statement_that_runs_can_be_stopped(engine: Engine) -> None:
+    endless = "SELECT COUNT(*) FROM line a, line b, line c, line d, line e WHERE a.id + b.id + c.id + d.id + e.id = 7"
+    attempt = Attempt(engine, endless, (), Limits(timeout_s=60.0))
+    assert not attempt.done_within(0.05)
+    attempt.stop()
+    with pytest.raises(SqlTimeout):
+        attempt.result()
+    assert engine.run("SELECT COUNT(*) FROM city").rows[0][0] > 0
+
+
+def test_an_engine_that_cannot_explain_still_answers(
+    engine: Engine, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def failing(self: object, block: object) -> JoinPlan:
+        raise SqlTimeout("too slow to explain")
+
+    monkeypatch.setattr(JoinOptimizer, "_planned", failing)
+    checked = guard.check(SQL, LIMITS)
+    slow = _Slow(engine, checked.sql, forced_s=0.0)
+    found = JoinOptimizer(slow, replace(EAGER, patience_s=0.01)).run(checked, LIMITS)  # type: ignore[arg-type]
+    assert (found.forced, "explain" in found.plan.reason) == (False, True)
+
+
+def test_a_statement_that_ends_while_it_is_planned_has_its_order_the_next_time(engine: Engine, guard: Guard) -> None:
+    checked = guard.check(SQL, LIMITS)
+    optimizer = JoinOptimizer(engine, EAGER)
+    end = time.monotonic() + 10.0
+    known = optimizer.run(checked, LIMITS)
+    while known.plan.tree is None and time.monotonic() < end:
+        known = optimizer.run(checked, LIMITS)
+    assert known.plan.sql is not None
 
 
 def test_what_is_remembered_is_bounded(engine: Engine) -> None:

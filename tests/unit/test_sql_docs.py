@@ -66,7 +66,8 @@ def test_the_commands_work(folder: Path) -> None:
 
 def test_the_flags_are_those_that_there_are() -> None:
     app = cli.program()
-    known = {name for parameter in get_command(app).params for name in parameter.opts if name.startswith("--")}
+    options = [[*parameter.opts, *parameter.secondary_opts] for parameter in get_command(app).params]
+    known = {name for names in options for name in names if name.startswith("--")}
     known -= {"--install-completion", "--show-completion", "--help"}
     table = TEXT.split("## The command line")[1].split("## What the guard does")[0]
     assert set(re.findall(r"`(--[a-z-]+)`", table)) == known

@@ -115,6 +115,9 @@ SELECT salary FROM main.salaries
 SELECT salary FROM public.salaries
 SELECT name FROM people WHERE id IN (SELECT person_id FROM salaries)
 SELECT name FROM people WHERE id IN salaries
+SELECT name FROM people WHERE id IN "salaries"
+SELECT name FROM people WHERE id IN 'salaries'
+SELECT id FROM people WHERE 'hunter2' IN "people"
 SELECT * FROM people JOIN salaries ON true
 WITH salaries AS (SELECT * FROM salaries) SELECT * FROM salaries
 WITH a AS (SELECT * FROM b), b AS (SELECT * FROM salaries) SELECT * FROM a

@@ -293,3 +293,37 @@ def refusal(guard: Guard, sql: str) -> str | None:
     except SqlInvalid as error:
         return error.detail
     return None
+
+
+NASTY = [
+    "'",
+    "''",
+    "\\",
+    "\\'",
+    "'; DROP TABLE orders; --",
+    '"',
+    "$1",
+    "?1",
+    "%s",
+    "{}",
+    "/* x */",
+    "-- x",
+    "\n",
+    "ü😀",
+    "$$x$$",
+]
+NASTY += ["\\x41", "E'\\x41'", "a\\", "' || (SELECT 1) || '", "U&'\\0041'", ":x", "@x", "`", "[x]", "\t", " ", ""]
+
+
+def test_text_in_quotes_comes_back_as_it_was(engine: Engine) -> None:
+    """Whether it is bound, or written into the statement, or a name."""
+    guard = Guard(engine.schema())
+    quoted = ["'" + text.replace("'", "''") + "'" for text in NASTY]
+    written = guard.check(f"SELECT {', '.join(f'{text} AS c{place}' for place, text in enumerate(quoted))}")
+    assert list(engine.run(written.sql, written.parameters).rows[0]) == NASTY
+    for text, value in zip(quoted, NASTY, strict=True):
+        compared = guard.check(f"SELECT count(*) AS n FROM cities WHERE name <> {text}")
+        assert compared.parameters == (value,)
+        assert engine.run(compared.sql, compared.parameters).rows == ((3,),)
+    named = guard.check('SELECT id AS "a""b; --", name AS "x y" FROM cities ORDER BY "x y" LIMIT 1')
+    assert engine.run(named.sql, named.parameters).columns == ('a"b; --', "x y")
