@@ -12,4 +12,4 @@ Function = TypeVar("Function", bound=Callable[..., object])
 
 def compiled(function: Function) -> Function:
     """Compile a function for the types it is called with; other threads run beside it."""
-    return cast(Function, numba.njit(nogil=True)(function))
+    return cast(Function, numba.njit(nogil=True, error_model="numpy")(function))

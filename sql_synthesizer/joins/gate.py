@@ -15,7 +15,7 @@ import numpy as np
 from sqlglot import exp
 
 from sql_synthesizer.joins.extract import JoinBlock
-from sql_synthesizer.joins.graph import JoinGraph, JoinTree, joins, leaves
+from sql_synthesizer.joins.graph import JoinGraph, JoinTree, SetLogs, joins, leaves
 from sql_synthesizer.joins.small import order_small
 from sql_synthesizer.schema import Schema
 
@@ -48,10 +48,10 @@ def presumed_tree(block: JoinBlock, schema: Schema, graph: JoinGraph) -> JoinTre
 
 
 def _handled(graph: JoinGraph, tree: JoinTree, pessimism: float) -> float:
-    total = 0.0
+    total, sets = 0.0, SetLogs(graph)
     for pair in joins(tree):
         members = list(leaves(pair))
-        log = graph.log_cardinality(members)
+        log = sets.log(sum(1 << member for member in members))
         if len(members) < graph.size:
             log += math.log(pessimism) * min(len(members) - 2, MOST)
         total += math.exp(min(log, 700.0))

@@ -26,7 +26,7 @@ from sql_synthesizer.joins.choose import OrderChooser, choose_order
 from sql_synthesizer.joins.estimates import Statistics
 from sql_synthesizer.joins.extract import JoinBlock, Untouched, extract
 from sql_synthesizer.joins.gate import gain, presumed_tree
-from sql_synthesizer.joins.graph import JoinGraph, JoinTree, log_c_out
+from sql_synthesizer.joins.graph import JoinGraph, JoinTree, SetLogs, log_c_out
 from sql_synthesizer.joins.plans import own_trees
 from sql_synthesizer.joins.rewrite import BUSHY, rewrite
 
@@ -51,7 +51,7 @@ class JoinSettings:
         remembered: statements of which times are kept.
     """
 
-    patience_s: float = 0.02
+    patience_s: float = 0.05
     statistics_s: float = 0.25
     search_s: float = 0.05
     min_gain: float = 1.5
@@ -207,7 +207,7 @@ class JoinOptimizer:
         else:
             text = self.engine.explain(sql, parameters).text
         trees = own_trees(text, self.engine.dialect, tables)
-        return min(trees, key=lambda tree: log_c_out(graph, tree), default=None)
+        return min(trees, key=SetLogs(graph).log_c_out, default=None)
 
     def recall(self, key: tuple[str, str]) -> _Known | None:
         """Return what was seen of a statement."""
