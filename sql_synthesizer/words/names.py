@@ -40,12 +40,17 @@ _LIGHT: Final = frozenset(
 
 def parts(name: str) -> list[str]:
     """Split a name at underscores, camel case and digits; what is short or written together is spelled out."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3 \2\4", name)
+    return list(_parts(name))
+
+
+@lru_cache(maxsize=20_000)
+def _parts(name: str) -> tuple[str, ...]:
+    spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])|([a-zA-Z])(\d)", r"\1\3\5 \2\4\6", name)
     words: list[str] = []
     for part in re.split(r"[^A-Za-z0-9]+", spaced):
         if part:
             words += expand(part.lower())
-    return words
+    return tuple(words)
 
 
 @dataclass(frozen=True, slots=True)

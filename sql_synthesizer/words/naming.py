@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from sql_synthesizer.words import comparing, ordering
+from sql_synthesizer.words.keys import FAR
 from sql_synthesizer.words.lexicon import Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef, Condition, Phrase, Statistic, Target
@@ -23,7 +24,7 @@ def named(state: State, item: Item) -> None:
         table = None
     if table is not None and here and table[1] < 0.99 and table[0].table not in state.tables():
         table = None
-    if table is not None and state.near(table[0].table) >= 9.0:
+    if table is not None and state.near(table[0].table) >= FAR:
         state.doubts.append("unreachable")
         table = None
         if not columns:
@@ -212,7 +213,10 @@ def _compound(state: State, item: Item) -> bool:
 
 def _truth(state: State, ref: ColumnRef) -> bool:
     """Read a yes-or-no column outside the list of what is shown."""
-    return (not state.head or bool(state.query.targets) or state.negated) and comparing.truth(state, ref)
+    before = state.item(-1)
+    after_rows = before is not None and says_table(before) == state.query.phrase.table
+    told = not state.head or bool(state.query.targets) or state.negated or after_rows
+    return told and comparing.truth(state, ref)
 
 
 def wait(state: State, ref: ColumnRef) -> None:

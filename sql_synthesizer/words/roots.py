@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sql_synthesizer.words.keys import KeyGraph
+from sql_synthesizer.words.keys import FAR, KeyGraph
 from sql_synthesizer.words.lexicon import Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef
@@ -41,7 +41,7 @@ def _connected(mentions: list[tuple[int, str]], graph: KeyGraph) -> list[tuple[i
     tables = {table for _, table in mentions}
     if len(tables) < 3:
         return mentions
-    met = {table: sum(graph.distance(table, other) < 9.0 for other in tables) for table in tables}
+    met = {table: sum(graph.distance(table, other) < FAR for other in tables) for table in tables}
     return [(at, table) for at, table in mentions if met[table] * 2 > len(tables)]
 
 

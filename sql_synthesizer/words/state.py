@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sql_synthesizer.schema import ColumnKind
-from sql_synthesizer.words.keys import KeyGraph
+from sql_synthesizer.words.keys import FAR, KeyGraph
 from sql_synthesizer.words.lexicon import Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import Clause, ColumnRef, Condition, Member, Phrase, Query, Target
@@ -209,7 +209,7 @@ class State:
             while self.open[-1] is not known:
                 self.open.pop()
             return known
-        if all(self.graph.distance(other, table) >= 9.0 for other in self.tables()):
+        if all(self.graph.distance(other, table) >= FAR for other in self.tables()):
             self.doubts.append("unreachable")
             return self.current
         phrase = Phrase(table)

@@ -102,7 +102,7 @@ def stem(word: str) -> str:
     """Return what the forms of an English word have in common: plural and verb endings go, in lower case."""
     lower = word.lower().removesuffix("'s").removesuffix("’s")
     if lower in _IRREGULAR:
-        return _IRREGULAR[lower]
+        return _without_verb_ending(_IRREGULAR[lower])
     return _without_verb_ending(singular(lower))
 
 
