@@ -92,6 +92,8 @@ class Names:
         return found
 
 
+_ALONE: Final = frozenset(stem(word) for word in ("name", "date", "type", "code", "title"))
+"""Light words that may stand for a longer name by themselves."""
 _LINKING: Final = frozenset({"of", "the", "a", "an", "and", "in"})
 
 
@@ -155,7 +157,7 @@ def _cover(phrase: tuple[str, ...], stems: tuple[str, ...]) -> float:
     if said < 0.5 and similar < len(phrase):
         return 0.0
     if said < 0.5 <= missing:
-        return 0.0 if len(phrase) < 2 and phrase[0] != "name" else 0.5
+        return 0.5 if len(phrase) > 1 or phrase[0] in _ALONE else 0.0
     return similar / len(phrase) * (0.97 - 0.4 * missing / (missing + said))
 
 

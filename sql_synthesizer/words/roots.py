@@ -22,6 +22,12 @@ def says_table(item: Item) -> str | None:
     return name.table if score >= 0.7 else None
 
 
+def named_exactly(item: Item) -> str | None:
+    """Return the table that an item says by its very name."""
+    table = says_table(item)
+    return table if item.table is not None and item.table[1] >= 0.95 else None
+
+
 def root_of(items: Sequence[Item], shapes: Shapes, graph: KeyGraph) -> str | None:
     """Return the table whose rows the question is about; None where nothing tells."""
     mentions = [(at, table) for at, item in enumerate(items) if (table := says_table(item)) is not None]
@@ -46,6 +52,9 @@ def _connected(mentions: list[tuple[int, str]], graph: KeyGraph) -> list[tuple[i
 
 
 def _grouping(items: Sequence[Item], at: int) -> bool:
+    after = items[at + 1] if at + 1 < len(items) else None
+    if after is not None and after.start == items[at].end and named_exactly(after) is not None:
+        return True
     return at > 0 and items[at - 1].is_(Role.EACH)
 
 

@@ -57,6 +57,7 @@ class State:
         limit: rows asked for, before it is known by which order.
         last: a column that waits for a comparison.
         last_item: the item of ``last``.
+        measured: an aggregate that waits for a comparison.
         counted: a table whose rows were counted and wait for a comparison.
         links: what was taken for what.
         said: whether the question says the current phrase's table in words.
@@ -81,6 +82,7 @@ class State:
     limit: int | None = None
     last: ColumnRef | None = None
     last_item: int = -9
+    measured: Target | None = None
     counted: str = ""
     top: bool | None = None
     grouped: list[int] = field(default_factory=list)
@@ -149,6 +151,8 @@ class State:
         if rivals:
             self.doubts.append("column")
             self.rivals.append((item, best[1]))
+        if self.near(best[1].table) >= 2.5:
+            self.doubts.append("far")
         self.link(
             item,
             "column",

@@ -110,6 +110,8 @@ def singular(lower: str) -> str:
     """Return the singular of a lower-case noun."""
     if lower in _IRREGULAR:
         return _IRREGULAR[lower]
+    if lower == "ids":
+        return "id"
     if len(lower) < 4 or lower.endswith(("ss", "us", "is")):
         return lower
     if lower.endswith("ies"):
