@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 
 from quantum_db.errors import AmbiguousQuestion, UnclearQuestion
-from sql_synthesizer.agent import Translation
 from sql_synthesizer.schema import Schema
+from sql_synthesizer.translating import Translation
 from sql_synthesizer.words.confidence import THRESHOLD
 from sql_synthesizer.words.reading import Unclear, WordsReader
 from sql_synthesizer.words.state import Link
