@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +191,50 @@ class InvalidCircuit(QuantumDBError):
     """A circuit cannot run on the chosen backend (qubits, gates, shots, angles)."""
 
     slug, status, title = "invalid-circuit", 422, "The circuit cannot run on this backend"
+
+
+class SqlInvalid(InvalidRequest):
+    """A statement cannot be read, or names what is not there, or fails on the data; nothing was changed."""
+
+    slug, status, title = "sql-invalid", 422, "The statement cannot be run"
+
+    @classmethod
+    def in_sql(cls, message: str, line: int | None = None, column: int | None = None) -> Self:
+        """Return the error for one part of a statement, by its line and column, both from 1, where they are known."""
+        if line is None or column is None:
+            return cls(message, errors=[FieldError("sql", message)])
+        return cls(f"line {line}, column {column}: {message}", errors=[FieldError(f"sql:{line}:{column}", message)])
+
+
+class SqlRefused(SqlInvalid):
+    """A statement does, or may do, more than read the tables that it may see; it was not run."""
+
+    slug, status, title = "sql-refused", 422, "The statement is not allowed"
+
+
+class SqlTimeout(DeadlineExceeded):
+    """A statement took longer than it may; the engine has stopped it."""
+
+    slug, status, title = "sql-timeout", 504, "The statement took too long"
+
+
+class UnclearQuestion(InvalidRequest):
+    """Words could not be tied to tables and columns well enough to answer; what was missing is in the message."""
+
+    slug, status, title = "unclear-question", 422, "The question is not clear enough"
+
+
+class AmbiguousQuestion(UnclearQuestion):
+    """Words have several readings that differ in their answer; ``errors`` lists them."""
+
+    slug, status, title = "ambiguous-question", 422, "The question can be read in several ways"
+
+    @classmethod
+    def between(cls, readings: Sequence[str]) -> AmbiguousQuestion:
+        """Return the error that asks which of the readings is meant."""
+        listed = "; or ".join(readings)
+        errors = [FieldError(f"readings[{index}]", reading) for index, reading in enumerate(readings)]
+        return cls(f"which is meant: {listed}?", errors=errors)
 
 
 class InvalidSettings(QuantumDBError):
