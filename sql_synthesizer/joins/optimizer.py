@@ -258,13 +258,13 @@ class _Run:
             return self.ended(own, known)
         planned = begun(lambda: self.optimizer.plan(self.checked, self.limits))
         first_of(own.future, planned)
-        if own.future.done():
+        if own.future.done() and not _out_of_memory(own.future.exception()):
             planned.add_done_callback(known.learn)
             return self.ended(own, known)
         known.learn(planned)
         if known.plan.sql is None:
             return self.ended(own, known)
-        if self.engine.dialect in ONE_ORDER:
+        if self.engine.dialect in ONE_ORDER or own.future.done():
             own.stop()
             return self.force_or_own(known)
         return self.race(own, known)
@@ -337,3 +337,8 @@ class _Run:
     def within(self, seconds: float) -> Limits:
         """Return the statement's limits for so many seconds."""
         return replace(self.limits, timeout_s=seconds)
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Tell if a statement failed for want of memory, which another order may need less of."""
+    return isinstance(error, SqlInvalid) and "out of memory" in error.detail.lower()

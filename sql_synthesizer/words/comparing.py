@@ -77,6 +77,10 @@ def with_number(state: State, op: Op, item: Item) -> None:
     state.negated = False
     ref, reversed_ = _compared(state, op)
     year = item.number == int(item.number) and 1500 <= item.number <= 2100
+    if state.measured is not None:
+        state.query.having.append((state.measured, word, item.number))
+        state.measured = state.last = None
+        return
     if state.counted:
         state.query.having.append((Target(function="count", table=state.counted), word, item.number))
         state.counted = ""

@@ -212,7 +212,7 @@ _say(
     "for each|per|each|for every|every|grouped by|group by|by each|in each|of each|at each|from each|"
     "on each|across|broken down by|for all the different|for each of|to each|within each|with each|"
     "across different|for each unique|for each distinct|for each different|in every|of every|by every|"
-    "under each|split by|for different|across all|for the different|of different",
+    "under each|split by|for different|across all|for the different",
 )
 _say(
     Op(Role.ORDER),

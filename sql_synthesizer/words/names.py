@@ -40,12 +40,17 @@ _LIGHT: Final = frozenset(
 
 def parts(name: str) -> list[str]:
     """Split a name at underscores, camel case and digits; what is short or written together is spelled out."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3 \2\4", name)
+    return list(_parts(name))
+
+
+@lru_cache(maxsize=20_000)
+def _parts(name: str) -> tuple[str, ...]:
+    spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])|([a-zA-Z])(\d)", r"\1\3\5 \2\4\6", name)
     words: list[str] = []
     for part in re.split(r"[^A-Za-z0-9]+", spaced):
         if part:
             words += expand(part.lower())
-    return words
+    return tuple(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,8 @@ class Names:
         return found
 
 
+_ALONE: Final = frozenset(stem(word) for word in ("name", "date", "type", "code", "title"))
+"""Light words that may stand for a longer name by themselves."""
 _LINKING: Final = frozenset({"of", "the", "a", "an", "and", "in"})
 
 
@@ -150,7 +157,7 @@ def _cover(phrase: tuple[str, ...], stems: tuple[str, ...]) -> float:
     if said < 0.5 and similar < len(phrase):
         return 0.0
     if said < 0.5 <= missing:
-        return 0.0 if len(phrase) < 2 and phrase[0] != "name" else 0.5
+        return 0.5 if len(phrase) > 1 or phrase[0] in _ALONE else 0.0
     return similar / len(phrase) * (0.97 - 0.4 * missing / (missing + said))
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from sql_synthesizer.words.lexicon import PHRASES, Op, Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef, Member, Phrase, Ranking, Target
-from sql_synthesizer.words.roots import says_table
+from sql_synthesizer.words.roots import named_exactly, says_table
 from sql_synthesizer.words.state import State
 
 _EXTREMES: Final = {
@@ -50,6 +50,8 @@ def superlative(state: State, item: Item, op: Op) -> None:
             state.at += 1
             _by_column(state, op, measured)
             return
+    if ahead is not None and table is not None and _by_doing(state, ahead, op, table):
+        return
     if ahead is not None and table is not None:
         state.at += 1
         state.link(ahead, "table", table, "the name", ahead.table[1] if ahead.table else 0.9)
@@ -62,6 +64,19 @@ def superlative(state: State, item: Item, op: Op) -> None:
             _rank(state, state.current, Target(ref, "count"), op.descending)
             return
     _by_hint(state, item, op, state.current)
+
+
+def _by_doing(state: State, ahead: Item, op: Op, table: str) -> bool:
+    """Read "the most prescribed medication", where prescriptions are a table; whether it was so."""
+    following = state.item(2)
+    if following is None or following.start != ahead.end or op.word not in {"most", "least"}:
+        return False
+    whose = named_exactly(following)
+    if whose is None:
+        return False
+    state.at += 2
+    _rank(state, _opened(state, whose), _count(table), op.descending)
+    return True
 
 
 def _by_aggregate(state: State, op: Op, function: str) -> None:
@@ -251,8 +266,9 @@ def _order_key(state: State, ahead: Item, descending: bool) -> bool:
         state.counting = "count"
     elif ahead.is_(Role.SUPERLATIVE, Role.TOP) and ahead.op is not None:
         state.at += 1
-        if ahead.op.word != "first" and not ahead.is_(Role.TOP):
-            state.top = ahead.op.descending
+        _order_word(state, ahead.op)
+    elif ahead.is_(Role.IN) and ahead.text.lower() in {"from", "to"}:
+        state.at += 1
     elif ahead.is_(Role.AGGREGATE) and ahead.op is not None:
         state.at += 1
         state.functions = [ahead.op.word]
@@ -264,6 +280,15 @@ def _order_key(state: State, ahead: Item, descending: bool) -> bool:
     else:
         return False
     return True
+
+
+def _order_word(state: State, op: Op) -> None:
+    """Read "from tallest to shortest", or "highest" before or after its column."""
+    found = state.shapes.hinted(op.hints, state.tables()) if not state.query.order else None
+    if found is not None and (state.item(1) is None or state.next_is(Role.IN, Role.SENTENCE)):
+        state.query.order.append((Target(found[0]), op.descending != found[1]))
+    elif op.role is Role.SUPERLATIVE and op.word != "first" and not state.query.order:
+        state.top = op.descending
 
 
 def _named_after(state: State) -> bool:

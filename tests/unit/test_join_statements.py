@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from benchmarks.sql_world import Columns, Statement, shop, statement, write_duckdb, write_sqlite
-from quantum_db.errors import InvalidRequest, SqlTimeout
+from quantum_db.errors import InvalidRequest, SqlInvalid, SqlTimeout
 from sql_synthesizer.engines.ports import Engine, Limits, Rows
 from sql_synthesizer.engines.urls import open_engine
 from sql_synthesizer.guard.binding import bound
@@ -292,6 +292,24 @@ def test_a_statement_that_runs_can_be_stopped(engine: Engine) -> None:
     with pytest.raises(SqlTimeout):
         attempt.result()
     assert engine.run("SELECT COUNT(*) FROM city").rows[0][0] > 0
+
+
+def test_an_order_that_fits_into_memory_is_used_where_the_own_one_does_not(
+    engine: Engine, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = guard.check(SQL, LIMITS)
+    slow = _Slow(engine, checked.sql, forced_s=0.0)
+    right = slow.run
+
+    def failing(sql: str, *rest: Any, force_order: bool = False) -> Rows:
+        if sql == checked.sql:
+            time.sleep(0.03)
+            raise SqlInvalid("DuckDB: Out of Memory Error: failed to allocate")
+        return right(sql, *rest, force_order=force_order)
+
+    monkeypatch.setattr(slow, "run", failing)
+    optimizer = JoinOptimizer(slow, replace(EAGER, patience_s=0.01))  # type: ignore[arg-type]
+    assert [optimizer.run(checked, LIMITS).forced for _ in range(2)] == [True, True]
 
 
 def test_an_engine_that_cannot_explain_still_answers(
