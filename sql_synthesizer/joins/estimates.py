@@ -28,8 +28,10 @@ from sql_synthesizer.joins.graph import JoinGraph
 from sql_synthesizer.joins.rewrite import conjunction
 from sql_synthesizer.schema import Schema, Table
 
-SAMPLE: Final = 2_000
-"""Rows of a pair's smaller side that are looked up."""
+SAMPLE: Final = {"duckdb": 2_000, "postgres": 500, "sqlite": 200}
+"""Rows of a pair's smaller side that are looked up, by dialect: as many as take some milliseconds."""
+MOST_COUNTED: Final = {"postgres": 100_000, "sqlite": 50_000}
+"""Joined rows at which a count of a pair ends, where engines look up row by row: there are that many, or more."""
 KEPT: Final = 20_000
 """Counts that are kept; each is a text of some 200 characters and a number."""
 UNKNOWN_ROWS: Final = 1_000.0
@@ -202,7 +204,7 @@ class _Estimate:
 
     def step(self, rows: float) -> int:
         """Return of how many rows one is looked up."""
-        return max(1, round(rows / SAMPLE))
+        return max(1, round(rows / SAMPLE[self.schema.dialect]))
 
     def kept_by(self, condition: exp.Expr) -> float:
         """Return what a predicate keeps of evenly spread values: one over the distinct ones of the richer column."""
@@ -236,9 +238,12 @@ class _Estimate:
             conditions.append(exp.EQ(this=row, expression=_number(0)))
         inner = exp.Join(this=self.block.sources[larger].copy(), kind="CROSS" if dialect == "sqlite" else None)
         inner.set("on", conjunction(conditions))
-        select = exp.select("COUNT(*)").from_(driver)
+        most = MOST_COUNTED.get(dialect)
+        select = exp.select("COUNT(*)" if most is None else "1").from_(driver)
         select.set("joins", [inner])
-        return select
+        if most is None:
+            return select
+        return exp.select("COUNT(*)").from_(exp.Subquery(this=select.limit(most, copy=False), alias="joined"))
 
 
 def _number(value: float) -> exp.Literal:
