@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 from sqlglot import exp
 
 from quantum_db.errors import QuantumDBError, Unavailable
@@ -49,12 +50,14 @@ class Estimates:
 
     Attributes:
         graph: relations in the written order.
+        fetched: (n,), by how much the rows of a relation's table are more than those that its own conditions leave.
         counted: how many of the numbers in it come from counts, of this call or kept ones.
         guessed: how many do not.
         seconds: how long it took.
     """
 
     graph: JoinGraph
+    fetched: NDArray[np.float64]
     counted: int
     guessed: int
     seconds: float
@@ -140,16 +143,16 @@ class _Estimate:
         logs = np.log(np.array([rows[alias] for alias in self.aliases]))
         classes = tuple(tuple(position[column.table] for column in group) for group in self.block.classes)
         graph = JoinGraph(tuple(self.aliases), logs, between, classes)
-        return Estimates(graph, self.counted, self.guessed, time.perf_counter() - begun)
+        whole = np.array([max(self.whole(alias), rows[alias]) for alias in self.aliases])
+        return Estimates(graph, whole / np.exp(logs), self.counted, self.guessed, time.perf_counter() - begun)
 
     def rows(self) -> dict[str, float]:
         """Return for each relation how many rows its own conditions leave."""
         rows: dict[str, float] = {}
         asked: dict[str, exp.Select] = {}
         for alias in self.aliases:
-            table, filters = self.table(alias), self.block.filters[alias]
-            whole = float(table.rows) if table is not None and table.rows is not None else UNKNOWN_ROWS
-            rows[alias] = max(NONE, whole * UNEQUAL ** len(filters))
+            filters = self.block.filters[alias]
+            rows[alias] = max(NONE, self.whole(alias) * UNEQUAL ** len(filters))
             if filters:
                 asked[alias] = exp.select("COUNT(*)").from_(self.block.sources[alias].copy())
                 asked[alias].set("where", exp.Where(this=conjunction([one.copy() for one in filters])))
@@ -158,6 +161,11 @@ class _Estimate:
             rows[alias] = rows[alias] if count is None else max(NONE, count)
             self.note(count)
         return rows
+
+    def whole(self, alias: str) -> float:
+        """Return how many rows the table behind an alias has."""
+        table = self.table(alias)
+        return float(table.rows) if table is not None and table.rows is not None else UNKNOWN_ROWS
 
     def pairs(self, rows: dict[str, float]) -> dict[tuple[str, str], float]:
         """Return for each pair with predicates how many rows its join has, the conditions of both included."""
