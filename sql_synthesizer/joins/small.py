@@ -25,6 +25,7 @@ def order_small(
     """
     begun = time.perf_counter()
     neighbours = _masks(graph)
+    weights = None if fetched is None else {1 << i: weight for i, weight in enumerate(fetched.tolist())}
     sets, rows = SetLogs(graph), dict[int, float]()
     best: dict[int, tuple[float, JoinTree]] = {1 << i: (0.0, i) for i in range(graph.size)}
     shift = max(0.0, graph.log_cardinality(range(graph.size)) - 600.0)
@@ -40,8 +41,9 @@ def order_small(
         cost = best[one][0] + best[other][0]
         if both not in rows:
             rows[both] = math.exp(min(sets.log(both) - shift, 700.0))
-        weight = 1.0 if fetched is None else float(fetched[other.bit_length() - 1])
-        cost += rows[both] * weight
+        if weights is not None and not one & (one - 1) and weights[one] < weights[other]:
+            one, other = other, one
+        cost += rows[both] * (1.0 if weights is None else weights[other])
         if both not in best or cost < best[both][0]:
             best[both] = cost, (best[one][1], best[other][1])
     tree = best[(1 << graph.size) - 1][1]
