@@ -2,7 +2,8 @@
 
 C_out is not run time, and products of pairs are not the rows of larger joins. So every join of three relations and more
 is taken as ``PESSIMISM`` times as large for each relation beyond two, for ``MOST`` at most, in our plan only; the root,
-which is the same in both, is left out of that. What is read in any case, the relations' rows, is part of both.
+which is the same in both, is left out of that. What is read in any case, the relations' rows, is part of both. Where an
+engine looks up row by row, what a look-up fetches before a filter drops it is what counts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from sqlglot import exp
 
 from sql_synthesizer.joins.extract import JoinBlock
-from sql_synthesizer.joins.graph import JoinGraph, JoinTree, SetLogs, joins, leaves
+from sql_synthesizer.joins.graph import Floats, JoinGraph, JoinTree, SetLogs, joins, leaves
 from sql_synthesizer.joins.small import order_small
 from sql_synthesizer.schema import Schema
 
@@ -26,10 +27,12 @@ FILTER: Final = 0.2
 """What a filter keeps by the rule of thumb that engines use where they have no histogram."""
 
 
-def gain(graph: JoinGraph, own: JoinTree, ours: JoinTree) -> float:
-    """Return how many times more rows the engine's own tree handles than ours, ours taken pessimistically."""
-    rows = float(np.exp(np.minimum(graph.log_rows, 700.0)).sum())
-    return (rows + _handled(graph, own, 1.0)) / (rows + _handled(graph, ours, PESSIMISM))
+def gain(graph: JoinGraph, own: JoinTree, ours: JoinTree, fetched: Floats | None = None) -> float:
+    """Return how many times more rows the engine's own tree handles than ours, ours taken pessimistically.
+
+    With ``fetched`` (see `order_small`) relations are looked up in: only the first is read as a whole.
+    """
+    return _handled(graph, own, 1.0, fetched) / _handled(graph, ours, PESSIMISM, fetched)
 
 
 def presumed_tree(block: JoinBlock, schema: Schema, graph: JoinGraph) -> JoinTree | None:
@@ -47,14 +50,17 @@ def presumed_tree(block: JoinBlock, schema: Schema, graph: JoinGraph) -> JoinTre
     return order.tree if order is not None else None
 
 
-def _handled(graph: JoinGraph, tree: JoinTree, pessimism: float) -> float:
-    total, sets = 0.0, SetLogs(graph)
+def _handled(graph: JoinGraph, tree: JoinTree, pessimism: float, fetched: Floats | None) -> float:
+    rows, sets = np.exp(np.minimum(graph.log_rows, 700.0)), SetLogs(graph)
+    first = next(leaves(tree))
+    total = float(rows.sum()) if fetched is None else float(rows[first] * fetched[first])
     for pair in joins(tree):
         members = list(leaves(pair))
         log = sets.log(sum(1 << member for member in members))
         if len(members) < graph.size:
             log += math.log(pessimism) * min(len(members) - 2, MOST)
-        total += math.exp(min(log, 700.0))
+        weight = 1.0 if fetched is None or not isinstance(pair[1], int) else float(fetched[pair[1]])
+        total += weight * math.exp(min(log, 600.0))
     return total
 
 
