@@ -2,13 +2,17 @@
 PYTHON := .venv/bin/python
 STAMP := .venv/.complete
 
-.PHONY: demo test serve ionq-emulator check unit loadtest chaos fuzz setup lock proto format bench corpus clean
+.PHONY: demo demo-sql test serve ionq-emulator check unit loadtest chaos fuzz setup lock proto format bench corpus clean
 
 demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop everything
 	$(PYTHON) -m cluster.cli demo
 
+demo-sql: $(STAMP)  ## the SQL synthesizer on a database that ships
+	$(PYTHON) -m sql_synthesizer.demo
+
 test: check  ## set up, lint, types, import rules, all tests
 	bash scripts/install_redis.sh
+	bash scripts/install_postgres.sh
 	$(PYTHON) -m pytest
 
 serve: $(STAMP)  ## the cluster, left running until Ctrl-C

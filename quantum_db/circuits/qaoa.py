@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantum_db.backend_ports import BackendResult, QuantumBackend
-from quantum_db.circuits.qaoa_ansatz import Floats, Mixer, Qubo, qaoa_ansatz, ring
+from quantum_db.circuits.qaoa_ansatz import Floats, Mixer, Qubo, qaoa_ansatz, rings
 from quantum_db.circuits.template import CircuitBatch
 from quantum_db.errors import InvalidRequest
 from quantum_db.tunneling import Selection
@@ -36,7 +36,7 @@ _TIE: Final = 1e-9
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Landscape:
-    """The ansatz in the space that it never leaves, of B outcomes: all of them, or those with k ones.
+    """The ansatz in the space that it never leaves, of B outcomes: all of them, or the feasible ones.
 
     Attributes:
         outcomes: (B,).
@@ -57,7 +57,7 @@ class _Landscape:
         flips = [1 << qubit for qubit in range(n)]
         if mixer == "xy-ring":
             outcomes, cost = outcomes[problem.feasible(outcomes)], problem
-            flips = [(1 << a) | (1 << b) for a, b in ring(n)]
+            flips = [(1 << a) | (1 << b) for a, b in rings(problem)]
         place = np.zeros(1 << n, dtype=np.intp)
         place[outcomes] = np.arange(len(outcomes))
         moves: list[tuple[Indices | slice, Indices]] = []
@@ -173,16 +173,16 @@ def plan_qaoa(problem: Qubo, layers: int, rng: np.random.Generator, mixer: Mixer
     """Find angles for a problem and bind its circuit.
 
     Args:
-        mixer: ``xy-ring`` where there is a cardinality, else ``x``, unless given.
+        mixer: ``xy-ring`` where there is a cardinality or are sectors, else ``x``, unless given.
 
     Raises:
-        InvalidRequest: a number of layers outside 1 to ``MAX_LAYERS``, or ``xy-ring`` without a cardinality.
+        InvalidRequest: a number of layers outside 1 to ``MAX_LAYERS``, or ``xy-ring`` without a cardinality or sectors.
     """
     if not 1 <= layers <= MAX_LAYERS:
         raise InvalidRequest.at("layers", f"must be from 1 to {MAX_LAYERS}, not {layers}")
-    mixer = mixer or ("x" if problem.cardinality is None else "xy-ring")
-    if mixer == "xy-ring" and problem.cardinality is None:
-        raise InvalidRequest.at("mixer", "xy-ring needs a cardinality")
+    mixer = mixer or ("xy-ring" if problem.conserved else "x")
+    if mixer == "xy-ring" and not problem.conserved:
+        raise InvalidRequest.at("mixer", "xy-ring needs a cardinality or sectors")
     landscape = _Landscape.build(problem, mixer)
     parameters = _ascend(landscape, layers, rng)
     amplitudes = landscape.state(parameters[None, :])[:, 0]

@@ -6,7 +6,7 @@ RZ and RZZ, and a mixer. Two mixers are here:
 - ``xy-ring``, for a fixed cardinality k: the circuit starts in the Dicke state, the even superposition of all
   selections of k (Baertschi, Eidenbenz, arXiv:1904.07358), and exp(-i b (XX + YY)/2) on the pairs of a ring, each as
   two RZZ, moves members without changing their number (Wang, Rubin, Dominy, Rieffel, arXiv:1904.09314). Every
-  shot of an ideal machine is feasible.
+  shot of an ideal machine is feasible. Where there are sectors each has a Dicke state and a ring of its own.
 - ``x``: Hadamards, and RX on each qubit. A cardinality is then a penalty in H, and a shot may be infeasible.
 
 Variable i is qubit i, the bit i of an outcome.
@@ -27,6 +27,8 @@ from quantum_db.errors import InvalidRequest
 
 Floats = NDArray[np.float64]
 Mixer = Literal["xy-ring", "x"]
+Sector = tuple[tuple[int, ...], int]
+"""Variables, and how many of them are 1."""
 
 MAX_VARIABLES: Final = 16
 
@@ -38,6 +40,8 @@ class Qubo:
     Attributes:
         linear: (n,), finite.
         quadratic: (n, n), finite and symmetric; the diagonal is 0.
+        sectors: instead of a cardinality of all, parts of the variables with how many of each are 1; together they
+            hold each variable once.
 
     Raises:
         InvalidRequest: with the path of what is wrong.
@@ -46,6 +50,7 @@ class Qubo:
     linear: Floats
     quadratic: Floats
     cardinality: int | None = None
+    sectors: tuple[Sector, ...] = ()
 
     def __post_init__(self) -> None:
         n = self.linear.size
@@ -59,6 +64,15 @@ class Qubo:
             raise InvalidRequest.at("quadratic", "must be symmetric with a zero diagonal")
         if self.cardinality is not None and not 1 <= self.cardinality <= n:
             raise InvalidRequest.at("cardinality", f"must be from 1 to {n}")
+        if self.sectors:
+            _check_sectors(self)
+
+    @property
+    def conserved(self) -> tuple[Sector, ...]:
+        """The parts whose number of ones is fixed: the sectors, or all variables with the cardinality, or none."""
+        if self.sectors or self.cardinality is None:
+            return self.sectors
+        return ((tuple(range(self.variables)), self.cardinality),)
 
     @property
     def variables(self) -> int:
@@ -71,22 +85,38 @@ class Qubo:
         return np.asarray(bits @ self.linear + 0.5 * np.einsum("bi,ij,bj->b", bits, self.quadratic, bits))
 
     def feasible(self, outcomes: NDArray[np.int64]) -> NDArray[np.bool_]:
-        """Return which outcomes have the cardinality, (B,)."""
-        if self.cardinality is None:
-            return np.ones(outcomes.shape, dtype=np.bool_)
-        return np.asarray(np.bitwise_count(outcomes) == self.cardinality)
+        """Return which outcomes have the cardinality, or that of each sector, (B,)."""
+        found = np.ones(outcomes.shape, dtype=np.bool_)
+        for members, ones in self.conserved:
+            mask = sum(1 << member for member in members)
+            found &= np.bitwise_count(outcomes & mask) == ones
+        return found
 
     def penalised(self) -> Qubo:
-        """Return f - A (sum x - k)^2 without a cardinality, up to a constant.
+        """Return f - A (sum x - k)^2, for each sector where there are some, without a cardinality, up to a constant.
 
         A is the largest change of f that one bit can make, so that no infeasible selection is above its best feasible
         neighbour.
         """
-        if self.cardinality is None:
+        if not self.conserved:
             return self
         weight = float((np.abs(self.linear) + np.abs(self.quadratic).sum(axis=1)).max())
-        quadratic = self.quadratic - 2.0 * weight * (1.0 - np.eye(self.variables))
-        return Qubo(self.linear + weight * (2.0 * self.cardinality - 1.0), quadratic)
+        linear, quadratic = self.linear.copy(), self.quadratic.copy()
+        for members, ones in self.conserved:
+            part = np.array(members)
+            linear[part] += weight * (2.0 * ones - 1.0)
+            quadratic[np.ix_(part, part)] -= 2.0 * weight * (1.0 - np.eye(len(part)))
+        return Qubo(linear, quadratic)
+
+
+def _check_sectors(problem: Qubo) -> None:
+    members = sorted(member for part, _ in problem.sectors for member in part)
+    if problem.cardinality is not None:
+        raise InvalidRequest.at("sectors", "cannot be given beside a cardinality")
+    if members != list(range(problem.variables)):
+        raise InvalidRequest.at("sectors", f"must hold each of {problem.variables} variables once")
+    if not all(1 <= ones <= len(part) for part, ones in problem.sectors):
+        raise InvalidRequest.at("sectors", "must each have from 1 to all of their variables set")
 
 
 def diverse_selection(relevance: ArrayLike, similarity: ArrayLike, k: int, diversity: float) -> Qubo:
@@ -169,8 +199,8 @@ def qaoa_ansatz(problem: Qubo, layers: int, mixer: Mixer, scale: float) -> Ansat
     couplings = -cost.quadratic / 4.0 / scale
     builder = _Builder(layers)
     if mixer == "xy-ring":
-        assert problem.cardinality is not None
-        _dicke(builder, n, problem.cardinality)
+        for members, ones in problem.conserved:
+            _dicke(builder, members, ones)
     else:
         builder.steps += [H(qubit) for qubit in range(n)]
     for layer in range(layers):
@@ -183,22 +213,23 @@ def qaoa_ansatz(problem: Qubo, layers: int, mixer: Mixer, scale: float) -> Ansat
             for qubit in range(n):
                 builder.rotate("rx", (qubit,), 2.0, layers + layer)
         else:
-            for pair in ring(n):
+            for pair in rings(problem):
                 _exchange(builder, pair, layers + layer)
     return builder.done(n)
 
 
-def _dicke(builder: _Builder, n: int, k: int) -> None:
+def _dicke(builder: _Builder, qubits: tuple[int, ...], k: int) -> None:
     """Prepare the even superposition of all outcomes with k ones (Baertschi and Eidenbenz, section 3).
 
     From |1> on the last k qubits, the split-and-cyclic-shift of sizes m = n, ..., 2 gives qubit m - 1 its share.
     """
-    for qubit in range(n - k, n):
+    n = len(qubits)
+    for qubit in qubits[n - k :]:
         builder.turn(qubit, (), math.pi)
     for m in range(n, 1, -1):
         for ones in range(1, min(k, m - 1) + 1):
-            last, target = m - 1, m - 1 - ones
-            controls = (last,) if ones == 1 else (last, target + 1)
+            last, target = qubits[m - 1], qubits[m - 1 - ones]
+            controls = (last,) if ones == 1 else (last, qubits[m - ones])
             builder.steps.append(CX(target, last))
             builder.turn(target, controls, 2.0 * math.acos(math.sqrt(ones / m)))
             builder.steps.append(CX(target, last))
@@ -214,6 +245,11 @@ def _exchange(builder: _Builder, pair: tuple[int, int], parameter: int) -> None:
     builder.rotate("rzz", pair, 1.0, parameter)
     for qubit in pair:
         builder.rotate("rx", (qubit,), -math.pi / 2)
+
+
+def rings(problem: Qubo) -> list[tuple[int, int]]:
+    """Return the pairs of the mixer's rings: one ring for each part whose number of ones is fixed."""
+    return [(part[a], part[b]) for part, _ in problem.conserved for a, b in ring(len(part))]
 
 
 def ring(n: int) -> list[tuple[int, int]]:

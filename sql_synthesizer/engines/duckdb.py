@@ -17,7 +17,7 @@ from sql_synthesizer.engines.deadline import Stopper, deadline
 from sql_synthesizer.engines.duckdb_catalogue import raw_tables
 from sql_synthesizer.engines.ports import Limits, Parameter, Plan, Rows
 from sql_synthesizer.engines.reflection import Ask, Reflection, Reflector
-from sql_synthesizer.engines.values import collect, kind_of_type
+from sql_synthesizer.engines.values import collect, identifier, kind_of_type
 from sql_synthesizer.engines.versions import file_version
 from sql_synthesizer.schema import Schema
 
@@ -26,9 +26,12 @@ LOCKS: Final = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
+}
+NO_PYTHON: Final = {
     "python_enable_replacements": "false",  # a name that is no table would be looked for among Python's variables
     "python_scan_all_frames": "false",
 }
+"""Given when connecting: a later connection to the same file would set them anew."""
 CHUNK: Final = 512
 ALLOWED: Final = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
 
@@ -49,7 +52,7 @@ class DuckDbEngine:
             raise InvalidSettings(f"there is no DuckDB database at {path}")
         self._version = file_version(path)
         try:
-            self._database = duckdb.connect(str(path), read_only=True)
+            self._database = duckdb.connect(str(path), read_only=True, config=dict(NO_PYTHON))
             _lock(self._database, threads, memory_mb)
         except duckdb.Error as error:
             raise Unavailable(f"{path} cannot be opened: {_first_line(error)}") from error
@@ -65,15 +68,14 @@ class DuckDbEngine:
     ) -> Rows:
         """See ``Engine.run``."""
         limits = limits or Limits()
-        begun = time.perf_counter()
         with self._cursor(limits.timeout_s, limits.stopper) as cursor:
-            _check(cursor, sql)
-            with self._order.as_written(cursor, force_order, limits.timeout_s):
-                cursor.execute(sql, list(parameters))
-            columns = [(str(column[0]), kind_of_type(str(column[1]))) for column in cursor.description or ()]
-            rows, truncated = collect(_rows(cursor), limits)
-        names, kinds = tuple(name for name, _ in columns), tuple(kind for _, kind in columns)
-        return Rows(names, kinds, rows, truncated, (time.perf_counter() - begun) * 1e3)
+            return _run(cursor, self._order, sql, parameters, limits, force_order)
+
+    @contextmanager
+    def session(self, timeout_s: float) -> Iterator[DuckDbSession]:
+        """See ``SharingEngine.session``."""
+        with self._cursor(timeout_s) as cursor:
+            yield DuckDbSession(cursor, self._order)
 
     def explain(
         self, sql: str, parameters: Sequence[Parameter] = (), limits: Limits | None = None, *, force_order: bool = False
@@ -120,6 +122,37 @@ class DuckDbEngine:
             cursor.close()
 
 
+class DuckDbSession:
+    """Implements ``Session``: one connection, whose temporary tables are in memory and end with it."""
+
+    def __init__(self, cursor: duckdb.DuckDBPyConnection, order: _OrderSwitch) -> None:
+        """Use a connection; the caller closes it."""
+        self._cursor = cursor
+        self._order = order
+
+    def keep(self, name: str, sql: str, parameters: Sequence[Parameter], timeout_s: float) -> int:
+        """See ``Session.keep``."""
+        with self._bounded(timeout_s):
+            _check(self._cursor, sql)
+            with self._order.as_written(self._cursor, False, timeout_s):
+                self._cursor.execute(f"CREATE TEMP TABLE {identifier(name)} AS {sql}", list(parameters))
+            found = self._cursor.fetchone()
+        return int(found[0]) if found else 0
+
+    def run(self, sql: str, parameters: Sequence[Parameter], limits: Limits) -> Rows:
+        """See ``Session.run``."""
+        with self._bounded(limits.timeout_s):
+            return _run(self._cursor, self._order, sql, parameters, limits, force_order=False)
+
+    @contextmanager
+    def _bounded(self, timeout_s: float) -> Iterator[None]:
+        with deadline(timeout_s, self._cursor.interrupt) as state:
+            try:
+                yield
+            except duckdb.Error as error:
+                raise _told(error, state.passed, timeout_s) from error
+
+
 class _OrderSwitch:
     """DuckDB has one switch for all connections of a database: statements that want it set differently take turns."""
 
@@ -127,13 +160,18 @@ class _OrderSwitch:
         self._condition = threading.Condition()
         self._running = 0
         self._forced = False
+        self._waiting = {False: 0, True: 0}
 
     @contextmanager
     def as_written(self, cursor: duckdb.DuckDBPyConnection, forced: bool, timeout_s: float) -> Iterator[None]:
         """Keep the switch for as long as the block, which plans a statement."""
         with self._condition:
-            if not self._condition.wait_for(lambda: self._running == 0 or self._forced == forced, timeout_s):
-                raise SqlTimeout(f"statements of the other join order took longer than {timeout_s:g} s")
+            self._waiting[forced] += 1
+            try:
+                if not self._condition.wait_for(lambda: self._may_run(forced), timeout_s):
+                    raise SqlTimeout(f"statements of the other join order took longer than {timeout_s:g} s")
+            finally:
+                self._waiting[forced] -= 1
             if self._running == 0:
                 cursor.execute(f"SET disabled_optimizers = '{'join_order' if forced else ''}'")
                 self._forced = forced
@@ -144,6 +182,10 @@ class _OrderSwitch:
             with self._condition:
                 self._running -= 1
                 self._condition.notify_all()
+
+    def _may_run(self, forced: bool) -> bool:
+        """Whoever wants it the other way and waits is let in before more come that want it as it is."""
+        return self._running == 0 or (self._forced == forced and not self._waiting[not forced])
 
 
 _switches: weakref.WeakValueDictionary[Path, _OrderSwitch] = weakref.WeakValueDictionary()
@@ -167,7 +209,7 @@ def _lock(database: duckdb.DuckDBPyConnection, threads: int, memory_mb: int) -> 
         # The one setting that may change afterwards: it keeps the written order of joins.
         database.execute("SET allowed_configs = ['disabled_optimizers']")
         database.execute("SET lock_configuration = true")
-    for name, value in LOCKS.items():
+    for name, value in {**LOCKS, **NO_PYTHON}.items():
         if str(_setting(database, name)).lower() != value:
             database.close()
             raise InvalidSettings(f"DuckDB's {name} is not {value!r}: the file is open elsewhere in this process")
@@ -176,6 +218,24 @@ def _lock(database: duckdb.DuckDBPyConnection, threads: int, memory_mb: int) -> 
 def _setting(database: duckdb.DuckDBPyConnection, name: str) -> Any:
     found = database.execute(f"SELECT current_setting('{name}')").fetchone()
     return found[0] if found else None
+
+
+def _run(
+    cursor: duckdb.DuckDBPyConnection,
+    order: _OrderSwitch,
+    sql: str,
+    parameters: Sequence[Parameter],
+    limits: Limits,
+    force_order: bool,
+) -> Rows:
+    begun = time.perf_counter()
+    _check(cursor, sql)
+    with order.as_written(cursor, force_order, limits.timeout_s):
+        cursor.execute(sql, list(parameters))
+    columns = [(str(column[0]), kind_of_type(str(column[1]))) for column in cursor.description or ()]
+    rows, truncated = collect(_rows(cursor), limits)
+    names, kinds = tuple(name for name, _ in columns), tuple(kind for _, kind in columns)
+    return Rows(names, kinds, rows, truncated, (time.perf_counter() - begun) * 1e3)
 
 
 def _check(cursor: duckdb.DuckDBPyConnection, sql: str) -> None:

@@ -14,6 +14,7 @@ MAX_CHECKS: Final = 200
 GENERIC: Final = frozenset({"id", "key", "code", "name", "no", "number", "title", "date", "type", "status", "value"})
 """Names that many tables have for things of their own."""
 ENDINGS: Final = ("id", "key", "code", "no", "number", "name")
+IRREGULAR: Final = {"people": "person", "children": "child", "men": "man", "women": "woman", "staff": "staff"}
 KEY_KINDS: Final = (ColumnKind.INTEGER, ColumnKind.TEXT)
 
 
@@ -100,6 +101,8 @@ def _singular(words: list[str]) -> list[str]:
 
 
 def _one(word: str) -> str:
+    if word in IRREGULAR:
+        return IRREGULAR[word]
     if word.endswith("ies") and len(word) > 4:
         return word[:-3] + "y"
     if re.search(r"(ss|x|ch|sh|z)es$", word):

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Final, Protocol
+from typing import Final, Protocol, runtime_checkable
 
 from quantum_db.errors import InvalidRequest
 from sql_synthesizer.engines.deadline import Stopper
@@ -122,3 +123,24 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Let go of all connections. Idempotent."""
+
+
+class Session(Protocol):
+    """One connection for several statements, which may keep results for each other."""
+
+    def keep(self, name: str, sql: str, parameters: Sequence[Parameter], timeout_s: float) -> int:
+        """Keep the rows of a query under a name, in memory, until the session ends; return how many there are.
+
+        Raises as ``Engine.run`` does, and SqlInvalid where there is no room.
+        """
+
+    def run(self, sql: str, parameters: Sequence[Parameter], limits: Limits) -> Rows:
+        """Run one statement, which may read what was kept. Raises as ``Engine.run`` does."""
+
+
+@runtime_checkable
+class SharingEngine(Protocol):
+    """An engine with sessions."""
+
+    def session(self, timeout_s: float) -> AbstractContextManager[Session]:
+        """Open a session that ends after ``timeout_s`` at the latest. Raises Unavailable."""

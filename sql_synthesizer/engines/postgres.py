@@ -83,6 +83,8 @@ class PostgresEngine:
         with self._reading(limits.timeout_s, force_order) as connection, _stopping(connection, limits.stopper):
             cursor = psycopg.RawCursor(connection)
             rows, truncated = collect(cursor.stream(sql, list(parameters)), limits)
+            if cursor.description is None:  # a stream of no rows does not tell its columns
+                cursor.execute(sql, list(parameters))
             columns = [(one.name, _kind(connection, one.type_code)) for one in cursor.description or ()]
         names, kinds = tuple(name for name, _ in columns), tuple(kind for _, kind in columns)
         return Rows(names, kinds, rows, truncated, (time.perf_counter() - begun) * 1e3)

@@ -47,7 +47,9 @@ def _not_finite(value: float) -> str:
 
 
 def _decimal(value: Decimal) -> JsonValue:
-    if not value.is_finite():
+    if value.is_nan():
+        return "NaN"
+    if value.is_infinite():
         return _not_finite(float(value))
     if value.as_tuple().exponent == 0:
         return json_ready(int(value))

@@ -17,7 +17,17 @@ NODES: Final = frozenset(
         # Queries and their clauses
         *(exp.Select, exp.Union, exp.Intersect, exp.Except, exp.Subquery, exp.With, exp.CTE, exp.Values),
         *(exp.From, exp.Join, exp.Lateral, exp.Table, exp.TableAlias, exp.Where, exp.Group, exp.Having, exp.Qualify),
-        *(exp.Order, exp.Ordered, exp.Limit, exp.Offset, exp.Fetch, exp.Distinct, exp.Cube, exp.Rollup),
+        *(
+            exp.Order,
+            exp.Ordered,
+            exp.Limit,
+            exp.Offset,
+            exp.Fetch,
+            exp.LimitOptions,
+            exp.Distinct,
+            exp.Cube,
+            exp.Rollup,
+        ),
         *(exp.GroupingSets,),
         # Names and values
         *(exp.Alias, exp.Column, exp.Identifier, exp.Star, exp.Literal, exp.Null, exp.Boolean, exp.Var, exp.Tuple),
@@ -135,8 +145,11 @@ WORDS: Final = (
 )
 """What may stand bare in a statement without being the name of anything: units of time, collations."""
 
-VOLATILE: Final = (exp.Rand, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentDatetime)
+VOLATILE: Final = (
+    *(exp.Rand, exp.CurrentDate, exp.CurrentTime, exp.CurrentTimestamp, exp.CurrentDatetime, exp.Localtime),
+    exp.Localtimestamp,
+)
 """What gives another value without a write."""
-VOLATILE_NAMES: Final = frozenset({"age", "statement_timestamp", "transaction_timestamp"})
+VOLATILE_NAMES: Final = frozenset({"age", "now", "random", "statement_timestamp", "transaction_timestamp"})
 
 MAX_PAD: Final = 1_000

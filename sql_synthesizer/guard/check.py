@@ -79,9 +79,10 @@ def _limit(text: Text, tree: exp.Query, most: int) -> None:
     if limit is None:
         tree.set("limit", exp.Limit(expression=exp.Literal.number(most)))
         return
-    name = "count" if isinstance(limit, exp.Fetch) else "expression"
-    count = limit.args.get(name)
+    options = limit.args.get("limit_options")
+    if options is not None and (options.args.get("percent") or options.args.get("with_ties")):
+        raise text.refused("FETCH takes a number of rows here, without PERCENT and TIES", limit)
+    count = limit.args.get("count" if isinstance(limit, exp.Fetch) else "expression")
     if not (isinstance(count, exp.Literal) and not count.is_string and count.name.isdigit()):
         raise text.refused("LIMIT must be a whole number", limit)
-    if int(count.name) > most:
-        limit.set(name, exp.Literal.number(most))
+    tree.set("limit", exp.Limit(expression=exp.Literal.number(min(int(count.name), most))))

@@ -73,7 +73,9 @@ SLEEPS: Final = frozenset({"pg_sleep", "sleep", "benchmark", "waitfor", "randomb
 FILES: Final = re.compile(
     r"^(pg_read_|pg_ls_|lo_|read_|readfile|writefile|load_file|load_extension|glob$|dblink|copy)", re.I
 )
-SETTINGS: Final = frozenset({"set_config", "current_setting", "getenv", "version", "current_user", "session_user"})
+SETTINGS: Final = frozenset(
+    {"set_config", "current_setting", "getenv", "version", "current_version", "current_user", "session_user"}
+)
 PAYLOAD: Final = re.compile(
     r"('|\")\s*(;|--|\)|or\b|and\b|union\b)|\bunion\s+(all\s+)?select\b|;\s*(drop|delete|insert|update|alter)\b", re.I
 )

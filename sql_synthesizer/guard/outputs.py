@@ -73,13 +73,15 @@ def output_of(projection: exp.Expr, dialect: str) -> Output:
 def named(outputs: Sequence[Output], dialect: str) -> list[Output]:
     """Return the columns of a SELECT list, each with a name of its own."""
     used: set[str] = set()
+    numbers: dict[str, int] = {}
     result = []
     for output in outputs:
         is_column = isinstance(output.expression, exp.Column)
         name = output.expression.this if is_column else output.name or exp.to_identifier(output.text, quoted=True)
-        unique, number = name, 2
+        unique, key = name, key_of(name, dialect)
         while key_of(unique, dialect) in used:
-            unique, number = exp.to_identifier(f"{name.this}_{number}", quoted=name.args.get("quoted")), number + 1
+            numbers[key] = numbers.get(key, 1) + 1
+            unique = exp.to_identifier(f"{name.this}_{numbers[key]}", quoted=name.args.get("quoted"))
         used.add(key_of(unique, dialect))
         expression = output.expression
         if output.name is None or unique is not name:
@@ -90,7 +92,7 @@ def named(outputs: Sequence[Output], dialect: str) -> list[Output]:
 
 def _text_of(projection: exp.Expr, dialect: str) -> str:
     if dialect != "postgres":
-        return " ".join(written(projection, dialect).split())[:MAX_NAME]
+        return " ".join(written(_bare(projection), dialect).split())[:MAX_NAME]
     inner = projection.this if isinstance(projection, exp.Cast) else projection
     if isinstance(inner, exp.Column):
         return str(inner.name)
@@ -98,6 +100,16 @@ def _text_of(projection: exp.Expr, dialect: str) -> str:
         return "case"
     connected = isinstance(inner, exp.And | exp.Or)
     return inner.sql_name().lower() if isinstance(inner, exp.Func) and not connected else "?column?"
+
+
+def _bare(projection: exp.Expr) -> exp.Expr:
+    """Return an expression with its names as short as people write them."""
+    bare = projection.copy()
+    for column in bare.find_all(exp.Column):
+        column.set("table", None)
+    for name in bare.find_all(exp.Identifier):
+        name.set("quoted", False)
+    return bare
 
 
 def _column(source: Source, key: str) -> exp.Expr:

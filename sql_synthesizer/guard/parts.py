@@ -17,7 +17,7 @@ SELECT: Final = """with_ expressions distinct from_ laterals joins where group h
 CLAUSES: Final[Mapping[type[exp.Expr], frozenset[str]]] = {
     exp.Select: frozenset(SELECT.split()),
     exp.Table: frozenset({"this", "db", "alias", "joins", "laterals"}),
-    exp.Join: frozenset({"this", "on", "side", "kind", "using", "method", "expressions", "global"}),
+    exp.Join: frozenset({"this", "on", "side", "kind", "using", "method"}),
     exp.Star: frozenset({"except_"}),
     exp.Subquery: frozenset({"this", "alias", "with_", "joins", "order", "limit", "offset"}),
     **dict.fromkeys(
@@ -25,12 +25,14 @@ CLAUSES: Final[Mapping[type[exp.Expr], frozenset[str]]] = {
         frozenset({"this", "expression", "with_", "distinct", "order", "limit", "offset"}),
     ),
     exp.Unnest: frozenset({"expressions", "alias"}),
-    exp.Fetch: frozenset({"direction", "count"}),
+    exp.In: frozenset({"this", "expressions", "query"}),  # SQLite takes a text in quotes for the name of a table
+    exp.Fetch: frozenset({"direction", "count", "limit_options"}),
     exp.Limit: frozenset({"expression", "this"}),
     exp.CTE: frozenset({"this", "alias", "materialized", "scalar"}),
     exp.Lateral: frozenset({"this", "alias", "view", "outer"}),
 }
 """Of parts that have doors of their own: what they may hold."""
+WORDS_OF_CLAUSES: Final = {"locks": "FOR UPDATE or FOR SHARE", "into": "INTO", "sample": "TABLESAMPLE"}
 JOINS: Final = frozenset({"", "INNER", "OUTER", "CROSS"})
 
 
@@ -64,8 +66,8 @@ def is_volatile(root: exp.Query) -> bool:
     for node in root.walk():
         if isinstance(node, VOLATILE):
             return True
-        if isinstance(node, exp.Anonymous) and node.name.lower() in VOLATILE_NAMES | {"now", "random"}:
-            return True
+        if isinstance(node, exp.Anonymous) and (not node.expressions or node.name.lower() in VOLATILE_NAMES):
+            return True  # SQLite's functions of dates take the present time where they are given none
         if isinstance(node, exp.Literal) and node.is_string and node.name.lower() in ("now", "today", "tomorrow"):
             return True
         if isinstance(node, exp.Func) and not node.args.get("this") and node.key in ("date", "datetime", "time"):
@@ -97,7 +99,8 @@ def _check_type(text: Text, node: exp.Cast) -> None:
 def _check_clauses(text: Text, node: exp.Expr, clauses: frozenset[str]) -> None:
     for name, value in node.args.items():
         if name not in clauses and _given(value):
-            raise text.refused(f"{name.strip('_').upper()} is not allowed in {node.key.upper()}", node)
+            told = WORDS_OF_CLAUSES.get(name, name.strip("_").upper())
+            raise text.refused(f"{told} is not allowed in {node.key.upper()}", node)
     if isinstance(node, exp.Select) and _given(node.args.get("operation_modifiers")):
         raise text.refused("a modifier of SELECT is not allowed", node)
     if isinstance(node, exp.Join) and (node.kind or "").upper() not in JOINS:
@@ -110,12 +113,9 @@ def _given(value: Any) -> bool:
 
 def _told(node: exp.Expr) -> str:
     told: dict[type[exp.Expr], str] = {
-        exp.Lock: "FOR UPDATE or FOR SHARE",
-        exp.Into: "SELECT INTO",
         exp.Command: "this command",
         exp.Placeholder: "a placeholder",
         exp.Parameter: "a parameter",
         exp.SessionParameter: "a setting of the session",
-        exp.TableSample: "TABLESAMPLE",
     }
     return told.get(type(node), node.key.upper())

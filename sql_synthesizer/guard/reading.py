@@ -43,6 +43,10 @@ class Text:
             part = part.parent
         return None, None
 
+    def start(self) -> tuple[int, int]:
+        """Return line and column of the beginning."""
+        return self._line_and_column(len(self.sql) - len(self.sql.lstrip()))
+
     def _line_and_column(self, offset: int) -> tuple[int, int]:
         before = self.sql[:offset]
         return before.count("\n") + 1, offset - (before.rfind("\n") + 1) + 1
@@ -68,7 +72,8 @@ def read(text: Text, dialect: str) -> exp.Query:
         raise text.refused(f"there are {len(statements)} statements, where one may run at a time", statements[1])
     root = statements[0]
     if not isinstance(root, exp.Select | exp.SetOperation | exp.Subquery):
-        raise text.refused(f"a statement of kind {_kind(root)} is not allowed: only SELECT is", root)
+        message = f"a statement of kind {_kind(root)} is not allowed: only SELECT is"
+        raise SqlRefused.in_sql(message, *text.start())
     return root
 
 

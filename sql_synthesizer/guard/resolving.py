@@ -18,6 +18,8 @@ from sql_synthesizer.guard.outputs import Output, expanded, named, output_of
 from sql_synthesizer.guard.reading import Text
 
 Ctes = Mapping[str, Columns]
+MAX_COPIED: Final = 20_000
+"""Parts that aliases are replaced by: each alias of aliases may double them."""
 ALIAS_CLAUSES: Final = frozenset({"where", "group", "having", "qualify", "order", "distinct"})
 
 
@@ -27,7 +29,7 @@ class Resolver:
     def __init__(self, text: Text, catalogue: Catalogue) -> None:
         """Keep what names are looked up in."""
         self._text, self._catalogue, self._dialect = text, catalogue, catalogue.dialect
-        self._derived = 0
+        self._derived = self._copied = 0
         self.tables: set[str] = set()
         self.columns: set[tuple[str, str]] = set()
 
@@ -193,7 +195,6 @@ class Resolver:
             raise self._text.refused("columns of a table cannot be renamed where it is read", node)
         table, columns = found
         self.tables.add(table)
-        node.set("db", None)
         node.set("this", exp.to_identifier(table, quoted=True))
         return Source((alias.this if alias else node.this).copy(), columns, table)
 
@@ -319,7 +320,11 @@ class Resolver:
         place, expression = scope.outputs[key]
         if clause == "group" and isinstance(column.parent, exp.Group):
             return exp.Literal.number(place)
-        return exp.paren(expression.unalias().copy(), copy=False)
+        copied = exp.paren(expression.unalias().copy(), copy=False)
+        self._copied += sum(1 for _ in copied.walk())
+        if self._copied > MAX_COPIED:
+            raise self._text.refused("aliases that stand for aliases make this statement too large", column)
+        return copied
 
     def _order_of_outputs(self, query: exp.Expr, columns: Columns) -> None:
         order = query.args.get("order")

@@ -22,7 +22,7 @@ from sql_synthesizer.engines.ports import Engine, Limits, Parameter, Rows
 from sql_synthesizer.guard.binding import bound
 from sql_synthesizer.guard.check import Checked
 from sql_synthesizer.joins.attempts import Attempt, begun, first_of
-from sql_synthesizer.joins.choose import choose_order
+from sql_synthesizer.joins.choose import OrderChooser, choose_order
 from sql_synthesizer.joins.estimates import Statistics
 from sql_synthesizer.joins.extract import JoinBlock, Untouched, extract
 from sql_synthesizer.joins.gate import gain, presumed_tree
@@ -34,8 +34,6 @@ ONE_ORDER = frozenset({"duckdb"})
 """Dialects of engines that force an order for a whole database: two ways to run a statement cannot go on at once."""
 
 
-LOOKING_UP = frozenset({"sqlite"})
-"""Dialects of engines that join by looking up in an index, row by row, and have no other way."""
 NOT_READY = "the search for large graphs is not ready"
 
 
@@ -140,9 +138,12 @@ class _Known:
 class JoinOptimizer:
     """Runs statements of one engine. Safe to call from several threads."""
 
-    def __init__(self, engine: Engine, settings: JoinSettings | None = None) -> None:
+    def __init__(
+        self, engine: Engine, settings: JoinSettings | None = None, choose: OrderChooser = choose_order
+    ) -> None:
         self.settings = settings or JoinSettings()
         self.engine = engine
+        self._choose = choose
         self._statistics = Statistics(engine)
         self._lock = threading.Lock()
         self._known: OrderedDict[tuple[str, str], _Known] = OrderedDict()
@@ -165,17 +166,23 @@ class JoinOptimizer:
             return JoinPlan(block.reason)
         return replace(self._planned(block), planning_ms=(time.perf_counter() - begun) * 1e3)
 
+    def graph(self, checked: Checked, limits: Limits | None = None) -> JoinGraph | None:
+        """Return the join graph of a statement with its rows counted; None where there is no order to choose."""
+        block = extract(checked.tree, self.engine.schema(), most_rows=(limits or Limits()).max_rows)
+        if isinstance(block, Untouched):
+            return None
+        return self._statistics.estimate(block, seconds=self.settings.statistics_s).graph
+
     def _planned(self, block: JoinBlock) -> JoinPlan:
         dialect, schema = self.engine.dialect, self.engine.schema()
         estimates = self._statistics.estimate(block, seconds=self.settings.statistics_s)
         graph = estimates.graph
-        fetched = estimates.fetched if dialect in LOOKING_UP else None
-        order = choose_order(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s, fetched=fetched)
+        order = self._choose(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s)
         if order is None:
             return JoinPlan(NOT_READY, names=graph.names)
         own = self._own(block, graph)
         compared = own if own is not None else presumed_tree(block, schema, graph)
-        found = gain(graph, compared, order.tree, fetched) if compared is not None else None
+        found = gain(graph, compared, order.tree) if compared is not None else None
         plan = JoinPlan(
             "no gain is predicted",
             order.tree,

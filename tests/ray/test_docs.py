@@ -47,6 +47,8 @@ TRANSFER = ROOT / "docs" / "transfer.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 SDK = ROOT / "docs" / "sdk.md"
 API = ROOT / "docs" / "api.md"
+SQL = ROOT / "docs" / "sql.md"  # what is on these two runs in tests/unit/test_sql_docs.py
+SQL_QUANTUM = ROOT / "docs" / "sql-quantum.md"
 COMMAND = ".venv/bin/quantum-db"
 
 
@@ -301,6 +303,8 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             QUICKSTART: {"bash", "python"},
             SDK: {"python"},
             API: {"python"},
+            SQL: {"bash", "python", "text"},
+            SQL_QUANTUM: {"python", "text"},
         }
         assert kinds <= tested.get(page, set()), page
 
@@ -314,7 +318,7 @@ def test_what_the_docs_name_exists(page: Path) -> None:
     for target in re.findall(r"`(?:[A-Z_]+=\S+ )?make ([a-z-]+)`", text):
         assert target in targets, target
     for path in re.findall(
-        r"`((?:quantum_db|actors|serve_app|cluster|configs|scripts|benchmarks)/[\w./]+\.\w+)`", text
+        r"`((?:quantum_db|sql_synthesizer|actors|serve_app|cluster|configs|scripts|benchmarks)/[\w./]+\.\w+)`", text
     ):
         assert (ROOT / path).exists(), path
     for path in re.findall(r"--config (\S+?\.yaml)", text):

@@ -212,3 +212,38 @@ def test_what_cannot_run_is_refused(make: object, path: str) -> None:
     with pytest.raises(InvalidRequest) as caught:
         make()  # type: ignore[operator]
     assert caught.value.errors[0].path == path
+
+
+def test_sectors_keep_the_ones_of_each_part() -> None:
+    """The start is the product of Dicke states, and no layer leaves the outcomes that have each part's ones."""
+    parts = (((0, 3, 4), 1), ((1, 2, 5, 6), 2))
+    free = random_qubo(5, 7, None)
+    problem = Qubo(free.linear, free.quadratic, sectors=parts)
+    outcomes = np.arange(1 << 7)
+    feasible = problem.feasible(outcomes)
+    assert feasible.sum() == 3 * 6
+    start = simulate(qaoa_ansatz(problem, 0, "xy-ring", 1.0).bind(np.zeros((1, 0))))[0]
+    np.testing.assert_allclose(start, feasible / math.sqrt(18), atol=1e-12)
+    plan = plan_qaoa(problem, 2, np.random.default_rng(0))
+    shares = probabilities(plan.batch)[0]
+    assert shares[~feasible].sum() == pytest.approx(0.0, abs=1e-12)
+    optimum = int(outcomes[feasible][problem.values(outcomes[feasible]).argmax()])
+    assert shares[optimum] == pytest.approx(plan.optimum_probability)
+    assert plan.optimum_probability > plan.uniform_probability == 1 / 18
+    best = problem.penalised().values(outcomes)
+    assert feasible[int(best.argmax())]
+
+
+@pytest.mark.parametrize(
+    ("sectors", "message"),
+    [
+        ((((0, 1), 1),), "each of 3 variables once"),
+        ((((0, 1), 1), ((1, 2), 1)), "each of 3 variables once"),
+        ((((0, 1), 3), ((2,), 1)), "from 1 to all"),
+    ],
+)
+def test_sectors_that_do_not_fit_are_refused(sectors: tuple, message: str) -> None:
+    with pytest.raises(InvalidRequest, match=message):
+        Qubo(np.ones(3), np.zeros((3, 3)), sectors=sectors)
+    with pytest.raises(InvalidRequest, match="beside a cardinality"):
+        Qubo(np.ones(3), np.zeros((3, 3)), 1, (((0, 1, 2), 1),))
