@@ -6,20 +6,15 @@ import threading
 from dataclasses import replace
 from typing import Final, Protocol
 
-from sql_synthesizer.joins.graph import Floats, JoinGraph, JoinOrder
+from sql_synthesizer.joins.graph import JoinGraph, JoinOrder
 from sql_synthesizer.joins.small import order_small
 
 
 class OrderChooser(Protocol):
     """What finds a join order, as ``choose_order`` does."""
 
-    def __call__(
-        self, graph: JoinGraph, *, chain: bool, seconds: float, fetched: Floats | None = None
-    ) -> JoinOrder | None:
-        """Return the best order found in about ``seconds``, left-deep with ``chain``; None if it cannot search yet.
-
-        ``fetched`` as in ``choose_order``.
-        """
+    def __call__(self, graph: JoinGraph, *, chain: bool, seconds: float) -> JoinOrder | None:
+        """Return the best order found in about ``seconds``, left-deep with ``chain``; None if it cannot search yet."""
 
 
 _ready: Final = threading.Event()
@@ -36,15 +31,15 @@ def warm_up() -> threading.Thread:
         return _warming[0]
 
 
-def choose_order(graph: JoinGraph, *, chain: bool, seconds: float, fetched: Floats | None = None) -> JoinOrder | None:
-    """Return the best join order that is found in time, left-deep with ``chain``; ``fetched`` as in `order_small`.
+def choose_order(graph: JoinGraph, *, chain: bool, seconds: float) -> JoinOrder | None:
+    """Return the best join order that is found in time, left-deep with ``chain``.
 
     None if the graph is too large for the plain search and the compiled one is not ready: then that begins to be
     compiled, and the caller goes on without.
     """
     plain = graph.without_classes()
     for one in (graph, plain) if graph.classes else (graph,):
-        small = order_small(one, chain=chain, fetched=fetched)
+        small = order_small(one, chain=chain)
         if small is not None:
             return replace(small, proved=small.proved and one is graph)
     if not _ready.is_set():

@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from numpy.typing import NDArray
 from sqlglot import exp
 
 from quantum_db.errors import QuantumDBError, Unavailable
@@ -33,6 +32,8 @@ SAMPLE: Final = {"duckdb": 2_000, "postgres": 500, "sqlite": 200}
 """Rows of a pair's smaller side that are looked up, by dialect: as many as take some milliseconds."""
 MOST_COUNTED: Final = {"postgres": 100_000, "sqlite": 50_000}
 """Joined rows at which a count of a pair ends, where engines look up row by row: there are that many, or more."""
+LOOKING_UP: Final = frozenset({"sqlite"})
+"""Dialects of engines that join by looking up in an index, row by row, and have no other way."""
 KEPT: Final = 20_000
 """Counts that are kept; each is a text of some 200 characters and a number."""
 UNKNOWN_ROWS: Final = 1_000.0
@@ -50,14 +51,12 @@ class Estimates:
 
     Attributes:
         graph: relations in the written order.
-        fetched: (n,), by how much the rows of a relation's table are more than those that its own conditions leave.
         counted: how many of the numbers in it come from counts, of this call or kept ones.
         guessed: how many do not.
         seconds: how long it took.
     """
 
     graph: JoinGraph
-    fetched: NDArray[np.float64]
     counted: int
     guessed: int
     seconds: float
@@ -142,9 +141,11 @@ class _Estimate:
             between[i, j] = between[j, i] = math.log(selectivity) or -1e-9
         logs = np.log(np.array([rows[alias] for alias in self.aliases]))
         classes = tuple(tuple(position[column.table] for column in group) for group in self.block.classes)
-        graph = JoinGraph(tuple(self.aliases), logs, between, classes)
-        whole = np.array([max(self.whole(alias), rows[alias]) for alias in self.aliases])
-        return Estimates(graph, whole / np.exp(logs), self.counted, self.guessed, time.perf_counter() - begun)
+        fetched: tuple[float, ...] = ()
+        if self.schema.dialect in LOOKING_UP:
+            fetched = tuple(max(1.0, self.whole(alias) / rows[alias]) for alias in self.aliases)
+        graph = JoinGraph(tuple(self.aliases), logs, between, classes, fetched)
+        return Estimates(graph, self.counted, self.guessed, time.perf_counter() - begun)
 
     def rows(self) -> dict[str, float]:
         """Return for each relation how many rows its own conditions leave."""

@@ -16,7 +16,7 @@ import numpy as np
 from sqlglot import exp
 
 from sql_synthesizer.joins.extract import JoinBlock
-from sql_synthesizer.joins.graph import Floats, JoinGraph, JoinTree, SetLogs, joins, leaves
+from sql_synthesizer.joins.graph import JoinGraph, JoinTree, SetLogs, joins, leaves
 from sql_synthesizer.joins.small import order_small
 from sql_synthesizer.schema import Schema
 
@@ -27,12 +27,12 @@ FILTER: Final = 0.2
 """What a filter keeps by the rule of thumb that engines use where they have no histogram."""
 
 
-def gain(graph: JoinGraph, own: JoinTree, ours: JoinTree, fetched: Floats | None = None) -> float:
+def gain(graph: JoinGraph, own: JoinTree, ours: JoinTree) -> float:
     """Return how many times more rows the engine's own tree handles than ours, ours taken pessimistically.
 
-    With ``fetched`` (see `order_small`) relations are looked up in: only the first is read as a whole.
+    Where relations are looked up in, only the first is read as a whole.
     """
-    return _handled(graph, own, 1.0, fetched) / _handled(graph, ours, PESSIMISM, fetched)
+    return _handled(graph, own, 1.0) / _handled(graph, ours, PESSIMISM)
 
 
 def presumed_tree(block: JoinBlock, schema: Schema, graph: JoinGraph) -> JoinTree | None:
@@ -50,16 +50,16 @@ def presumed_tree(block: JoinBlock, schema: Schema, graph: JoinGraph) -> JoinTre
     return order.tree if order is not None else None
 
 
-def _handled(graph: JoinGraph, tree: JoinTree, pessimism: float, fetched: Floats | None) -> float:
+def _handled(graph: JoinGraph, tree: JoinTree, pessimism: float) -> float:
     rows, sets = np.exp(np.minimum(graph.log_rows, 700.0)), SetLogs(graph)
     first = next(leaves(tree))
-    total = float(rows.sum()) if fetched is None else float(rows[first] * fetched[first])
+    total = float(rows[first] * graph.fetched[first] if graph.fetched else rows.sum())
     for pair in joins(tree):
         members = list(leaves(pair))
         log = sets.log(sum(1 << member for member in members))
         if len(members) < graph.size:
             log += math.log(pessimism) * min(len(members) - 2, MOST)
-        weight = 1.0 if fetched is None or not isinstance(pair[1], int) else float(fetched[pair[1]])
+        weight = graph.fetched[pair[1]] if graph.fetched and isinstance(pair[1], int) else 1.0
         total += weight * math.exp(min(log, 600.0))
     return total
 

@@ -34,8 +34,6 @@ ONE_ORDER = frozenset({"duckdb"})
 """Dialects of engines that force an order for a whole database: two ways to run a statement cannot go on at once."""
 
 
-LOOKING_UP = frozenset({"sqlite"})
-"""Dialects of engines that join by looking up in an index, row by row, and have no other way."""
 NOT_READY = "the search for large graphs is not ready"
 
 
@@ -179,13 +177,12 @@ class JoinOptimizer:
         dialect, schema = self.engine.dialect, self.engine.schema()
         estimates = self._statistics.estimate(block, seconds=self.settings.statistics_s)
         graph = estimates.graph
-        fetched = estimates.fetched if dialect in LOOKING_UP else None
-        order = self._choose(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s, fetched=fetched)
+        order = self._choose(graph, chain=dialect not in BUSHY, seconds=self.settings.search_s)
         if order is None:
             return JoinPlan(NOT_READY, names=graph.names)
         own = self._own(block, graph)
         compared = own if own is not None else presumed_tree(block, schema, graph)
-        found = gain(graph, compared, order.tree, fetched) if compared is not None else None
+        found = gain(graph, compared, order.tree) if compared is not None else None
         plan = JoinPlan(
             "no gain is predicted",
             order.tree,

@@ -9,23 +9,20 @@ import math
 import time
 from collections.abc import Iterator
 
-from sql_synthesizer.joins.graph import Floats, JoinGraph, JoinOrder, JoinTree, SetLogs, joinable, log_c_out
+from sql_synthesizer.joins.graph import JoinGraph, JoinOrder, JoinTree, SetLogs, joinable, log_c_out
 
 PAIRS = 10_000
 """Pairs that are looked at by default: some 20 ms."""
 
 
-def order_small(
-    graph: JoinGraph, *, pairs: int = PAIRS, chain: bool = False, fetched: Floats | None = None
-) -> JoinOrder | None:
+def order_small(graph: JoinGraph, *, pairs: int = PAIRS, chain: bool = False) -> JoinOrder | None:
     """Return the best join tree without needless cross products, or None if it takes more than ``pairs`` pairs.
 
-    With ``chain`` it is the best left-deep one. ``fetched`` then says for each relation by how much the rows that a
-    look-up finds are more than those that its own conditions leave: the former are what costs.
+    With ``chain`` it is the best left-deep one, by what look-ups fetch where the graph tells that.
     """
     begun = time.perf_counter()
     neighbours = _masks(graph)
-    weights = None if fetched is None else {1 << i: weight for i, weight in enumerate(fetched.tolist())}
+    weights = {1 << i: weight for i, weight in enumerate(graph.fetched)} if chain else {}
     sets, rows = SetLogs(graph), dict[int, float]()
     best: dict[int, tuple[float, JoinTree]] = {1 << i: (0.0, i) for i in range(graph.size)}
     shift = max(0.0, graph.log_cardinality(range(graph.size)) - 600.0)
@@ -41,9 +38,9 @@ def order_small(
         cost = best[one][0] + best[other][0]
         if both not in rows:
             rows[both] = math.exp(min(sets.log(both) - shift, 700.0))
-        if weights is not None and not one & (one - 1) and weights[one] < weights[other]:
+        if weights and not one & (one - 1) and weights[one] < weights[other]:
             one, other = other, one
-        cost += rows[both] * (1.0 if weights is None else weights[other])
+        cost += rows[both] * (weights[other] if weights else 1.0)
         if both not in best or cost < best[both][0]:
             best[both] = cost, (best[one][1], best[other][1])
     tree = best[(1 << graph.size) - 1][1]

@@ -9,7 +9,6 @@ import numpy as np
 
 from sql_synthesizer.joins.choose import choose_order
 from sql_synthesizer.joins.graph import JoinGraph, JoinOrder, left_deep, log_c_out
-from sql_synthesizer.quantum.onehot import Floats
 from sql_synthesizer.quantum.prefix_qubo import MAX_RELATIONS, anneal_prefixes
 from sql_synthesizer.quantum.schedules import annealing_schedule
 from sql_synthesizer.quantum.selection import Schedule, warm_up
@@ -50,13 +49,10 @@ class AnnealedOrders:
         self.annealed = 0
         self.better = 0
 
-    def __call__(
-        self, graph: JoinGraph, *, chain: bool, seconds: float, fetched: Floats | None = None
-    ) -> JoinOrder | None:
-        """See ``OrderChooser``. Where rows are looked up C_out is not the cost: what the search found stays."""
-        order = choose_order(graph, chain=chain, seconds=seconds, fetched=fetched)
-        is_settled = order is not None and (order.proved or fetched is not None)
-        if is_settled or not 3 <= graph.size <= MAX_RELATIONS:
+    def __call__(self, graph: JoinGraph, *, chain: bool, seconds: float) -> JoinOrder | None:
+        """See ``OrderChooser``."""
+        order = choose_order(graph, chain=chain, seconds=seconds)
+        if (order is not None and order.proved) or not 3 <= graph.size <= MAX_RELATIONS:
             return order
         if not _ready.is_set():
             begin_warm_up()
