@@ -109,7 +109,7 @@ def suite(engine: Engine, shop: dict[str, sql_world.Columns], given: argparse.Na
 def check(kind: str, count: int) -> None:
     """Compare what forced orders and the optimiser give with the engine's own rows, and with a count of no engine."""
     shop = sql_world.shop(skewed=True, scale=0.005)
-    eager = JoinSettings(patience_s=1e-6, statistics_s=10.0, min_gain=1e-12, forced_factor=1e6)
+    eager = JoinSettings(patience_s=1e-6, statistics_s=1e-9, min_gain=1e-12, forced_factor=1e6)
     limits, forced = Limits(timeout_s=60.0), 0
     with opened(kind, shop) as engine:
         guard, optimizer = Guard(engine.schema()), JoinOptimizer(engine, eager)

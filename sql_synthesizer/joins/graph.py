@@ -35,6 +35,8 @@ class JoinGraph:
         log_selectivity: (n, n), symmetric, natural logarithms; 0 where there is no predicate, and on the diagonal.
         classes: groups of relations with a column each that are all equal. Of k relations of a group k - 1 pairs imply
             the others: the most selective ones that connect them count, and not all. No pair may be in two groups.
+        fetched: for each relation, by how much the rows that a look-up in it finds are more than those that its own
+            filters leave: in engines that look up row by row the former cost. Empty elsewhere.
 
     Raises:
         InvalidRequest: on wrong shapes, a repeated name, or a number that is not finite.
@@ -44,6 +46,7 @@ class JoinGraph:
     log_rows: Floats
     log_selectivity: Floats
     classes: tuple[tuple[int, ...], ...] = ()
+    fetched: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -54,6 +57,7 @@ class JoinGraph:
         _require(bool(np.isfinite(self.log_rows).all()), "log_rows", "must be finite")
         _require(bool(np.isfinite(self.log_selectivity).all()), "log_selectivity", "must be finite")
         _require(bool((self.log_selectivity == self.log_selectivity.T).all()), "log_selectivity", "must be symmetric")
+        _require(len(self.fetched) in (0, n), "fetched", f"must have {n} numbers or none")
         _require(not self.log_selectivity.diagonal().any(), "log_selectivity", "must be 0 on the diagonal")
 
     @property
@@ -78,7 +82,7 @@ class JoinGraph:
                 between[i, j] = between[j, i] = 0.0
             for i, j in _connecting(self.log_selectivity.tolist(), list(group)):
                 between[i, j] = between[j, i] = self.log_selectivity[i, j]
-        return JoinGraph(self.names, self.log_rows, between)
+        return JoinGraph(self.names, self.log_rows, between, (), self.fetched)
 
 
 class SetLogs:

@@ -18,10 +18,11 @@ PAIRS = 10_000
 def order_small(graph: JoinGraph, *, pairs: int = PAIRS, chain: bool = False) -> JoinOrder | None:
     """Return the best join tree without needless cross products, or None if it takes more than ``pairs`` pairs.
 
-    With ``chain`` it is the best left-deep one.
+    With ``chain`` it is the best left-deep one, by what look-ups fetch where the graph tells that.
     """
     begun = time.perf_counter()
     neighbours = _masks(graph)
+    weights = {1 << i: weight for i, weight in enumerate(graph.fetched)} if chain else {}
     sets, rows = SetLogs(graph), dict[int, float]()
     best: dict[int, tuple[float, JoinTree]] = {1 << i: (0.0, i) for i in range(graph.size)}
     shift = max(0.0, graph.log_cardinality(range(graph.size)) - 600.0)
@@ -37,7 +38,9 @@ def order_small(graph: JoinGraph, *, pairs: int = PAIRS, chain: bool = False) ->
         cost = best[one][0] + best[other][0]
         if both not in rows:
             rows[both] = math.exp(min(sets.log(both) - shift, 700.0))
-        cost += rows[both]
+        if weights and not one & (one - 1) and weights[one] < weights[other]:
+            one, other = other, one
+        cost += rows[both] * (weights[other] if weights else 1.0)
         if both not in best or cost < best[both][0]:
             best[both] = cost, (best[one][1], best[other][1])
     tree = best[(1 << graph.size) - 1][1]
