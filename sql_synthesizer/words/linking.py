@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sql_synthesizer.words.lexicon import LONGEST, PHRASES, STOP, Op, Role
+from sql_synthesizer.words.lexicon import LONGEST, PHRASES, STOP
 from sql_synthesizer.words.names import Name, Names, parts
+from sql_synthesizer.words.roles import Op, Role
 from sql_synthesizer.words.thesaurus import pieces
 from sql_synthesizer.words.tokens import Token, TokenKind, singular, stem
 from sql_synthesizer.words.values import MAX_VALUE_WORDS, StoredValue, ValueIndex

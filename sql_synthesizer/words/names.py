@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from rapidfuzz.distance import JaroWinkler
+from rapidfuzz import fuzz
 
 from sql_synthesizer.schema import Schema, Table
 from sql_synthesizer.words.thesaurus import NEAR, expand
 from sql_synthesizer.words.tokens import stem
 
-_FUZZY: Final = 0.93
+_FUZZY: Final = 86.0
 _LIGHT: Final = frozenset(
     stem(word)
     for word in [
@@ -94,6 +94,8 @@ class Names:
 
 _ALONE: Final = frozenset(stem(word) for word in ("name", "date", "type", "code", "title"))
 """Light words that may stand for a longer name by themselves."""
+_SPARE: Final = _ALONE | {stem("number"), stem("id")}
+"""Light words that a question may add to a name ("phone number")."""
 _LINKING: Final = frozenset({"of", "the", "a", "an", "and", "in"})
 
 
@@ -148,8 +150,11 @@ def _cover(phrase: tuple[str, ...], stems: tuple[str, ...]) -> float:
     for word in phrase:
         best = max(left, key=lambda other: likeness(word, other), default="")
         score = likeness(word, best)
-        if score == 0.0:
+        if score == 0.0 and not (word in _SPARE and len(phrase) > 1 and similar):
             return 0.0
+        if score == 0.0:
+            similar += 0.8
+            continue
         similar += score
         left.remove(best)
     missing = sum(0.25 if word in _LIGHT else 1.0 for word in left)
@@ -169,8 +174,8 @@ def likeness(word: str, other: str) -> float:
     if other in NEAR.get(word, ()):
         return 0.85
     if min(len(word), len(other)) >= 5:
-        if JaroWinkler.similarity(word, other) >= _FUZZY:
+        if fuzz.ratio(word, other) >= _FUZZY:
             return 0.8
-        if word[:5] == other[:5] and abs(len(word) - len(other)) <= 4:
+        if min(len(word), len(other)) >= 6 and word[:6] == other[:6] and abs(len(word) - len(other)) <= 4:
             return 0.72
     return 0.0
