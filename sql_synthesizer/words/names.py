@@ -110,6 +110,7 @@ def _table_words(name: str) -> tuple[str, ...]:
 def _column_names(table: Table) -> list[Name]:
     own_words = _table_words(table.name)
     own = set(own_words)
+    referring = {name for key in table.foreign_keys for name in key.columns}
     words = {
         column: tuple(stem(word) for word in said if word not in _LINKING) or tuple(said)
         for column in table.columns
@@ -119,7 +120,8 @@ def _column_names(table: Table) -> list[Name]:
     names = []
     for column, stems in words.items():
         bare = tuple(word for word in stems[shared:] if word not in own) or stems[shared:] or stems
-        names.append(Name(table.name, column, stems[shared:] or stems, bare, (*own_words, *bare)))
+        full = () if column in referring else (*own_words, *bare)
+        names.append(Name(table.name, column, stems[shared:] or stems, bare, full))
     return names
 
 
