@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from sql_synthesizer.words import comparing, ordering
+from sql_synthesizer.words import superlatives, valuing
 from sql_synthesizer.words.keys import FAR
-from sql_synthesizer.words.lexicon import Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef, Condition, Phrase, Statistic, Target
+from sql_synthesizer.words.roles import Role
 from sql_synthesizer.words.roots import named_exactly, says_table
 from sql_synthesizer.words.state import State
 
@@ -37,7 +37,7 @@ def named(state: State, item: Item) -> None:
 
 
 def _table(state: State, table: str) -> None:
-    referred = comparing.referred(state, table)
+    referred = valuing.referred(state, table)
     if referred is not None and state.last is not None:
         inner = Phrase(table)
         state.add(Condition(state.last, "in", Statistic(Target(ColumnRef(table, referred)), inner)))
@@ -151,7 +151,7 @@ def _column(state: State, item: Item) -> None:
 
 def _condition(state: State, item: Item, ref: ColumnRef) -> bool:
     """Read a column that is a condition by itself; whether it was one."""
-    if not state.head and ordering.named_extreme(state, item, ref):
+    if not state.head and superlatives.named_extreme(state, item, ref):
         return True
     if _truth(state, ref):
         return True
@@ -219,7 +219,7 @@ def _truth(state: State, ref: ColumnRef) -> bool:
     before = state.item(-1)
     after_rows = before is not None and says_table(before) == state.query.phrase.table
     told = not state.head or bool(state.query.targets) or state.negated or after_rows
-    return told and comparing.truth(state, ref)
+    return told and valuing.truth(state, ref)
 
 
 def wait(state: State, ref: ColumnRef) -> None:

@@ -6,9 +6,9 @@ from collections import defaultdict
 from collections.abc import Sequence
 
 from sql_synthesizer.words.keys import FAR, KeyGraph
-from sql_synthesizer.words.lexicon import Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef
+from sql_synthesizer.words.roles import Role
 from sql_synthesizer.words.shapes import Shapes
 
 

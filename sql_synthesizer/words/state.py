@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 
 from sql_synthesizer.schema import ColumnKind
 from sql_synthesizer.words.keys import FAR, KeyGraph
-from sql_synthesizer.words.lexicon import Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import Clause, ColumnRef, Condition, Member, Phrase, Query, Target
+from sql_synthesizer.words.roles import Role
 from sql_synthesizer.words.roots import says_table
 from sql_synthesizer.words.shapes import Shapes
 from sql_synthesizer.words.values import StoredValue

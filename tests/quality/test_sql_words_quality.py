@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.sql_words import Database, Question, judge, load, outcomes
 
 DATA = Path(__file__).parents[2] / "data" / "sql"
@@ -22,6 +24,13 @@ def test_the_demo_questions_are_read_right() -> None:
     assert sum(one.multiset for one in surest) / len(surest) >= RIGHT_OF_SUREST
     peers = [peer for _, peer in pairs]
     assert right > sum(peer.multiset for peer in peers) / len(peers)
+
+
+@pytest.mark.parametrize(("name", "floor"), [("football", 0.88), ("hospital", 0.92), ("shop", 0.84)])
+def test_questions_on_other_schemas_are_read_right(name: str, floor: float) -> None:
+    ours = [one for one, _ in outcomes(load(DATA, DATA / "questions" / f"{name}.json"))]
+    wrong = [one.question.text for one in ours if not one.multiset]
+    assert 1 - len(wrong) / len(ours) >= floor, wrong
 
 
 def test_a_wrong_statement_is_judged_wrong() -> None:
