@@ -257,7 +257,8 @@ class _Slow:
             time.sleep(0.002)
         if takes > limits.timeout_s:
             raise SqlTimeout("too long")
-        return self.engine.run(sql, parameters, limits, force_order=force_order)
+        rows = self.engine.run(sql, parameters, limits, force_order=force_order)
+        return replace(rows, elapsed_ms=rows.elapsed_ms + takes * 1e3)
 
 
 SQL = (
