@@ -108,7 +108,7 @@ def suite(engine: Engine, shop: dict[str, sql_world.Columns], given: argparse.Na
 
 
 def orders(kind: str, given: argparse.Namespace) -> None:
-    """Compare CPU times of the process, which other work on the machine changes little: own way, counting, our order."""
+    """Compare CPU times, which other work on the machine changes little: the own way, counting, our order."""
     shop, limits = sql_world.shop(skewed=True, scale=given.scale), Limits(timeout_s=given.cap)
     ratios: list[float] = []
     with opened(kind, shop) as engine:
