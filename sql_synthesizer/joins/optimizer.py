@@ -254,7 +254,8 @@ class _Run:
     def first(self, known: _Known) -> Rows:
         """Run as it is, and think of a better order meanwhile if that takes long."""
         own = Attempt(self.engine, self.checked.sql, self.checked.parameters, self.within(self.limits.timeout_s))
-        if own.done_within(self.optimizer.settings.patience_s):
+        soon = own.done_within(self.optimizer.settings.patience_s)
+        if soon and not _out_of_memory(own.future.exception()):
             return self.ended(own, known)
         planned = begun(lambda: self.optimizer.plan(self.checked, self.limits))
         first_of(own.future, planned)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -256,7 +257,8 @@ class _Slow:
             time.sleep(0.002)
         if takes > limits.timeout_s:
             raise SqlTimeout("too long")
-        return self.engine.run(sql, parameters, limits, force_order=force_order)
+        rows = self.engine.run(sql, parameters, limits, force_order=force_order)
+        return replace(rows, elapsed_ms=rows.elapsed_ms + takes * 1e3)
 
 
 SQL = (
@@ -325,14 +327,26 @@ def test_an_engine_that_cannot_explain_still_answers(
     assert (found.forced, "explain" in found.plan.reason) == (False, True)
 
 
-def test_a_statement_that_ends_while_it_is_planned_has_its_order_the_next_time(engine: Engine, guard: Guard) -> None:
+def test_a_statement_that_ends_while_it_is_planned_has_its_order_the_next_time(
+    engine: Engine, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    planned = JoinOptimizer._planned
+
+    def late(self: JoinOptimizer, block: JoinBlock) -> JoinPlan:
+        ended.wait(10.0)
+        return planned(self, block)
+
+    monkeypatch.setattr(JoinOptimizer, "_planned", late)
     checked = guard.check(SQL, LIMITS)
-    optimizer = JoinOptimizer(engine, EAGER)
+    slow = _Slow(engine, checked.sql, forced_s=0.0)
+    optimizer = JoinOptimizer(slow, replace(EAGER, patience_s=0.01))  # type: ignore[arg-type]
+    first = optimizer.run(checked, LIMITS)
+    ended.set()
     end = time.monotonic() + 10.0
-    known = optimizer.run(checked, LIMITS)
-    while known.plan.tree is None and time.monotonic() < end:
-        known = optimizer.run(checked, LIMITS)
-    assert known.plan.sql is not None
+    while not (later := optimizer.run(checked, LIMITS)).forced and time.monotonic() < end:
+        pass
+    assert (first.forced, later.forced) == (False, True)
 
 
 def test_what_is_remembered_is_bounded(engine: Engine) -> None:
