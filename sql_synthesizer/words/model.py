@@ -13,10 +13,10 @@ from typing import Any, Final
 import httpx
 
 from quantum_db.errors import QuantumDBError, SqlInvalid, SqlTimeout, Unavailable, UnclearQuestion
-from sql_synthesizer.agent import Translation
 from sql_synthesizer.engines.ports import Engine, Limits
 from sql_synthesizer.guard.check import Guard
 from sql_synthesizer.schema import Schema, Table
+from sql_synthesizer.translating import Translation
 from sql_synthesizer.words.keys import FAR, KeyGraph
 from sql_synthesizer.words.names import Names
 from sql_synthesizer.words.tokens import tokenize

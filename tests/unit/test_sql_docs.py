@@ -48,6 +48,12 @@ def test_the_program_prints_what_the_page_says(text: str, folder: Path) -> None:
     assert printed([sys.executable, "-c", block("python", text)], folder) == block("text", text)
 
 
+@pytest.mark.parametrize(("page", "told"), [("join-order.md", "(0, (1, 2))"), ("words.md", "SELECT")])
+def test_the_snippets_of_the_other_pages_run(page: str, told: str, folder: Path) -> None:
+    snippet = block("python", (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert told in printed([sys.executable, "-c", snippet], folder)
+
+
 def test_the_modes_are_those_that_there_are() -> None:
     for mode, joins in JOINS.items():
         (row,) = re.findall(rf"^\| {mode}.*\|$", QUANTUM, flags=re.MULTILINE)
