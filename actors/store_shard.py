@@ -40,6 +40,7 @@ from quantum_db.ports import Snapshots
 from quantum_db.scope import Scope
 from quantum_db.states.events import EventBatch
 from quantum_db.stores.copies import CaughtUp, Copied, CopiedStores
+from quantum_db.stores.index_upkeep import IndexUpkeep
 from quantum_db.stores.places import EmbeddedPlace, OpenStores, StorePlace
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 from quantum_db.telemetry import Snapshot, snapshot
@@ -94,7 +95,10 @@ class StoreShard:
         self._entities = Gauge("store_entities", "Entities in the stores that are open", registry=self._registry)
         self._number = Gauge("collections", "Collections of all tenants", registry=self._registry)
         self._open = Gauge("commits_open", "Transactions written down, not yet applied", registry=self._registry)
-        self._flushing = asyncio.get_running_loop().create_task(self._flush_every(settings.flush_interval_s))
+        self._indexes = IndexUpkeep(self._stores, SystemClock(), self._registry, self._tell_of_index)
+        loop = asyncio.get_running_loop()
+        self._flushing = loop.create_task(self._flush_every(settings.flush_interval_s))
+        self._indexing = loop.create_task(self._indexes.run())
 
     async def ready(self) -> bool:
         """Return True once all transactions that were left open are applied. Raises what ``readable`` raises."""
@@ -108,10 +112,10 @@ class StoreShard:
         collections, _ = await self._readable()
         collections.table.check_live(collection)
         with self._times.labels(method).time():
-            answer = await getattr(collections.of(collection), method)(*arguments)
-        if method == "optimize" and self._teller is not None:
-            self._teller.ids.renew(collection)
-            await self._teller.changed(collection)
+            store = collections.of(collection)
+            answer = await (
+                self._indexes.optimize(store) if method == "optimize" else getattr(store, method)(*arguments)
+            )
         await self._stores.trim()
         return answer
 
@@ -171,6 +175,7 @@ class StoreShard:
         """Return this process's metrics."""
         counts = [await store.count() for store in self._stores.opened() if store.is_whole()]
         self._entities.set(sum(counts))
+        self._indexes.measure()
         if self._opened is not None:
             collections, coordinator = self._opened
             self._number.set(collections.table.size())
@@ -197,6 +202,7 @@ class StoreShard:
     async def close(self) -> None:
         """Flush and release the stores. Transactions that are open are applied at the next start."""
         self._flushing.cancel()
+        self._indexing.cancel()
         if self._opened is not None:
             collections, coordinator = self._opened
             await coordinator.close()
@@ -212,6 +218,13 @@ class StoreShard:
         _, coordinator = self._opened
         await coordinator.readable()
         return self._opened
+
+    async def _tell_of_index(self, store: QdrantEdgeStore) -> None:
+        """Let those who have copies of a store copy its new index."""
+        collection = self._stores.key_of(store)
+        if collection is not None and self._teller is not None:
+            self._teller.ids.renew(collection)
+            await self._teller.changed(collection)
 
     async def _embedded(self, collection: str) -> QdrantEdgeStore:
         """Return the embedded store of a collection. Raises NoSuchCollection."""

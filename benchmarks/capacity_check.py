@@ -27,7 +27,7 @@ import psutil
 
 from benchmarks.capacity import COSTS, use_of
 from benchmarks.light_client import Load, in_a_process
-from benchmarks.serving import TOP_K, Vectors, checked_load, clustered, fill, queries
+from benchmarks.serving import TOP_K, Vectors, checked_load, clustered, fill, queries, settle
 from cluster.emulator import running_emulator
 from cluster.runtime import running
 from cluster.settings import HttpSettings, JobSettings, Settings, StoreSettings
@@ -147,6 +147,8 @@ def measured_cluster(where: str, vectors: Vectors) -> Iterator[tuple[str, str, M
         )
         with running(settings) as cluster:
             fill(cluster.url, str(cluster.admin_key), vectors)
+            if where == COPY:
+                settle(cluster.url, str(cluster.admin_key), queries(vectors, 50, np.random.default_rng(5)), replicas=1)
             yield cluster.url, str(cluster.admin_key), Meter()
 
 

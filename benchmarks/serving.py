@@ -26,6 +26,7 @@ import orjson
 from numpy.typing import NDArray
 
 from benchmarks.light_client import Load, in_a_process
+from cluster.ray_settings import RaySettings
 from cluster.runtime import free_port, running
 from cluster.settings import CacheSettings, HttpSettings, Settings
 
@@ -40,6 +41,8 @@ WRITE = 500
 REPEATED = 50
 KEPT_BYTES = 64 * 2**20
 AT_ONCE = 100
+REPLICAS = 2
+"""One a core, as one would have them here."""
 START_S = 60.0
 BARE, CLASSICAL, BALANCED, ALWAYS = "bare server", "classical", "balanced", "balanced, always refined"
 FASTEST = 2_500
@@ -210,7 +213,27 @@ def report(found: dict[str, Found]) -> None:
 
 
 def settings(data_dir: Path) -> Settings:
-    return Settings(data_dir=data_dir, http=HttpSettings(port=0), cache=CacheSettings(max_bytes=KEPT_BYTES))
+    return Settings(
+        data_dir=data_dir,
+        http=HttpSettings(port=0),
+        ray=RaySettings(replicas=REPLICAS),
+        cache=CacheSettings(max_bytes=KEPT_BYTES),
+    )
+
+
+def settle(url: str, key: str, asked: NDArray[np.float64], replicas: int = REPLICAS) -> None:
+    """Ask until each replica has a copy of the store. Raises RuntimeError when one has none in time."""
+    bodies_made = [{"vector": vector.tolist(), "top_k": TOP_K, "mode": "classical", "fresh": True} for vector in asked]
+    until_s = time.monotonic() + START_S
+    with httpx.Client(base_url=url, headers={"api-key": key}, timeout=START_S) as client:
+        while time.monotonic() < until_s:
+            for body in bodies_made:
+                client.post("/api/v2/query", json=body).raise_for_status()
+            lines = [line for line in client.get("/metrics").text.splitlines() if line.startswith("store_copies{")]
+            if sum(float(line.rpartition(" ")[2]) >= 1.0 for line in lines) >= replicas:
+                return
+            time.sleep(0.5)
+    raise RuntimeError("not every replica has a copy of the store")
 
 
 def main() -> None:
@@ -230,6 +253,7 @@ def main() -> None:
     ):
         key = str(cluster.admin_key)
         fill(cluster.url, key, vectors)
+        settle(cluster.url, key, queries(vectors, 50, np.random.default_rng(5)))
         ours = [
             Peer(name, cluster.url, "/api/v2/query", key, {"timeout_ms": 60_000, "fresh": True, **more})
             for name, more in (

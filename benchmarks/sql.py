@@ -3,13 +3,14 @@
     python -m benchmarks.sql [--engines duckdb,sqlite,postgres] [--statements N] [--scale S] [--check N]
 
 A shop of 12 tables (benchmarks/sql_world.py), skewed and correlated or uniform, keys indexed, ANALYZE done. Random
-statements of 8 to 11 relations with up to 2 million joined rows, of which the engine's own way takes at least
+statements of 8 to 11 relations with up to 100,000 joined rows, of which the engine's own way takes at least
 ``--least`` ms: shorter ones are left to the engine, and are the same for both. Own: the mean of a run before and a run
 after ours. First: ours with all counting, searching and failed attempts, where nothing is known of the statement
 (counts of pairs without filters may be, from statements before). Known: ours when it comes for the third time. Every
 result is compared with the engine's own, and its number of rows with a count that no engine made.
 
-``--check N`` instead compares N random statements over small tables, whatever the times.
+``--orders N`` instead compares CPU times of the process, where nothing runs beside anything, and
+``--check N`` compares N random statements over small tables, whatever the times.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from sql_synthesizer.engines.urls import open_engine
 from sql_synthesizer.guard.check import Checked, Guard
 from sql_synthesizer.joins.optimizer import JoinOptimizer, JoinSettings
 
-MOST_ROWS = 2e6
+MOST_ROWS = 1e5
 GOALS = {"duckdb": 1.8, "postgres": 1.8, "sqlite": 2.5}
 
 
@@ -106,10 +107,38 @@ def suite(engine: Engine, shop: dict[str, sql_world.Columns], given: argparse.Na
     return first
 
 
+def orders(kind: str, given: argparse.Namespace) -> None:
+    """Compare CPU times, which other work on the machine changes little: the own way, counting, our order."""
+    shop, limits = sql_world.shop(skewed=True, scale=given.scale), Limits(timeout_s=given.cap)
+    ratios: list[float] = []
+    with opened(kind, shop) as engine:
+        guard, optimizer = Guard(engine.schema()), JoinOptimizer(engine, JoinSettings(statistics_s=5.0))
+        statements, end = drawn(shop, np.random.default_rng(3), 8, 11), time.monotonic() + given.seconds
+        while len(ratios) < given.orders and time.monotonic() < end:
+            checked = guard.check(next(statements)[0].sql(), limits)
+            begun = time.process_time()
+            timed(engine, checked, limits)
+            own = time.process_time() - begun
+            if own < given.least / 1e3:
+                continue
+            plan = optimizer.plan(checked, limits)
+            planned = time.process_time()
+            if plan.sql is not None:
+                engine.run(plan.sql, plan.parameters, limits, force_order=True)
+            ours = time.process_time() - planned if plan.sql is not None else own
+            counting = planned - begun - own
+            ratios.append(own / ours)
+            print(
+                f"{kind}: own {own * 1e3:.0f} ms, counting {counting * 1e3:.0f} ms, ours {ours * 1e3:.0f} ms",
+                flush=True,
+            )
+    print(f"{kind}: {len(ratios)} statements, gmean {np.exp(np.log(ratios).mean()):.2f}", flush=True)
+
+
 def check(kind: str, count: int) -> None:
     """Compare what forced orders and the optimiser give with the engine's own rows, and with a count of no engine."""
     shop = sql_world.shop(skewed=True, scale=0.005)
-    eager = JoinSettings(patience_s=1e-6, statistics_s=10.0, min_gain=1e-12, forced_factor=1e6)
+    eager = JoinSettings(patience_s=1e-6, statistics_s=1e-9, min_gain=1e-12, forced_factor=1e6)
     limits, forced = Limits(timeout_s=60.0), 0
     with opened(kind, shop) as engine:
         guard, optimizer = Guard(engine.schema()), JoinOptimizer(engine, eager)
@@ -137,7 +166,12 @@ def main() -> None:
     parser.add_argument("--cap", type=float, default=5.0, help="seconds for a statement")
     parser.add_argument("--seconds", type=float, default=35.0, help="for each engine and kind of data; then it ends")
     parser.add_argument("--check", type=int, default=0, help="compare so many statements instead, on two engines")
+    parser.add_argument("--orders", type=int, default=0, help="compare CPU times of so many orders, on two engines")
     given = parser.parse_args()
+    if given.orders:
+        for kind in ("duckdb", "sqlite"):
+            orders(kind, given)
+        return
     if given.check:
         for kind in ("duckdb", "sqlite"):
             check(kind, given.check)

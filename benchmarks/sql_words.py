@@ -6,19 +6,24 @@ questions of highest confidence first. The peer is a one-pass linker of names an
 
 Question files: a list (or {"questions": [...]}) of objects with "question", "sql" or "query" (one, or several that
 are all right), and if wanted "category" and "db_id"; then --database is a folder of <db_id>.sqlite or
-<db_id>/<db_id>.sqlite. Several pairs of --database and --questions are measured one after the other, and --fit fits
-the weights of the confidence on all of them, each database judged by the weights of the others.
+<db_id>/<db_id>.sqlite. A file with a "script" of statements makes its own database. Without options the project's own
+files are measured. Several pairs of --database and --questions are measured one after the other, and --fit fits the
+weights of the confidence on all of them, each database judged by the weights of the others.
 """
 
 from __future__ import annotations
 
 import argparse
+import atexit
 import json
+import shutil
 import sqlite3
 import statistics
+import tempfile
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -67,6 +72,12 @@ class Outcome:
 def load(database: Path, questions: Path) -> list[Question]:
     found = json.loads(questions.read_text(encoding="utf-8"))
     entries = found["questions"] if isinstance(found, dict) else found
+    if isinstance(found, dict) and "script" in found:
+        folder = tempfile.mkdtemp(prefix="sql-words-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        database = Path(folder) / f"{questions.stem}.sqlite"
+        with closing(sqlite3.connect(database)) as connection:
+            connection.executescript("\n".join(found["script"]))
     return [
         Question(_database(database, entry), entry["question"], _gold(entry), str(entry.get("category", "")))
         for entry in entries
@@ -221,8 +232,8 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit the confidence, and print its weights")
     options = parser.parse_args()
     here = Path(__file__).parent.parent / "data" / "sql"
-    databases = options.database or [here / "chinook.sqlite"]
-    files = options.questions or [here / "questions" / "chinook.json"]
+    files = options.questions or sorted((here / "questions").glob("*.json"))
+    databases = options.database or [here / "chinook.sqlite"] * len(files)
     if len(databases) != len(files):
         parser.error("as many --database as --questions")
     everything: list[Outcome] = []

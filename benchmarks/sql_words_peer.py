@@ -52,7 +52,10 @@ class OnePassLinker:
         joined = [first]
         for name in tables[1:]:
             table = self._schema.tables[name]
-            select = select.join(exp.to_identifier(name, quoted=True), on=_key(table, joined))
+            key = _key(table, joined)
+            if key is None:
+                return ""
+            select = select.join(exp.to_identifier(name, quoted=True), on=key)
             joined.append(table)
         for table, name, value in conditions:
             select = select.where(exp.column(name, table.name, quoted=True).eq(value))

@@ -128,7 +128,7 @@ def statement(rng: np.random.Generator, relations: int) -> Statement:
         if tables[old] == child and (old, column) not in {(link[2], link[1]) for link in links if link[3]}:
             links.append((new, column, old, True))
             tables.append(parent)
-        elif tables[old] == parent and child not in tables:
+        elif tables[old] == parent and tables.count(child) < 2:
             links.append((new, column, old, False))
             tables.append(child)
     filters = [_filter(rng, alias, table) for alias, table in enumerate(tables) if rng.random() < 0.5]

@@ -6,6 +6,7 @@ import asyncio
 import json
 import socket
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -119,7 +120,7 @@ def remote(method: str, *arguments: Any, scope: Scope = DEFAULT_SCOPE) -> Object
     """
     if method not in ROUTES:
         raise KeyError(f"there is no call {method!r}")
-    response = _handle().options(_by_reference=True).call.remote(method, *arguments, scope=scope)
+    response = _kept_handle().call.remote(method, *arguments, scope=scope)
     return response._to_object_ref_sync()  # what Serve offers to plain Ray code
 
 
@@ -131,6 +132,21 @@ def _handle() -> DeploymentHandle[Any]:
         return serve.get_app_handle(APP_NAME)
     except (RayServeException, RuntimeError) as error:
         raise Unreached(f"no cluster runs on the Ray cluster that this process has joined: {error}") from error
+
+
+def _kept_handle() -> DeploymentHandle[Any]:
+    """Return a handle for plain Ray code, the same one for as long as this process stays in its Ray cluster.
+
+    Each new one would ask the cluster for the application, and start a router of its own.
+    """
+    import ray
+
+    return _handle_of(ray.get_runtime_context().get_worker_id()) if ray.is_initialized() else _handle()
+
+
+@lru_cache(maxsize=1)
+def _handle_of(worker_id: str) -> DeploymentHandle[Any]:  # noqa: ARG001 - it is another one in another Ray cluster
+    return _handle().options(_by_reference=True)
 
 
 def running_cluster(data_dir: Path) -> dict[str, Any]:

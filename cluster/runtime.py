@@ -183,6 +183,7 @@ def _set_environment(settings: Settings, scratch: Path) -> None:
         "RAY_SERVE_HAPROXY_SERVER_STATE_BASE": str(scratch),
         "RAY_SERVE_HAPROXY_SERVER_STATE_FILE": str(scratch / "haproxy.state"),
         "RAY_max_direct_call_object_size": str(INLINE_BYTES),
+        "RAY_worker_niceness": "0",  # else Ray's 15: whatever else the machine does would go before every answer
         "RAY_task_events_report_interval_ms": "0",  # else Ray's control process keeps 100,000 calls, for nobody
         "OMP_NUM_THREADS": "1",
         "OPENBLAS_NUM_THREADS": "1",

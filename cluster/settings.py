@@ -93,6 +93,10 @@ class StoreSettings(_Section):
             ``quantum_db.stores.copies``. 0 copies none. Writes wait for those who have copies.
         flush_interval_s: how often an embedded store is flushed: plain writes of so long a crash of the machine may
             take.
+        index_after_points: of an embedded store that are in no index yet, and 10 MB of vectors: then one is built.
+        on_disk: an embedded store reads vectors and graph from the disk as it needs them, instead of all at the start.
+        quantization: ``int8`` also keeps vectors of a quarter of the size, which searches look at first. Both hold for
+            new collections, and for others from the next index on.
     """
 
     kind: Literal["qdrant_edge", "qdrant"] = "qdrant_edge"
@@ -104,6 +108,9 @@ class StoreSettings(_Section):
     journal_url: str | None = None
     copies_bytes: Annotated[int, Field(ge=0)] = 256 * 2**20
     flush_interval_s: Annotated[float, Field(gt=0.0)] = 5.0
+    index_after_points: Annotated[int, Field(ge=1_000)] = 20_000
+    on_disk: bool = False
+    quantization: Literal["none", "int8"] = "none"
 
     @model_validator(mode="after")
     def _server_has_a_url(self) -> StoreSettings:
@@ -111,6 +118,10 @@ class StoreSettings(_Section):
             raise ValueError("url is needed for kind qdrant, like http://127.0.0.1:6333")
         if self.kind == "qdrant_edge" and self.journal_url is not None:
             raise ValueError("journal_url is for kind qdrant; what is embedded keeps its journal beside it")
+        if self.kind == "qdrant" and (self.on_disk or self.quantization != "none"):
+            raise ValueError(
+                "on_disk and quantization are for kind qdrant_edge; a server is set up by its own collection"
+            )
         return self
 
 

@@ -34,6 +34,7 @@ from quantum_db.errors import Unavailable
 from quantum_db.jobs.assembly import PoolPolicy
 from quantum_db.jobs.ledger import DAY_S, Retention
 from quantum_db.refinement import Policy
+from quantum_db.stores.edge_index import IndexSettings
 from quantum_db.stores.places import EmbeddedPlace, QdrantServer, StorePlace
 from serve_app.ingress import AccessConfig, CopyConfig, IngressConfig, TokenConfig, deployment, verifier_of
 from serve_app.rpc.deployment import GRACE_S, Certificate, RpcConfig
@@ -247,7 +248,8 @@ def _copies(settings: Settings) -> CopyConfig | None:
 def _store_place(settings: Settings) -> StorePlace:
     store = settings.store
     if store.kind == "qdrant_edge":
-        return EmbeddedPlace(str(settings.data_dir.resolve()))
+        index = IndexSettings(store.index_after_points, store.on_disk, store.quantization)
+        return EmbeddedPlace(str(settings.data_dir.resolve()), index)
     return QdrantServer(store.url or "", store.collection, store.api_key_env, CALL_TIMEOUT_S)
 
 

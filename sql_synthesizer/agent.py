@@ -20,7 +20,8 @@ from sql_synthesizer.guard.check import Checked, Guard
 from sql_synthesizer.guard.detectors import Finding, detect
 from sql_synthesizer.schema import ColumnKind, Schema
 from sql_synthesizer.texts import is_sql
-from sql_synthesizer.translating import Translation, Translator, WordsTranslator
+from sql_synthesizer.translating import Translation, Translator
+from sql_synthesizer.words.translating import WordsTranslator
 
 MAX_WAITING: Final = 100
 T = TypeVar("T")

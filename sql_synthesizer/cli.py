@@ -105,7 +105,8 @@ def ask(
     ) != 1:
         raise InvalidRequest("give one of a question, --execute-sql, --interactive, --list-tables and --describe-table")
     agent = opened(settings)
-    session = session_of(agent, settings) if settings.enabled or quantum_stats or clear_cache else None
+    answers = not (list_tables or describe_table is not None or sql_only or explain)
+    session = session_of(agent, settings) if (settings.enabled and answers) or quantum_stats or clear_cache else None
     try:
         if session is not None and clear_cache:
             session.clear_cache()

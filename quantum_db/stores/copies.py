@@ -40,6 +40,9 @@ MOST_CHANGES: Final = 500
 WORTH: Final = 20
 """So many reads of a collection make a copy worth while."""
 
+REFUSED_S: Final = 10.0
+"""Until what could not be copied is asked for again."""
+
 QUIET_S: Final = 2.0
 """A collection is first copied when it has not changed for so long."""
 
@@ -47,7 +50,6 @@ COPYING_SHARE: Final = 0.02
 FOLLOWING_SHARE: Final = 0.1
 """What making copies, and bringing them up to date, may take of a reader's time: opening one stops its event loop."""
 
-REFUSED_S: Final = 60.0
 _SLICE: Final = 50
 _MOST_WATCHED: Final = 1_000
 _LOCK: Final = "reader.lock"
@@ -240,7 +242,7 @@ class Copies:
                 self._make_room()
         except QuantumDBError as error:
             copied = None
-            logger.warning("a store could not be copied, and is read where it is: %s", error.detail)
+            logger.info("a store could not be copied, and is read where it is: %s", error.detail)
         if copied is None:
             self._refused[collection] = self._clock.monotonic_s() + REFUSED_S
             await asyncio.to_thread(shutil.rmtree, folder, True)

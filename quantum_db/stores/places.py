@@ -7,12 +7,13 @@ import os
 import shutil
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
 from quantum_db.errors import NoSuchCollection, Unavailable
 from quantum_db.ports import Snapshots, VectorStore
+from quantum_db.stores.edge_index import IndexSettings
 from quantum_db.stores.point_store import PointStore
 from quantum_db.stores.qdrant import QdrantStore, connect
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
@@ -41,10 +42,11 @@ class EmbeddedPlace:
     """A data folder on this machine: ``store`` for the collection that is always there, ``collections/`` for others."""
 
     data_dir: str
+    index: IndexSettings = field(default_factory=IndexSettings)
 
     def open(self, key: str, snapshots: Snapshots | None = None) -> QdrantEdgeStore:  # noqa: ARG002 - one reads it
         """See ``StorePlace.open``."""
-        return QdrantEdgeStore(self._folder(key))
+        return QdrantEdgeStore(self._folder(key), self.index)
 
     async def erase(self, key: str) -> None:
         """See ``StorePlace.erase``."""
@@ -129,8 +131,8 @@ class OneStore:
 class OpenStores:
     """The stores that are open, by key; those of an embedded place at most so many, as each keeps threads and memory.
 
-    For one event loop. A store of an embedded place is closed between two of its calls, none of which suspends; one
-    that is written in part stays open until it is whole.
+    For one event loop. A store of an embedded place is closed only while nothing is written in it, or in part, and no
+    index of it is being built; its reads do not suspend.
 
     Attributes:
         embedded: whether this process alone reads the stores.
@@ -151,6 +153,10 @@ class OpenStores:
         self._open.move_to_end(key)
         return store
 
+    def key_of(self, store: PointStore) -> str | None:
+        """Return of which collection a store is, None if it is not open any more."""
+        return next((key for key, one in self._open.items() if one is store), None)
+
     def opened(self) -> list[PointStore]:
         """Return the stores that are open."""
         return list(self._open.values())
@@ -170,7 +176,7 @@ class OpenStores:
         for key in list(self._open) if self._most is not None else ():
             if self._most is None or len(self._open) <= self._most:
                 return
-            if self._open[key].is_whole():
+            if self._open[key].is_at_rest():
                 await self._open.pop(key).close()
 
     async def erase(self, key: str) -> None:

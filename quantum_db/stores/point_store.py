@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 
 from quantum_db.errors import CorruptData, InvalidRequest, Unavailable
 from quantum_db.model import Candidates, Entity, Search
@@ -32,6 +33,30 @@ from quantum_db.stores.points import (
 )
 
 _ATTEMPTS = 3
+_ENTITIES_A_SLICE = 32
+"""That are looked at before others get in between: about 1 ms."""
+_TURNS = 4
+"""Of the event loop that others get: from a request's arrival to its answer it takes about so many."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Written:
+    """What is to be written of some entities.
+
+    Attributes:
+        laid_out: the points of each entity.
+        stale: ids of points to erase afterwards.
+        added: how many of the entities are new.
+        dimension: of the vectors.
+    """
+
+    laid_out: list[list[Point]]
+    stale: list[str]
+    added: int
+    dimension: int
+
+
+_NOTHING = _Written([], [], 0, 1)
 
 
 class PointStore(ABC):
@@ -40,7 +65,13 @@ class PointStore(ABC):
     Writes of one object are done one after another, so concurrent coroutines may write the same entity. Of two
     *processes* that write the same entity at the same time the last one wins, but points of the other may stay:
     let one process write an entity.
+
+    Attributes:
+        points_a_slice: that a large plain write writes before others get in between; None where writing waits for
+            others anyway.
     """
+
+    points_a_slice: int | None = None
 
     def __init__(self) -> None:
         self._writing = asyncio.Lock()
@@ -75,6 +106,14 @@ class PointStore(ABC):
     @abstractmethod
     async def _create(self, dimension: int) -> int:
         """Make the store ready for its first write; return its dimension. Idempotent."""
+
+    async def _ready(self, points: Sequence[Point]) -> None:  # noqa: ARG002
+        """Do what can be done before points are written by one or several operations, none of which may suspend."""
+        return
+
+    def _counted(self, change: int | None) -> None:  # noqa: ARG002
+        """Take in that so many entities have been added; None where it is not known."""
+        return
 
     @abstractmethod
     async def _write(self, points: Sequence[Point]) -> None:
@@ -171,11 +210,16 @@ class PointStore(ABC):
             if not await self._is_change(upserts):
                 return
             changed = frozenset([*(entity.id for entity in upserts), *deletes])
+            written = await self._planned(upserts) if upserts else _NOTHING
+            await self._ready([point for points in written.laid_out for point in points])
+            there = await self._places_of(list(dict.fromkeys(deletes)))
             self._torn.add(changed)
-            if upserts:
-                await self._put(upserts)
-            if deletes:
-                await self._remove(deletes)
+            with self._counting(written.added - len(there)):
+                for portion in in_writes(written.laid_out, written.dimension):
+                    await self._write(portion)
+                if written.stale:
+                    await self._erase(written.stale)
+                await self._erase_all(there)
             self._torn.discard(changed)
 
     async def versions(self, ids: Sequence[str]) -> list[int | None]:
@@ -250,6 +294,10 @@ class PointStore(ABC):
         """Return whether nothing is written in part; see ``apply``."""
         return not self._torn
 
+    def is_at_rest(self) -> bool:
+        """Return whether nothing is being written, or written in part."""
+        return self.is_whole() and not self._writing.locked()
+
     def check_whole(self) -> None:
         """Raise Unavailable where changes that belong together were written in part; see ``apply``."""
         if self._torn:
@@ -262,34 +310,73 @@ class PointStore(ABC):
             check_dimensions(upserts, stored)
         for i, entity in enumerate(upserts):
             check_storable(entity, f"upserts[{i}]")
+            if i % _ENTITIES_A_SLICE == _ENTITIES_A_SLICE - 1:
+                await let_others_in()
         return stored is not None or bool(upserts)
 
     async def _put(self, entities: Sequence[Entity]) -> None:
+        written = await self._planned(entities)
+        with self._counting(written.added):
+            for i, portion in enumerate(in_writes(written.laid_out, written.dimension, self.points_a_slice)):
+                if i:
+                    await let_others_in()
+                await self._write(portion)
+            if written.stale:
+                await self._erase(written.stale)
+
+    @contextmanager
+    def _counting(self, change: int) -> Iterator[None]:
+        """Have the change of the number of entities counted, if the block succeeds."""
+        try:
+            yield
+        except BaseException:
+            self._counted(None)
+            raise
+        self._counted(change)
+
+    async def _planned(self, entities: Sequence[Entity]) -> _Written:
+        """Return what is to be written of entities; others get in between. Raises as ``upsert``."""
         stored = await self.dimension()
         dimension = check_dimensions(entities, stored)
-        laid_out = [lay_out(entity, f"vectors[{i}]") for i, entity in enumerate(entities)]
+        laid_out: list[list[Point]] = []
+        for i, entity in enumerate(entities):
+            laid_out.append(lay_out(entity, f"vectors[{i}]"))
+            if i % _ENTITIES_A_SLICE == _ENTITIES_A_SLICE - 1:
+                await let_others_in()
         if stored is None:
             # Another process may have been first, with another dimension.
             check_dimensions(entities, await self._create(dimension))
-        places = await self._places([entity.id for entity in entities])
+        places = await self._places_of([entity.id for entity in entities])
         stale: list[str] = []
         for i, entity in enumerate(entities):
             place = places.get(entity.id, NOWHERE)
             if place.born or place.high > len(laid_out[i]):
                 stale += leftovers(entity, place)
                 laid_out[i] = lay_out(entity, f"vectors[{i}]", place)
-        for portion in in_writes(laid_out, dimension):
-            await self._write(portion)
-        if stale:
-            await self._erase(stale)
+                await let_others_in()
+        return _Written(laid_out, stale, len(entities) - len(places), dimension)
 
-    async def _remove(self, ids: Sequence[str]) -> list[bool]:
-        places = await self._places(list(dict.fromkeys(ids)))
-        there = [places.get(i, NOWHERE) for i in ids]
-        gone = [point_id(i, slot, at.born) for i, at in zip(ids, there, strict=True) for slot in range(at.high)]
+    async def _places_of(self, ids: Sequence[str]) -> dict[str, Place]:
+        """Return where entities are; others get in between."""
+        if self.points_a_slice is None or not ids:
+            return await self._places(ids) if ids else {}
+        places: dict[str, Place] = {}
+        for start in range(0, len(ids), _ENTITIES_A_SLICE):
+            if start:
+                await let_others_in()
+            places |= await self._places(ids[start : start + _ENTITIES_A_SLICE])
+        return places
+
+    async def _erase_all(self, places: Mapping[str, Place]) -> None:
+        gone = [point_id(i, slot, at.born) for i, at in places.items() for slot in range(at.high)]
         if gone:
             await self._erase(gone)
-        return [place.high > 0 for place in there]
+
+    async def _remove(self, ids: Sequence[str]) -> list[bool]:
+        places = await self._places_of(list(dict.fromkeys(ids)))
+        with self._counting(-len(places)):
+            await self._erase_all(places)
+        return [places.get(i, NOWHERE).high > 0 for i in ids]
 
     async def _find(self, searches: Sequence[Search], at: int) -> list[list[Found]]:
         """Return each search's best points, one an entity, asking for more points until enough entities are there."""
@@ -358,3 +445,9 @@ class PointStore(ABC):
                     partial[entity_id].vectors[slot] = point.vector
         torn = [i for i, entity in partial.items() if entity.missing()]
         return {i: entity for i, entity in partial.items() if i not in torn}, torn
+
+
+async def let_others_in() -> None:
+    """Let the event loop turn until a request that has come is answered, if there is one; else it costs some us."""
+    for _ in range(_TURNS):
+        await asyncio.sleep(0)

@@ -177,11 +177,13 @@ def leftovers(entity: Entity, place: Place) -> list[str]:
     return [point_id(entity.id, slot, place.born) for slot in slots]
 
 
-def in_writes(entities: Sequence[list[Point]], dimension: int) -> Iterator[list[Point]]:
-    """Yield the points in portions of bounded size; an entity's points stay together."""
+def in_writes(entities: Sequence[list[Point]], dimension: int, most: int | None = None) -> Iterator[list[Point]]:
+    """Yield the points in portions of bounded size, and of ``most`` points; an entity's points stay together."""
+    fitting = max(1, _FLOATS_A_WRITE // dimension)
+    most = fitting if most is None else min(most, fitting)
     portion: list[Point] = []
     for points in entities:
-        if portion and (len(portion) + len(points)) * dimension > _FLOATS_A_WRITE:
+        if portion and len(portion) + len(points) > most:
             yield portion
             portion = []
         portion += points

@@ -1,59 +1,44 @@
 """The embedded store: one Qdrant Edge shard in a folder, in this process.
 
 The library's calls are synchronous and keep the GIL. The store belongs in a process of its own, on whose event loop
-its methods run without ever suspending; concurrent coroutines are thereby served one after another.
+its methods run. Reads never suspend, and a transaction is written without suspending; a large plain write lets others
+in every few milliseconds. What a write and ``flush`` promise: see ``edge_shard``.
 
-    folder/owner.lock        held while the store is open
-    folder/data/manifest.json
-    folder/data/shard/       the shard
-
-A write is in the shard's log when it returns, and survives the process being killed. ``flush`` also makes it survive
-the machine; it happens when the owner asks for it, every 8,192 points and at ``close``. The library takes lost files
-for a shard that never had them; the manifest tells the store what must be there.
+An index is built by a child on a copy (see ``edge_index``). What was written meanwhile is written again into the copy,
+which then takes the place of the shard by a new manifest (see ``edge_folder``). A process that is killed at any point
+leaves one whole shard.
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
+import asyncio
+import logging
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final, cast
+from typing import Any, Final
 
-import numpy as np
 import qdrant_edge as edge
 
-from quantum_db import filters
-from quantum_db.errors import CorruptData, QuantumDBError, Unavailable
+from quantum_db.errors import CorruptData, Unavailable
 from quantum_db.model import Search
-from quantum_db.stores.copying import copy_folder, size_of
+from quantum_db.stores.copying import size_of
 from quantum_db.stores.decoding import RECORD, SLOT, Decoder, Found, found
-from quantum_db.stores.point_store import PointStore
-from quantum_db.stores.points import CONTEXTS, ENTITY, HIGH, SEARCH_EF, Place, Point, high_of, payload_key, point_id
+from quantum_db.stores.edge_index import IndexSettings
+from quantum_db.stores.edge_rebuild import Phase, Rebuild, replay
+from quantum_db.stores.edge_requests import first_points, first_slot, nearest_points
+from quantum_db.stores.edge_shard import OpenShard
+from quantum_db.stores.point_store import PointStore, let_others_in
+from quantum_db.stores.points import CONTEXTS, HIGH, Place, Point, high_of, point_id
 
-_FORMAT: Final = 1
-_POINTS_A_FLUSH: Final = 8192
+logger = logging.getLogger(__name__)
+
+POINTS_A_SLICE: Final = 16
+"""That are written, or made ready, before others get in between: 1 to 2 ms."""
+REPLAYED_AT_LEAST: Final = 2_048
+"""Points that are written into a new index, at least, while writes wait: half a second."""
 _ALL: Final = 1_000_000
-
-
-@dataclass(frozen=True, slots=True)
-class _Manifest:
-    """What must be in the folder.
-
-    Attributes:
-        segments: the shard's segments; None while ``optimize`` replaces them.
-        points: their number; None from opening to closing.
-
-    """
-
-    format: int
-    dimension: int
-    segments: list[str] | None
-    points: int | None
 
 
 class QdrantEdgeStore(PointStore):
@@ -61,61 +46,60 @@ class QdrantEdgeStore(PointStore):
 
     Args:
         path: the folder, which is made if need be. It belongs to the store alone.
+        index: how vectors are kept and indexed.
 
     Raises:
         Unavailable: the folder is open in another store, or cannot be used (permissions, space).
         CorruptData: the folder holds something else, or a store that is damaged.
 
+    Attributes:
+        phase: how far an index is that is being built.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    points_a_slice = POINTS_A_SLICE
+
+    def __init__(self, path: str | Path, index: IndexSettings | None = None) -> None:
         super().__init__()
-        self._path = Path(path)
-        self._data = self._path / "data"
-        self._shard: edge.EdgeShard | None = None
-        self._dimension: int | None = None
-        self._closed = False
-        self._unflushed = 0
+        self.phase = Phase.NONE
+        self._index = index or IndexSettings()
+        self._open = OpenShard(Path(path), self._index)
         self._decoder = Decoder()
-        self._lock = _own(self._path)
-        try:
-            self._open()
-        except BaseException:
-            os.close(self._lock)
-            raise
+        self._entities: int | None = None
+        self._made: dict[str, tuple[Point, edge.Point]] = {}
+        self._building = asyncio.Lock()
+        self._released = False
 
     async def dimension(self) -> int | None:
         """Return the length of the stored vectors, or None before the first write."""
-        self._check_open()
-        return self._dimension
+        self._open.check_open()
+        return self._open.dimension
 
     async def context_names(self) -> list[str]:
         """Return the names of all contexts that some entity has, sorted."""
-        self._check_open()
+        self._open.check_open()
         self.check_whole()
-        if self._shard is None:
+        if not self._open.is_made:
             return []
-        with self._failing_as(CorruptData, "count contexts in"):
-            hits = self._shard.facet(edge.FacetRequest(CONTEXTS, limit=_ALL, exact=True)).hits
+        with self._open.failing_as(CorruptData, "count contexts in"):
+            hits = self._open.shard.facet(edge.FacetRequest(CONTEXTS, limit=_ALL, exact=True)).hits
         return sorted(str(hit.value) for hit in hits if hit.count > 0)
 
     async def count(self) -> int:
-        """Return the number of entities."""
-        self._check_open()
+        """Return the number of entities. The store goes through all of them the first time, and after a failure."""
+        self._open.check_open()
         self.check_whole()
-        if self._shard is None:
+        if not self._open.is_made:
             return 0
-        first = edge.Filter(must=[edge.FieldCondition(SLOT, match=edge.MatchValue(0))])
-        with self._failing_as(CorruptData, "count entities in"):
-            return int(self._shard.count(edge.CountRequest(exact=True, filter=first)))
+        if self._entities is None:
+            with self._open.failing_as(CorruptData, "count entities in"):
+                request = edge.CountRequest(exact=True, filter=first_slot())
+                self._entities = int(self._open.shard.count(request))
+        return self._entities
 
     async def flush(self) -> None:
-        """See ``VectorStore.flush``. Some milliseconds, and up to a second for thousands of points."""
-        self._check_open()
-        if self._shard is not None and self._unflushed:
-            with self._failing_as(Unavailable, "flush"):
-                self._shard.flush()
-            self._unflushed = 0
+        """See ``VectorStore.flush``. Others are served meanwhile, except when nothing was written since the last."""
+        self._open.check_open()
+        await self._open.sync(may_stand_still=not self._writing.locked())
 
     async def newest_commit(self) -> int:
         """Return 0: one process reads, and needs no marks."""
@@ -124,35 +108,21 @@ class QdrantEdgeStore(PointStore):
     async def sweep(self, through: int) -> None:
         """Nothing is to be dropped: one process reads, and no older versions are kept for it."""
 
-    async def optimize(self) -> None:
-        """Build the vector index. Keeps this process (GIL and all) busy until it is done: 6 s for 25,000 points.
-
-        Shards below some 10 MB of vectors stay without an index, which is the faster way to search them.
-        """
-        self._check_open()
-        if self._shard is None:
-            return
-        self._note(segments=None, points=None)
-        with self._failing_as(Unavailable, "optimize"):
-            self._shard.optimize()
-            self._shard.flush()
-        self._note(segments=self._segments(), points=None)
+    def is_at_rest(self) -> bool:
+        """Return whether nothing is being written, nor an index being built."""
+        return super().is_at_rest() and not self._building.locked()
 
     async def close(self) -> None:
-        """Flush and release the folder. Idempotent."""
-        if self._closed:
+        """Flush and release the folder; an index that is being built is given up. Idempotent."""
+        if self._released:
             return
-        self._closed = True
+        self._released = True
+        self._give_up("the store was closed")
         try:
-            if self._shard is not None:
-                with self._failing_as(Unavailable, "close"):
-                    points = self._shard.count(edge.CountRequest(exact=True))
-                    self._shard.flush()
-                    self._shard.close()
-                self._note(segments=self._segments(), points=points)
+            self._open.close()
         finally:
-            self._shard = None
-            os.close(self._lock)
+            async with self._building:  # which still writes into the folder
+                self._open.release()
 
     @contextmanager
     def at_rest(self) -> Iterator[Path | None]:
@@ -164,74 +134,155 @@ class QdrantEdgeStore(PointStore):
         Raises:
             Unavailable, CorruptData: the shard cannot be flushed, or opened again.
         """
-        self._check_open()
-        if self._shard is None:
+        self._open.check_open()
+        if not self._open.is_made:
             yield None
             return
-        with self._failing_as(Unavailable, "flush"):
-            points = self._shard.count(edge.CountRequest(exact=True))
-            self._shard.flush()
-        self._closed = True
-        with self._failing_as(Unavailable, "close"):
-            self._shard.close()
-        self._shard, self._unflushed = None, 0
+        if self.phase is Phase.COPYING:
+            self._give_up("the store was copied meanwhile")
+        self._open.close()
         try:
-            self._note(segments=self._segments(), points=points)
-            yield self._data
+            yield self._open.data
         finally:
-            self._open()
-            self._closed = False
+            self._open.reopen()
+
+    # Copies
 
     @property
     def bytes(self) -> int:
         """What the store takes on disk."""
-        return size_of(self._data) if self._data.exists() else 0
+        return size_of(self._open.data) if self._open.is_made else 0
 
     async def copy_to(self, folder: Path) -> int:
-        """Flush, and copy all into a folder that is not there yet, for another store to open; return the bytes.
+        """Copy all into a folder that is not there yet, for another store to open; return the bytes.
 
-        The shard stays open, and nothing else is served meanwhile: 20 ms for 10,000 vectors of 128 numbers.
+        The shard stays open, and nothing else is served meanwhile: 20 ms for 10,000 vectors of 128 numbers. Another
+        store opens what is copied as it opens what a killed process has left.
 
         Raises:
-            Unavailable: nothing was written yet, something is written in part, or the folder cannot be written.
+            Unavailable: nothing was written yet, something is written in part, the log is long, or the folder cannot
+                be written.
         """
-        self._open_shard()
-        await self.flush()
         self.check_whole()
-        try:
-            return copy_folder(self._data, folder / self._data.name)
-        except OSError as error:
-            raise Unavailable(f"The store in {self._path} cannot be copied to {folder}: {error}") from error
+        return self._open.copy_to(folder)
 
     def discard(self) -> None:
         """Release the folder of a copy that nobody needs any more, without a flush. Idempotent."""
-        if not self._closed:
-            self._closed = True
-            self._shard = None
-            os.close(self._lock)
+        if not self._released:
+            self._released = True
+            self._open.discard()
+
+    # The index
+
+    @property
+    def unindexed(self) -> int:
+        """How many points have been written or erased since the index was built."""
+        return self._open.unindexed
+
+    def is_index_due(self) -> bool:
+        """Return whether so much is in no index that one is worth building."""
+        return self.unindexed >= self._index.after_points and self._open.gains_by_index
+
+    async def optimize(self) -> None:
+        """Build an index of all that is there by now; others are served meanwhile. Some 40 s for 100,000 points.
+
+        Shards below some 10 MB of vectors stay without an index, which is the faster way to search them.
+
+        Raises:
+            Unavailable: it was not built; what was there is as it was.
+        """
+        self._open.check_open()
+        async with self._building:
+            if self._open.gains_by_index:
+                await self._build_index()
+
+    async def _build_index(self) -> None:
+        assert self._open.dimension is not None
+        build = Rebuild(self._open.path, self._open.folder, self._open.dimension, self._index)
+        self._open.rebuild = build
+        try:
+            self.phase = Phase.COPYING
+            await build.begin()
+            async with self._writing:
+                await build.follow()
+            self.phase = Phase.BUILDING
+            await build.finish()
+            self._open.check_open()
+            self.phase = Phase.TAKING_OVER
+            await self._take_over(build)
+        finally:
+            self._open.rebuild = None
+            self.phase = Phase.NONE
+            await build.clean_up()
+
+    async def _take_over(self, build: Rebuild) -> None:
+        """Put the shard that was built in the place of the present one."""
+        present = self._open.folder
+        fresh, folder = self._open.adopt(build.copy)
+        unused, left = fresh, folder
+        try:
+            unused = await self._catch_up(build, fresh, folder)
+            left = present
+        finally:
+            try:
+                with self._open.failing_as(Unavailable, "close a shard that is not used any more of"):
+                    unused.close()
+            except Unavailable as error:
+                logger.warning("%s", error.detail)
+            await asyncio.to_thread(shutil.rmtree, left, ignore_errors=True)
+
+    async def _catch_up(self, build: Rebuild, fresh: edge.EdgeShard, folder: Path) -> edge.EdgeShard:
+        """Write into a new shard what has changed since it was copied, and let it take over; return the old one.
+
+        Each time that other writes have been let in, twice as many changes are made up for as they have brought.
+        """
+        changed = build.changed
+        assert changed is not None
+        replayed = 0
+        while True:
+            left_before = len(changed)
+            async with self._writing:
+                most = max(REPLAYED_AT_LEAST, 2 * (len(changed) - left_before))
+                while most > 0 and (some := changed.take(min(most, self.points_a_slice))):
+                    with self._open.failing_as(CorruptData, "read"):
+                        replay(self._open.shard, fresh, some)
+                    replayed += len(some)
+                    most -= len(some)
+                    await let_others_in()
+                build.check()
+                if not changed:
+                    await self._open.sync_files()  # those of the old shard, which flushes when it is closed
+                    return await self._open.replace_by(fresh, folder, replayed)
+
+    def _give_up(self, why: str) -> None:
+        if self._open.rebuild is not None:
+            self._open.rebuild.give_up(why)
 
     # What PointStore asks for
 
     async def _create(self, dimension: int) -> int:
-        if self._shard is None:
-            with self._failing_as(Unavailable, "create"):
-                _build(self._path / "data.new", dimension)
-                (self._path / "data.new").rename(self._data)
-                _sync(self._path)
-            self._open()
+        if not self._open.is_made:
+            self._open.make(dimension)
         return dimension
 
+    async def _ready(self, points: Sequence[Point]) -> None:
+        self._made = {}
+        for start in range(0, len(points), POINTS_A_SLICE):
+            if start:
+                await let_others_in()
+            self._made |= {point.id: (point, _as_edge(point)) for point in points[start : start + POINTS_A_SLICE]}
+
     async def _write(self, points: Sequence[Point]) -> None:
-        self._change(
-            edge.UpdateOperation.upsert_points([edge.Point(p.id, p.vector.tolist(), p.payload) for p in points])
-        )
-        self._unflushed += len(points)
-        if self._unflushed >= _POINTS_A_FLUSH:
-            await self.flush()
+        made = [self._made_of(point) for point in points]
+        self._open.change(edge.UpdateOperation.upsert_points(made), [point.id for point in points])
+
+    def _made_of(self, point: Point) -> edge.Point:
+        of, made = self._made.pop(point.id, (None, None))
+        # What was made ready for a write that failed may be of an older version.
+        return made if made is not None and of is point else _as_edge(point)
 
     async def _erase(self, point_ids: Sequence[str]) -> None:
-        self._change(edge.UpdateOperation.delete_points(list(point_ids)))
-        self._unflushed += len(point_ids)
+        self._open.change(edge.UpdateOperation.delete_points(list(point_ids)), point_ids)
 
     async def _places(self, entity_ids: Sequence[str]) -> dict[str, Place]:
         return {i: Place(0, high_of(payload)) for i, payload in self._payloads(entity_ids, HIGH).items()}
@@ -241,212 +292,33 @@ class QdrantEdgeStore(PointStore):
 
     def _payloads(self, entity_ids: Sequence[str], field: str) -> dict[str, dict[str, Any] | None]:
         heads = {point_id(i, 0): i for i in entity_ids}
-        with self._failing_as(CorruptData, "read"):
-            records = self._open_shard().retrieve(list(heads), with_payload=[field], with_vector=False)
+        with self._open.failing_as(CorruptData, "read"):
+            records = self._open.shard.retrieve(list(heads), with_payload=[field], with_vector=False)
         return {heads[str(record.id)]: record.payload for record in records}
 
     async def _firsts(self, entity_ids: Sequence[str], at: int) -> list[Found]:  # noqa: ARG002
         return list((await self._read([point_id(i, 0) for i in entity_ids])).values())
 
     async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
-        with self._failing_as(CorruptData, "read"):
-            records = self._open_shard().retrieve(list(point_ids), with_payload=[RECORD, SLOT], with_vector=True)
+        with self._open.failing_as(CorruptData, "read"):
+            records = self._open.shard.retrieve(list(point_ids), with_payload=[RECORD, SLOT], with_vector=True)
         return {str(record.id): found(record.payload, 0.0, record.vector) for record in records}
 
     async def _heads(self, first: str | None, limit: int, at: int) -> tuple[list[Found], str | None]:  # noqa: ARG002
-        request = edge.ScrollRequest(
-            offset=first,
-            limit=limit,
-            filter=edge.Filter(must=[edge.FieldCondition(SLOT, match=edge.MatchValue(0))]),
-            with_payload=[RECORD, SLOT],
-            with_vector=True,
-        )
-        with self._failing_as(CorruptData, "read"):
-            records, following = self._open_shard().scroll(request)
+        with self._open.failing_as(CorruptData, "read"):
+            records, following = self._open.shard.scroll(first_points(first, limit))
         heads = [found(record.payload, 0.0, record.vector) for record in records]
         return heads, None if following is None else str(following)
 
     async def _nearest(self, asked: Sequence[tuple[Search, int]], at: int) -> list[list[Found]]:  # noqa: ARG002
-        requests = [
-            edge.QueryRequest(
-                limit=limit,
-                query=edge.Query.Nearest(search.vector.tolist()),
-                filter=_search_filter(search),
-                with_payload=[RECORD, SLOT],
-                with_vector=True,
-                params=edge.SearchParams(hnsw_ef=max(limit, SEARCH_EF)),
-            )
-            for search, limit in asked
-        ]
-        with self._failing_as(CorruptData, "search"):
-            answers = self._open_shard().query_batch(edge.QueryBatchRequest(requests))
+        requests = [nearest_points(search, limit) for search, limit in asked]
+        with self._open.failing_as(CorruptData, "search"):
+            answers = self._open.shard.query_batch(edge.QueryBatchRequest(requests))
         return [[self._decoder.found(point) for point in answer] for answer in answers]
 
-    def _change(self, operation: edge.UpdateOperation) -> None:
-        with self._failing_as(Unavailable, "write to"):
-            self._open_shard().update(operation)
-
-    def _open_shard(self) -> edge.EdgeShard:
-        self._check_open()
-        if self._shard is None:
-            raise Unavailable(f"The store in {self._path} has no shard yet")
-        return self._shard
-
-    # The folder
-
-    def _open(self) -> None:
-        if not self._data.exists():
-            strangers = [entry.name for entry in self._path.iterdir() if entry.name not in {"owner.lock", "data.new"}]
-            if strangers:
-                raise CorruptData(f"{self._path} holds no store, but {sorted(strangers)[0]!r}")
-            return
-        manifest = self._manifest()
-        for segment in manifest.segments or []:
-            for name in ("segment.json", "version.info"):
-                if not (self._data / "shard" / "segments" / segment / name).is_file():
-                    raise CorruptData(f"The store in {self._path} is damaged: {segment}/{name} is missing")
-        with self._failing_as(CorruptData, "open"):
-            shard = edge.EdgeShard.load(str(self._data / "shard"))
-            points = shard.count(edge.CountRequest(exact=True))
-        if manifest.points is not None and manifest.points != points:
-            shard.close()
-            raise CorruptData(f"The store in {self._path} is damaged: {points} of {manifest.points} points are left")
-        self._shard, self._dimension = shard, manifest.dimension
-        self._unflushed = 1  # an owner before may not have come to it
-        self._note(segments=self._segments(), points=None)
-
-    def _manifest(self) -> _Manifest:
-        try:
-            manifest = _Manifest(**json.loads((self._data / "manifest.json").read_text()))
-        except (OSError, ValueError, TypeError) as error:
-            raise CorruptData(f"The store in {self._path} has no readable manifest: {error}") from error
-        if manifest.format != _FORMAT:
-            raise CorruptData(f"The store in {self._path} has format {manifest.format}, this program reads {_FORMAT}")
-        return manifest
-
-    def _note(self, segments: list[str] | None, points: int | None) -> None:
-        if self._dimension is not None:
-            _write_manifest(self._data, _Manifest(_FORMAT, self._dimension, segments, points))
-
-    def _segments(self) -> list[str]:
-        return _segments_in(self._data)
-
-    def _check_open(self) -> None:
-        if self._closed:
-            raise Unavailable(f"The store in {self._path} has been closed")
-
-    @contextmanager
-    def _failing_as(self, kind: type[QuantumDBError], doing: str) -> Iterator[None]:
-        try:
-            yield
-        except (QuantumDBError, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as error:  # the library raises bare Exception, and panics are BaseException
-            text = str(error)
-            if "No space left" in text or "Permission denied" in text:
-                kind = Unavailable
-            raise kind(f"Could not {doing} the store in {self._path}: {text}") from error
+    def _counted(self, change: int | None) -> None:
+        self._entities = None if self._entities is None or change is None else self._entities + change
 
 
-def _own(path: Path) -> int:
-    """Return a locked descriptor, which keeps every other owner out for as long as this process holds it."""
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        lock = os.open(path / "owner.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise Unavailable(f"The store in {path} cannot be opened: {error}") from error
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        os.close(lock)
-        raise Unavailable(f"The store in {path} is open elsewhere; a folder has one owner") from error
-    return lock
-
-
-def _build(data: Path, dimension: int) -> None:
-    """Make an empty shard and its manifest in a folder that is then renamed, so that no half of it is ever found."""
-    shutil.rmtree(data, ignore_errors=True)
-    (data / "shard").mkdir(parents=True)
-    vectors = edge.EdgeVectorParams(size=dimension, distance=edge.Distance.Cosine)
-    shard = edge.EdgeShard.create(str(data / "shard"), edge.EdgeConfig(vectors=vectors, wal_enabled=True))
-    # Made now, the indexes slow inserts by 7% and optimize not at all. A graph for each value only helps searches that
-    # are filtered by it; with graphs for the other two, optimize takes a third longer at 25,000 points.
-    for field, schema in (
-        (CONTEXTS, edge.KeywordIndexParams()),
-        (ENTITY, edge.KeywordIndexParams(enable_hnsw=False)),
-        (SLOT, edge.IntegerIndexParams(lookup=True, range=False, enable_hnsw=False)),
-    ):
-        shard.update(edge.UpdateOperation.create_field_index(field, schema))
-    shard.flush()
-    shard.close()
-    _write_manifest(data, _Manifest(_FORMAT, dimension, _segments_in(data), 0))
-
-
-def _segments_in(data: Path) -> list[str]:
-    folder = data / "shard" / "segments"
-    return sorted(entry.name for entry in folder.iterdir() if (entry / "segment.json").is_file())
-
-
-def _write_manifest(data: Path, manifest: _Manifest) -> None:
-    fresh = data / "manifest.json.new"
-    fresh.write_text(json.dumps(asdict(manifest)))
-    _sync(fresh)
-    fresh.replace(data / "manifest.json")
-    _sync(data)
-
-
-def _sync(path: Path) -> None:
-    """Wait until a file, or the names in a folder, are on disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _search_filter(search: Search) -> edge.Filter | None:
-    must: list[Any] = []
-    if len(search.contexts) == 1:
-        must.append(edge.FieldCondition(CONTEXTS, match=edge.MatchValue(search.contexts[0])))
-    elif search.contexts:
-        must.append(edge.FieldCondition(CONTEXTS, match=edge.MatchAny(list(search.contexts))))
-    if search.filter is not None:
-        must.append(_filter(search.filter))
-    return edge.Filter(must=must) if must else None
-
-
-def _filter(given: filters.Filter) -> edge.Filter:
-    return edge.Filter(
-        must=[_condition(condition) for condition in given.must],
-        should=[_condition(condition) for condition in given.should] or None,
-        must_not=[_condition(condition) for condition in given.must_not],
-    )
-
-
-def _condition(given: filters.Condition) -> Any:
-    if isinstance(given, filters.Filter):
-        return _filter(given)
-    if isinstance(given, filters.HasId):
-        return edge.FieldCondition(ENTITY, match=edge.MatchAny(list(given.has_id)))
-    if isinstance(given, filters.IsEmpty):
-        return edge.IsEmptyCondition(payload_key(given.is_empty.key))
-    if isinstance(given, filters.IsNull):
-        return edge.IsNullCondition(payload_key(given.is_null.key))
-    return edge.FieldCondition(
-        payload_key(given.key),
-        match=_match(given.match) if given.match is not None else None,
-        range=edge.RangeFloat(**dict(given.range)) if given.range is not None else None,
-        values_count=edge.ValuesCount(**dict(given.values_count)) if given.values_count is not None else None,
-    )
-
-
-def _match(given: filters.Match) -> Any:
-    if given.text is not None:
-        return edge.MatchText(given.text)
-    if given.any is not None:
-        return edge.MatchAny(cast("list[str]", list(given.any)))
-    if given.except_ is not None:
-        return edge.MatchExcept(cast("list[str]", list(given.except_)))
-    # The library reads Python's True as the number 1, but NumPy's as a boolean.
-    value: Any = np.bool_(given.value) if isinstance(given.value, bool) else given.value
-    return edge.MatchValue(value)
+def _as_edge(point: Point) -> edge.Point:
+    return edge.Point(point.id, point.vector.tolist(), point.payload)

@@ -16,15 +16,21 @@ MAX_DIGITS: Final = 15
 """Of numbers that are bound; longer ones are not the same to all drivers, and digits do no harm in a text."""
 
 
-def bound(tree: exp.Query, dialect: str) -> tuple[str, tuple[Parameter, ...]]:
+def bound(tree: exp.Query, dialect: str, *, copy: bool = True) -> tuple[str, tuple[Parameter, ...]]:
     """Return the text of a statement for its engine, with placeholders, and what they stand for.
 
     The literals that something is compared with, or looked for in a list, become parameters. Others (a unit of time,
     a number of decimals, a column by its number) are part of what the statement is; the generator quotes them.
+
+    Args:
+        tree: is afterwards what it was before.
+        dialect: of the engine.
+        copy: whether a copy is worked on; without it nobody else may look at the tree meanwhile.
     """
-    tree = tree.copy()
+    tree = tree.copy() if copy else tree
     parameters: list[Parameter] = []
     numbers: dict[tuple[str, bool, str], int] = {}
+    replaced: list[tuple[exp.Expr, exp.Literal]] = []
     for literal, opposite in _compared(tree):
         value = _value(literal, dialect)
         if value is None:
@@ -34,8 +40,13 @@ def bound(tree: exp.Query, dialect: str) -> tuple[str, tuple[Parameter, ...]]:
         if key not in numbers:
             parameters.append(value)
             numbers[key] = len(parameters)
-        literal.replace(_placeholder(numbers[key], dialect))
-    return Dialect.get_or_raise(dialect).generate(tree, comments=False, copy=False), tuple(parameters)
+        placeholder = _placeholder(numbers[key], dialect)
+        literal.replace(placeholder)
+        replaced.append((placeholder, literal))
+    text = Dialect.get_or_raise(dialect).generate(tree, comments=False, copy=False)
+    for placeholder, literal in replaced if not copy else ():
+        placeholder.replace(literal)
+    return text, tuple(parameters)
 
 
 def written(tree: exp.Expr, dialect: str) -> str:

@@ -67,7 +67,7 @@ class Guard:
             resolver = Resolver(text, self._catalogue)
             resolver.statement(tree)
             _limit(text, tree, (limits or Limits()).max_rows + 1)
-            written, parameters = bound(tree, dialect)
+            written, parameters = bound(tree, dialect, copy=False)
         except RecursionError as error:
             raise SqlRefused.in_sql("the statement is nested too deeply") from error
         return Checked(written, parameters, frozenset(resolver.tables), frozenset(resolver.columns), volatile, tree)

@@ -28,8 +28,12 @@ from sql_synthesizer.joins.graph import JoinGraph
 from sql_synthesizer.joins.rewrite import conjunction
 from sql_synthesizer.schema import Schema, Table
 
-SAMPLE: Final = 2_000
-"""Rows of a pair's smaller side that are looked up."""
+SAMPLE: Final = {"duckdb": 2_000, "postgres": 500, "sqlite": 200}
+"""Rows of a pair's smaller side that are looked up, by dialect: as many as take some milliseconds."""
+MOST_COUNTED: Final = {"postgres": 100_000, "sqlite": 50_000}
+"""Joined rows at which a count of a pair ends, where engines look up row by row: there are that many, or more."""
+LOOKING_UP: Final = frozenset({"sqlite"})
+"""Dialects of engines that join by looking up in an index, row by row, and have no other way."""
 KEPT: Final = 20_000
 """Counts that are kept; each is a text of some 200 characters and a number."""
 UNKNOWN_ROWS: Final = 1_000.0
@@ -137,7 +141,10 @@ class _Estimate:
             between[i, j] = between[j, i] = math.log(selectivity) or -1e-9
         logs = np.log(np.array([rows[alias] for alias in self.aliases]))
         classes = tuple(tuple(position[column.table] for column in group) for group in self.block.classes)
-        graph = JoinGraph(tuple(self.aliases), logs, between, classes)
+        fetched: tuple[float, ...] = ()
+        if self.schema.dialect in LOOKING_UP:
+            fetched = tuple(max(1.0, self.whole(alias) / rows[alias]) for alias in self.aliases)
+        graph = JoinGraph(tuple(self.aliases), logs, between, classes, fetched)
         return Estimates(graph, self.counted, self.guessed, time.perf_counter() - begun)
 
     def rows(self) -> dict[str, float]:
@@ -145,9 +152,8 @@ class _Estimate:
         rows: dict[str, float] = {}
         asked: dict[str, exp.Select] = {}
         for alias in self.aliases:
-            table, filters = self.table(alias), self.block.filters[alias]
-            whole = float(table.rows) if table is not None and table.rows is not None else UNKNOWN_ROWS
-            rows[alias] = max(NONE, whole * UNEQUAL ** len(filters))
+            filters = self.block.filters[alias]
+            rows[alias] = max(NONE, self.whole(alias) * UNEQUAL ** len(filters))
             if filters:
                 asked[alias] = exp.select("COUNT(*)").from_(self.block.sources[alias].copy())
                 asked[alias].set("where", exp.Where(this=conjunction([one.copy() for one in filters])))
@@ -156,6 +162,11 @@ class _Estimate:
             rows[alias] = rows[alias] if count is None else max(NONE, count)
             self.note(count)
         return rows
+
+    def whole(self, alias: str) -> float:
+        """Return how many rows the table behind an alias has."""
+        table = self.table(alias)
+        return float(table.rows) if table is not None and table.rows is not None else UNKNOWN_ROWS
 
     def pairs(self, rows: dict[str, float]) -> dict[tuple[str, str], float]:
         """Return for each pair with predicates how many rows its join has, the conditions of both included."""
@@ -202,7 +213,7 @@ class _Estimate:
 
     def step(self, rows: float) -> int:
         """Return of how many rows one is looked up."""
-        return max(1, round(rows / SAMPLE))
+        return max(1, round(rows / SAMPLE[self.schema.dialect]))
 
     def kept_by(self, condition: exp.Expr) -> float:
         """Return what a predicate keeps of evenly spread values: one over the distinct ones of the richer column."""
@@ -236,9 +247,12 @@ class _Estimate:
             conditions.append(exp.EQ(this=row, expression=_number(0)))
         inner = exp.Join(this=self.block.sources[larger].copy(), kind="CROSS" if dialect == "sqlite" else None)
         inner.set("on", conjunction(conditions))
-        select = exp.select("COUNT(*)").from_(driver)
+        most = MOST_COUNTED.get(dialect)
+        select = exp.select("COUNT(*)" if most is None else "1").from_(driver)
         select.set("joins", [inner])
-        return select
+        if most is None:
+            return select
+        return exp.select("COUNT(*)").from_(exp.Subquery(this=select.limit(most, copy=False), alias="joined"))
 
 
 def _number(value: float) -> exp.Literal:

@@ -2,7 +2,8 @@
 
 C_out is not run time, and products of pairs are not the rows of larger joins. So every join of three relations and more
 is taken as ``PESSIMISM`` times as large for each relation beyond two, for ``MOST`` at most, in our plan only; the root,
-which is the same in both, is left out of that. What is read in any case, the relations' rows, is part of both.
+which is the same in both, is left out of that. What is read in any case, the relations' rows, is part of both. Where an
+engine looks up row by row, what a look-up fetches before a filter drops it is what counts.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from sqlglot import exp
 
 from sql_synthesizer.joins.extract import JoinBlock
-from sql_synthesizer.joins.graph import JoinGraph, JoinTree, joins, leaves
+from sql_synthesizer.joins.graph import JoinGraph, JoinTree, SetLogs, joins, leaves
 from sql_synthesizer.joins.small import order_small
 from sql_synthesizer.schema import Schema
 
@@ -27,9 +28,11 @@ FILTER: Final = 0.2
 
 
 def gain(graph: JoinGraph, own: JoinTree, ours: JoinTree) -> float:
-    """Return how many times more rows the engine's own tree handles than ours, ours taken pessimistically."""
-    rows = float(np.exp(np.minimum(graph.log_rows, 700.0)).sum())
-    return (rows + _handled(graph, own, 1.0)) / (rows + _handled(graph, ours, PESSIMISM))
+    """Return how many times more rows the engine's own tree handles than ours, ours taken pessimistically.
+
+    Where relations are looked up in, only the first is read as a whole.
+    """
+    return _handled(graph, own, 1.0) / _handled(graph, ours, PESSIMISM)
 
 
 def presumed_tree(block: JoinBlock, schema: Schema, graph: JoinGraph) -> JoinTree | None:
@@ -48,13 +51,16 @@ def presumed_tree(block: JoinBlock, schema: Schema, graph: JoinGraph) -> JoinTre
 
 
 def _handled(graph: JoinGraph, tree: JoinTree, pessimism: float) -> float:
-    total = 0.0
+    rows, sets = np.exp(np.minimum(graph.log_rows, 700.0)), SetLogs(graph)
+    first = next(leaves(tree))
+    total = float(rows[first] * graph.fetched[first] if graph.fetched else rows.sum())
     for pair in joins(tree):
         members = list(leaves(pair))
-        log = graph.log_cardinality(members)
+        log = sets.log(sum(1 << member for member in members))
         if len(members) < graph.size:
             log += math.log(pessimism) * min(len(members) - 2, MOST)
-        total += math.exp(min(log, 700.0))
+        weight = graph.fetched[pair[1]] if graph.fetched and isinstance(pair[1], int) else 1.0
+        total += weight * math.exp(min(log, 600.0))
     return total
 
 

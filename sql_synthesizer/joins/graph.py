@@ -7,6 +7,7 @@ of all joins of a tree, its root included (Cluet and Moerkotte, ICDT 1995).
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ class JoinGraph:
         log_selectivity: (n, n), symmetric, natural logarithms; 0 where there is no predicate, and on the diagonal.
         classes: groups of relations with a column each that are all equal. Of k relations of a group k - 1 pairs imply
             the others: the most selective ones that connect them count, and not all. No pair may be in two groups.
+        fetched: for each relation, by how much the rows that a look-up in it finds are more than those that its own
+            filters leave: in engines that look up row by row the former cost. Empty elsewhere.
 
     Raises:
         InvalidRequest: on wrong shapes, a repeated name, or a number that is not finite.
@@ -43,6 +46,7 @@ class JoinGraph:
     log_rows: Floats
     log_selectivity: Floats
     classes: tuple[tuple[int, ...], ...] = ()
+    fetched: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         n = len(self.names)
@@ -53,6 +57,7 @@ class JoinGraph:
         _require(bool(np.isfinite(self.log_rows).all()), "log_rows", "must be finite")
         _require(bool(np.isfinite(self.log_selectivity).all()), "log_selectivity", "must be finite")
         _require(bool((self.log_selectivity == self.log_selectivity.T).all()), "log_selectivity", "must be symmetric")
+        _require(len(self.fetched) in (0, n), "fetched", f"must have {n} numbers or none")
         _require(not self.log_selectivity.diagonal().any(), "log_selectivity", "must be 0 on the diagonal")
 
     @property
@@ -67,27 +72,62 @@ class JoinGraph:
 
     def log_cardinality(self, relations: Sequence[int]) -> float:
         """Return the natural logarithm of the estimated rows of a set of relations' join."""
-        chosen = np.asarray(relations, dtype=np.intp)
-        between = self.log_selectivity[np.ix_(chosen, chosen)].sum() / 2.0
-        implied = 0.0
-        for group in self.classes:
-            members = np.array([relation for relation in group if relation in relations], dtype=np.intp)
-            if len(members) > 2:
-                kept = self.log_selectivity[np.ix_(members, members)]
-                implied += kept.sum() / 2.0 - float(sum(kept[i, j] for i, j in _connecting(kept)))
-        return float(self.log_rows[chosen].sum() + between - implied)
+        return SetLogs(self).log(sum(1 << relation for relation in set(relations)))
 
     def without_classes(self) -> JoinGraph:
         """Return a graph of pairs alone: of each group those that count for the whole of it are left."""
         between = self.log_selectivity.copy()
         for group in self.classes:
-            members = np.array(group, dtype=np.intp)
-            kept = between[np.ix_(members, members)]
-            left = np.zeros_like(kept)
-            for i, j in _connecting(kept):
-                left[i, j] = left[j, i] = kept[i, j]
-            between[np.ix_(members, members)] = left
-        return JoinGraph(self.names, self.log_rows, between)
+            for i, j in itertools.combinations(group, 2):
+                between[i, j] = between[j, i] = 0.0
+            for i, j in _connecting(self.log_selectivity.tolist(), list(group)):
+                between[i, j] = between[j, i] = self.log_selectivity[i, j]
+        return JoinGraph(self.names, self.log_rows, between, (), self.fetched)
+
+
+class SetLogs:
+    """Logarithms of the rows of a graph's sets of relations, by bit mask, each computed once."""
+
+    def __init__(self, graph: JoinGraph) -> None:
+        self._rows: list[float] = graph.log_rows.tolist()
+        self._kept: list[list[float]] = graph.log_selectivity.tolist()
+        free = graph.log_selectivity.copy()
+        for group in graph.classes:
+            for i, j in itertools.combinations(group, 2):
+                free[i, j] = free[j, i] = 0.0
+        self._free: list[list[float]] = free.tolist()
+        self._groups = [sum(1 << relation for relation in group) for group in graph.classes]
+        self._plain: dict[int, float] = {0: 0.0}
+        self._of_groups: dict[int, float] = {}
+
+    def log(self, relations: int) -> float:
+        """Return the natural logarithm of the rows of a set's join."""
+        total = self._log_plain(relations)
+        for group in self._groups:
+            members = relations & group
+            if members & (members - 1):
+                if members not in self._of_groups:
+                    pairs = _connecting(self._kept, _bits(members))
+                    self._of_groups[members] = sum(self._kept[i][j] for i, j in pairs)
+                total += self._of_groups[members]
+        return total
+
+    def log_c_out(self, tree: JoinTree) -> float:
+        """Return the natural logarithm of a tree's C_out, minus infinity for a single relation."""
+        logs = [self.log(sum(1 << leaf for leaf in leaves(pair))) for pair in joins(tree)]
+        return float(np.logaddexp.reduce(logs)) if logs else -math.inf
+
+    def _log_plain(self, relations: int) -> float:
+        if relations not in self._plain:
+            first, *others = _bits(relations)
+            rest = self._log_plain(relations & (relations - 1))
+            kept = self._free[first]
+            self._plain[relations] = rest + self._rows[first] + sum(kept[other] for other in others)
+        return self._plain[relations]
+
+
+def _bits(relations: int) -> list[int]:
+    return [i for i in range(relations.bit_length()) if relations >> i & 1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,12 +162,12 @@ def joinable(graph: JoinGraph, cross_products: bool = False) -> Flags:
     return joined
 
 
-def _connecting(kept: Floats) -> list[tuple[int, int]]:
+def _connecting(kept: list[list[float]], members: list[int]) -> list[tuple[int, int]]:
     """Return the pairs of the tree over all members whose selectivities are lowest (Prim)."""
-    inside, pairs = [0], []
-    while len(inside) < len(kept):
-        outside = [j for j in range(len(kept)) if j not in inside]
-        i, j = min(((i, j) for i in inside for j in outside), key=lambda pair: kept[pair])
+    inside, pairs = members[:1], []
+    while len(inside) < len(members):
+        outside = [j for j in members if j not in inside]
+        i, j = min(((i, j) for i in inside for j in outside), key=lambda pair: kept[pair[0]][pair[1]])
         inside.append(j)
         pairs.append((i, j))
     return pairs
@@ -166,8 +206,7 @@ def log_c_out(graph: JoinGraph, tree: JoinTree) -> float:
     """
     found = sorted(leaves(tree))
     _require(found == list(range(graph.size)), "tree", f"must hold each of {graph.size} relations once, not {found}")
-    logs = [graph.log_cardinality(list(leaves(pair))) for pair in joins(tree)]
-    return float(np.logaddexp.reduce(logs)) if logs else -math.inf
+    return SetLogs(graph).log_c_out(tree)
 
 
 def c_out(graph: JoinGraph, tree: JoinTree) -> float:

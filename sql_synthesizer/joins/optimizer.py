@@ -26,7 +26,7 @@ from sql_synthesizer.joins.choose import OrderChooser, choose_order
 from sql_synthesizer.joins.estimates import Statistics
 from sql_synthesizer.joins.extract import JoinBlock, Untouched, extract
 from sql_synthesizer.joins.gate import gain, presumed_tree
-from sql_synthesizer.joins.graph import JoinGraph, JoinTree, log_c_out
+from sql_synthesizer.joins.graph import JoinGraph, JoinTree, SetLogs, log_c_out
 from sql_synthesizer.joins.plans import own_trees
 from sql_synthesizer.joins.rewrite import BUSHY, rewrite
 
@@ -207,7 +207,7 @@ class JoinOptimizer:
         else:
             text = self.engine.explain(sql, parameters).text
         trees = own_trees(text, self.engine.dialect, tables)
-        return min(trees, key=lambda tree: log_c_out(graph, tree), default=None)
+        return min(trees, key=SetLogs(graph).log_c_out, default=None)
 
     def recall(self, key: tuple[str, str]) -> _Known | None:
         """Return what was seen of a statement."""
@@ -254,17 +254,18 @@ class _Run:
     def first(self, known: _Known) -> Rows:
         """Run as it is, and think of a better order meanwhile if that takes long."""
         own = Attempt(self.engine, self.checked.sql, self.checked.parameters, self.within(self.limits.timeout_s))
-        if own.done_within(self.optimizer.settings.patience_s):
+        soon = own.done_within(self.optimizer.settings.patience_s)
+        if soon and not _out_of_memory(own.future.exception()):
             return self.ended(own, known)
         planned = begun(lambda: self.optimizer.plan(self.checked, self.limits))
         first_of(own.future, planned)
-        if own.future.done():
+        if own.future.done() and not _out_of_memory(own.future.exception()):
             planned.add_done_callback(known.learn)
             return self.ended(own, known)
         known.learn(planned)
         if known.plan.sql is None:
             return self.ended(own, known)
-        if self.engine.dialect in ONE_ORDER:
+        if self.engine.dialect in ONE_ORDER or own.future.done():
             own.stop()
             return self.force_or_own(known)
         return self.race(own, known)
@@ -337,3 +338,8 @@ class _Run:
     def within(self, seconds: float) -> Limits:
         """Return the statement's limits for so many seconds."""
         return replace(self.limits, timeout_s=seconds)
+
+
+def _out_of_memory(error: BaseException | None) -> bool:
+    """Tell if a statement failed for want of memory, which another order may need less of."""
+    return isinstance(error, SqlInvalid) and "out of memory" in error.detail.lower()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -12,7 +11,7 @@ from typing import Any, Final
 from sql_synthesizer.joins.graph import JoinTree, leaves, left_deep
 
 MOST_READINGS: Final = 24
-"""Ways to tell apart the scans of a table that is there several times; with more the plan counts as not readable."""
+"""Ways to tell apart the scans of a table that is there several times; with more, these are looked at."""
 SQLITE_LOOP: Final = re.compile(r"^\W*(?:SCAN|SEARCH) (\S+)")
 POSTGRES_NODE: Final = re.compile(r"^(\s*)(?:->\s+)?(.*?)\s+\(cost=")
 POSTGRES_SCAN: Final = re.compile(r"(?:Scan|Scan using \S+|Scan Backward using \S+) on (\S+)(?: (\S+))?$")
@@ -50,10 +49,11 @@ def _duckdb_trees(details: str, tables: Mapping[str, str]) -> list[JoinTree]:
     except (ValueError, LookupError, TypeError):  # no JSON, or not the one of this version
         return []
     groups = [[i for i, table in enumerate(tables.values()) if table == name] for name in dict.fromkeys(scans)]
-    if shape is None or math.prod(math.factorial(len(group)) for group in groups) > MOST_READINGS:
+    if shape is None:
         return []
     trees = []
-    for chosen in itertools.product(*(itertools.permutations(group) for group in groups)):
+    readings = itertools.product(*(itertools.permutations(group) for group in groups))
+    for chosen in itertools.islice(readings, MOST_READINGS):
         waiting = {name: iter(group) for name, group in zip(dict.fromkeys(scans), chosen, strict=True)}
         meant = [next(waiting[name], -1) for name in scans]
         trees.append(_renamed(shape, meant))

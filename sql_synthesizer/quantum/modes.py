@@ -11,9 +11,9 @@ from sql_synthesizer.quantum.schedules import STEPS, Mode, Step
 
 JOINS: Final = MappingProxyType(
     {
-        "conservative": JoinSettings(patience_s=0.05, statistics_s=0.1, search_s=0.02, min_gain=3.0, forced_factor=3.0),
+        "conservative": JoinSettings(patience_s=0.1, statistics_s=0.1, search_s=0.02, min_gain=3.0, forced_factor=3.0),
         "balanced": JoinSettings(),
-        "aggressive": JoinSettings(patience_s=0.01, statistics_s=0.5, search_s=0.2, min_gain=1.2, forced_factor=8.0),
+        "aggressive": JoinSettings(patience_s=0.02, statistics_s=0.5, search_s=0.2, min_gain=1.2, forced_factor=8.0),
     }
 )
 """The settings of joins in each mode; the chains of annealing are in `sql_synthesizer.quantum.schedules`."""

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
-from sql_synthesizer.schema import ColumnKind
-from sql_synthesizer.words.lexicon import Op, Role
+from sql_synthesizer.words import valuing
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import (
     Between,
@@ -19,8 +17,8 @@ from sql_synthesizer.words.query import (
     Target,
     Within,
 )
-from sql_synthesizer.words.state import MONTHS, State, next_day, span_of, truth_column
-from sql_synthesizer.words.values import StoredValue
+from sql_synthesizer.words.roles import Op, Role
+from sql_synthesizer.words.state import MONTHS, State, next_day, span_of
 
 _SUFFIX: Final = {"or more", "or less", "or fewer"}
 _REVERSED: Final = {"<": ">", ">": "<", "<=": ">=", ">=": "<="}
@@ -77,6 +75,10 @@ def with_number(state: State, op: Op, item: Item) -> None:
     state.negated = False
     ref, reversed_ = _compared(state, op)
     year = item.number == int(item.number) and 1500 <= item.number <= 2100
+    if state.measured is not None:
+        state.query.having.append((state.measured, word, item.number))
+        state.measured = state.last = None
+        return
     if state.counted:
         state.query.having.append((Target(function="count", table=state.counted), word, item.number))
         state.counted = ""
@@ -217,9 +219,13 @@ def number(state: State, item: Item) -> None:
     elif state.head and ahead is not None and state.last is None and _says(ahead, state.query.phrase.table):
         if not state.functions and not state.counting and not state.query.targets and item.number < 1000:
             state.limit = int(item.number)
-    elif item.values and state.last is not None and any(_at(v.table, v.column) == state.last for v in item.values):
+    elif (
+        item.values and state.last is not None and any(valuing.at(v.table, v.column) == state.last for v in item.values)
+    ):
         state.add(
-            Condition(state.last, "=", next(v.value for v in item.values if _at(v.table, v.column) == state.last))
+            Condition(
+                state.last, "=", next(v.value for v in item.values if valuing.at(v.table, v.column) == state.last)
+            )
         )
     else:
         with_number(state, Op(Role.COMPARE, "="), item)
@@ -227,10 +233,6 @@ def number(state: State, item: Item) -> None:
 
 def _says(item: Item, table: str) -> bool:
     return item.table is not None and item.table[0].table == table
-
-
-def _at(table: str, column: str) -> ColumnRef:
-    return ColumnRef(table, column)
 
 
 def between(state: State) -> None:
@@ -301,112 +303,3 @@ def _with_stored(state: State, op: Op, item: Item) -> None:
         item, "value", f"{stored.table}.{stored.column} = {stored.value}", "compared with that row", stored.score
     )
     state.add(Condition(ref, op.word, Statistic(Target(ref), inner)))
-
-
-def same(state: State) -> None:
-    """Read "in the same city as Lazio"."""
-    item, other = state.item(1), state.item(2)
-    if item is None or other is None or not item.columns or not other.values:
-        return
-    ref = state.column(item)
-    stored = state.value(other.values)
-    if ref is None:
-        return
-    state.at += 2
-    inner = Phrase(stored.table, [[Condition(ColumnRef(stored.table, stored.column), "=", stored.value)]])
-    state.add(Condition(ref, "in", Statistic(Target(ref), inner)))
-    state.link(
-        other, "value", f"{stored.table}.{stored.column} = {stored.value}", "compared with that row", stored.score
-    )
-
-
-def pattern(state: State, word: str) -> None:
-    """Read what a text starts with, ends with or contains."""
-    item = state.item(1)
-    if item is None or not (item.literal or item.values or item.unknown or item.names):
-        return
-    state.at += 1
-    ref = state.last or state.shapes.display(state.current.table)[0]
-    text = re.sub(r"([%_])", r"\1", item.text)
-    shapes = {"prefix": f"{text}%", "suffix": f"%{text}", "contains": f"%{text}%"}
-    negated = state.negated
-    state.negated = False
-    state.add(Condition(ref, "like", shapes[word], negated=negated))
-    state.link(item, "value", f"{ref.table}.{ref.column} {word} {text}", "a pattern of letters", 0.9)
-
-
-def missing(state: State) -> None:
-    """Read that a column has no value."""
-    if state.last is not None:
-        state.add(Condition(state.last, "null", None))
-
-
-def stored(state: State, item: Item) -> None:
-    """Read a value that some column holds."""
-    candidates = list(item.values)
-    beside = [v for v in candidates if _at(v.table, v.column) == state.last]
-    if state.last is not None and not beside:
-        beside = [v for v in candidates if v.column == state.last.column]
-    if not beside:
-        beside = _after(state, item)
-    chosen = state.value(beside or candidates)
-    ref = _at(chosen.table, chosen.column)
-    why = "stored in that column" if chosen.score >= 0.95 else "like a stored value"
-    state.link(item, "value", f"{ref.table}.{ref.column} = {chosen.value}", why, chosen.score)
-    key = referred(state, ref.table)
-    if key is not None and state.last is not None and state.last != ref:
-        inner = Phrase(ref.table)
-        state.add(Condition(state.last, "in", Statistic(Target(ColumnRef(ref.table, key)), inner)))
-        state.open.append(inner)
-    same = {v.value for v in candidates if _at(v.table, v.column) == ref}
-    if chosen.part and len(same) > 1:
-        state.add(Condition(ref, "like", f"%{item.text}%"))
-    else:
-        state.add(Condition(ref, "=", chosen.value))
-
-
-def referred(state: State, table: str) -> str | None:
-    """Return the column of a table to which the column that waits refers, if it does."""
-    if state.last is None or state.at - state.last_item > 2:
-        return None
-    for step in state.graph.steps(state.last.table):
-        if step.target == table and step.source_columns == (state.last.column,):
-            return step.target_columns[0]
-    return None
-
-
-def _after(state: State, item: Item) -> list[StoredValue]:
-    """Return the values whose column or table the next words say ("Rock genre", "mississippi river")."""
-    ahead = state.item(1)
-    if ahead is None or not ahead.names:
-        return []
-    said = {(name.table, name.column) for name, score in ahead.names if score >= 0.7}
-    by_column = [v for v in item.values if (v.table, v.column) in said]
-    by_table = [v for v in item.values if (v.table, None) in said]
-    found = by_column or by_table
-    if by_column and (ahead.table is None or ahead.table[0].table != state.query.phrase.table):
-        state.at += 1
-    return found
-
-
-def literal(state: State, item: Item) -> None:
-    """Read a name in quotes or capitals that no kept value is like."""
-    ref = state.last
-    if ref is None:
-        display = state.shapes.display(state.current.table)
-        ref = next((r for r in display if state.shapes.column(r).kind is ColumnKind.TEXT), None)
-        if not item.quoted:
-            state.doubts.append("literal")
-    if ref is not None:
-        state.add(Condition(ref, "=", item.literal))
-        state.link(item, "value", f"{ref.table}.{ref.column} = {item.literal}", "taken as written", 0.6)
-
-
-def truth(state: State, ref: ColumnRef) -> bool:
-    """Read a column that says yes or no as a condition; whether it was one."""
-    if not truth_column(state, ref):
-        return False
-    told = not state.negated
-    state.negated = False
-    state.add(Condition(ref, "=", told))
-    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sql_synthesizer.words.query import Condition, Ranking, Target
+from sql_synthesizer.words.query import Ranking, Target
 from sql_synthesizer.words.state import State
 
 
@@ -61,6 +61,10 @@ def _targets(state: State) -> None:
 def _groups(state: State) -> None:
     """Without a number for each group there is nothing to put together: show the columns themselves."""
     query = state.query
+    _extremes(state)
+    root = query.phrase.table
+    if root in query.group_tables and all(target.home == root for target in query.targets if target.aggregated):
+        query.group_tables.remove(root)
     measured = [*query.targets, *(target for target, _ in query.order), *(target for target, _, _ in query.having)]
     if query.phrase.ranking is not None:
         measured.append(query.phrase.ranking.target)
@@ -76,6 +80,11 @@ def _groups(state: State) -> None:
     query.groups, query.group_tables = [], []
 
 
-def denied(condition: Condition) -> bool:
-    """Whether a condition is negated in any way."""
-    return condition.negated or condition.op == "!="
+def _extremes(state: State) -> None:
+    """Read "for each department the age of the oldest physician": the extreme of each group, not of all."""
+    query, ranking = state.query, state.query.phrase.ranking
+    if ranking is None or ranking.limit != 1 or not (query.groups or query.group_tables):
+        return
+    if query.targets == [ranking.target] and not ranking.target.function:
+        query.targets = [Target(ranking.target.column, "max" if ranking.descending else "min")]
+        query.phrase.ranking = None

@@ -17,6 +17,8 @@ _INCLUDED: Final = 0.9
 _DECLARED_COST: Final = 1.0
 _FOUND_COST: Final = 1.3
 _SHARED_COST: Final = 2.2
+FAR: Final = 9.0
+"""The distance of tables that no way of keys joins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class KeyGraph:
         """Find the joins once."""
         self._schema = schema
         self._steps: dict[str, list[Step]] = defaultdict(list)
+        self._distances: dict[tuple[str, str], float] = {}
         self._add_keys(declared=True)
         owners = self._owners()
         for source, target in self._undeclared():
@@ -169,11 +172,17 @@ class KeyGraph:
         """Return the cost of the way between two tables: 0 for the same, 9 where there is none."""
         if source == target:
             return 0.0
-        way = self.path((source,), target)
-        return 9.0 if way is None else sum(step.cost for step in way)
+        known = self._distances.get((source, target))
+        if known is None:
+            way = self.path((source,), target)
+            known = FAR if way is None else sum(step.cost for step in way)
+            self._distances[source, target] = known
+        return known
 
 
 def _said(step: Step, said: Collection[str]) -> float:
+    if not said:
+        return 0.0
     words = {stem(word) for name in step.source_columns + step.target_columns for word in parts(name)}
     return len(words & set(said)) / (len(words) + 1)
 

@@ -2,65 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum, auto
 from typing import Final
 
-
-class Role(StrEnum):
-    """What a phrase does in a question."""
-
-    COUNT = auto()
-    AGGREGATE = auto()
-    SUPERLATIVE = auto()
-    TOP = auto()
-    COMPARE = auto()
-    BETWEEN = auto()
-    NOT = auto()
-    EACH = auto()
-    ORDER = auto()
-    DIRECTION = auto()
-    ALPHABETICAL = auto()
-    DISTINCT = auto()
-    AND = auto()
-    OR = auto()
-    BOTH = auto()
-    EXCEPT = auto()
-    RELATIVE = auto()
-    WITH = auto()
-    OF = auto()
-    IN = auto()
-    PATTERN = auto()
-    MISSING = auto()
-    RATIO = auto()
-    PERCENT = auto()
-    HOW = auto()
-    ASK = auto()
-    TOTAL_OF = auto()
-    ALSO = auto()
-    SENTENCE = auto()
-    THEIR = auto()
-    POPULAR = auto()
-    NAMED = auto()
-    SAME = auto()
-
-
-@dataclass(frozen=True, slots=True)
-class Op:
-    """A phrase of the closed class.
-
-    Attributes:
-        role: what it does.
-        word: which of its kind: "avg", ">", "prefix", ...
-        hints: words that a column it speaks of may have; after "~" those where the order is reversed.
-        descending: for orders and superlatives.
-    """
-
-    role: Role
-    word: str = ""
-    hints: tuple[str, ...] = ()
-    descending: bool = True
-
+from sql_synthesizer.words.roles import Op, Role
 
 PHRASES: Final[dict[tuple[str, ...], Op]] = {}
 """By lower-case words."""
@@ -128,7 +72,7 @@ for _word in ("rated", "ranked", "scoring"):
 _say(Op(Role.SUPERLATIVE, "paid", ("salary", "pay", "income", "wage")), "highest paid|best paid|highest-paid|best-paid")
 _say(Op(Role.SUPERLATIVE, "paid", ("salary", "pay", "income", "wage"), descending=False), "lowest paid|lowest-paid")
 _say(Op(Role.SUPERLATIVE, "price", _PRICE), "highest priced|highest-priced")
-_say(Op(Role.SUPERLATIVE, "last", _TIME), "most recent|last")
+_say(Op(Role.SUPERLATIVE, "last", _TIME), "most recent|most recently|last")
 _say(Op(Role.SUPERLATIVE, "first", _TIME, descending=False), "first|least recent")
 _say(
     Op(Role.SUPERLATIVE, "most"),
@@ -212,7 +156,7 @@ _say(
     "for each|per|each|for every|every|grouped by|group by|by each|in each|of each|at each|from each|"
     "on each|across|broken down by|for all the different|for each of|to each|within each|with each|"
     "across different|for each unique|for each distinct|for each different|in every|of every|by every|"
-    "under each|split by|for different|across all|for the different|of different",
+    "under each|split by|for different|across all|for the different",
 )
 _say(
     Op(Role.ORDER),

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
-from sql_synthesizer.words.lexicon import LONGEST, PHRASES, STOP, Op, Role
+from sql_synthesizer.words.lexicon import LONGEST, PHRASES, STOP
 from sql_synthesizer.words.names import Name, Names, parts
+from sql_synthesizer.words.roles import Op, Role
 from sql_synthesizer.words.thesaurus import pieces
 from sql_synthesizer.words.tokens import Token, TokenKind, singular, stem
 from sql_synthesizer.words.values import MAX_VALUE_WORDS, StoredValue, ValueIndex
@@ -109,7 +110,7 @@ class Linker:
         op = PHRASES.get(tuple(token.lower for token in span)) if span[0].kind is not TokenKind.QUOTED else None
         op_weight = ((0.8 if op.role not in _WEAK else 0.5) * len(span) + 0.1 * (len(span) - 1)) if op else 0.0
         if op is not None and op.role is Role.COUNT:
-            op_weight = 1.75 if span[0].lower == "total" else 0.8
+            op_weight = 1.75 if span[0].lower == "total" or len(span) > 3 else 0.8
         names = self._named(span)
         if op is not None and op.role is Role.ASK and names and start > 0 and tokens[start - 1].lower not in _STARTS:
             op = None

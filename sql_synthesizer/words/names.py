@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
-from rapidfuzz.distance import JaroWinkler
+from rapidfuzz import fuzz
 
 from sql_synthesizer.schema import Schema, Table
 from sql_synthesizer.words.thesaurus import NEAR, expand
 from sql_synthesizer.words.tokens import stem
 
-_FUZZY: Final = 0.93
+_FUZZY: Final = 86.0
 _LIGHT: Final = frozenset(
     stem(word)
     for word in [
@@ -40,12 +40,17 @@ _LIGHT: Final = frozenset(
 
 def parts(name: str) -> list[str]:
     """Split a name at underscores, camel case and digits; what is short or written together is spelled out."""
-    spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])", r"\1\3 \2\4", name)
+    return list(_parts(name))
+
+
+@lru_cache(maxsize=20_000)
+def _parts(name: str) -> tuple[str, ...]:
+    spaced = re.sub(r"([a-z0-9])([A-Z])|([A-Z])([A-Z][a-z])|([a-zA-Z])(\d)", r"\1\3\5 \2\4\6", name)
     words: list[str] = []
     for part in re.split(r"[^A-Za-z0-9]+", spaced):
         if part:
             words += expand(part.lower())
-    return words
+    return tuple(words)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +92,10 @@ class Names:
         return found
 
 
+_ALONE: Final = frozenset(stem(word) for word in ("name", "date", "type", "code", "title"))
+"""Light words that may stand for a longer name by themselves."""
+_SPARE: Final = _ALONE | {stem("number"), stem("id")}
+"""Light words that a question may add to a name ("phone number")."""
 _LINKING: Final = frozenset({"of", "the", "a", "an", "and", "in"})
 
 
@@ -101,6 +110,7 @@ def _table_words(name: str) -> tuple[str, ...]:
 def _column_names(table: Table) -> list[Name]:
     own_words = _table_words(table.name)
     own = set(own_words)
+    referring = {name for key in table.foreign_keys for name in key.columns}
     words = {
         column: tuple(stem(word) for word in said if word not in _LINKING) or tuple(said)
         for column in table.columns
@@ -110,7 +120,8 @@ def _column_names(table: Table) -> list[Name]:
     names = []
     for column, stems in words.items():
         bare = tuple(word for word in stems[shared:] if word not in own) or stems[shared:] or stems
-        names.append(Name(table.name, column, stems[shared:] or stems, bare, (*own_words, *bare)))
+        full = () if column in referring else (*own_words, *bare)
+        names.append(Name(table.name, column, stems[shared:] or stems, bare, full))
     return names
 
 
@@ -141,8 +152,11 @@ def _cover(phrase: tuple[str, ...], stems: tuple[str, ...]) -> float:
     for word in phrase:
         best = max(left, key=lambda other: likeness(word, other), default="")
         score = likeness(word, best)
-        if score == 0.0:
+        if score == 0.0 and not (word in _SPARE and len(phrase) > 1 and similar):
             return 0.0
+        if score == 0.0:
+            similar += 0.8
+            continue
         similar += score
         left.remove(best)
     missing = sum(0.25 if word in _LIGHT else 1.0 for word in left)
@@ -150,7 +164,7 @@ def _cover(phrase: tuple[str, ...], stems: tuple[str, ...]) -> float:
     if said < 0.5 and similar < len(phrase):
         return 0.0
     if said < 0.5 <= missing:
-        return 0.0 if len(phrase) < 2 and phrase[0] != "name" else 0.5
+        return 0.5 if len(phrase) > 1 or phrase[0] in _ALONE else 0.0
     return similar / len(phrase) * (0.97 - 0.4 * missing / (missing + said))
 
 
@@ -162,8 +176,8 @@ def likeness(word: str, other: str) -> float:
     if other in NEAR.get(word, ()):
         return 0.85
     if min(len(word), len(other)) >= 5:
-        if JaroWinkler.similarity(word, other) >= _FUZZY:
+        if fuzz.ratio(word, other) >= _FUZZY:
             return 0.8
-        if word[:5] == other[:5] and abs(len(word) - len(other)) <= 4:
+        if min(len(word), len(other)) >= 6 and word[:6] == other[:6] and abs(len(word) - len(other)) <= 4:
             return 0.72
     return 0.0

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from sql_synthesizer.words import comparing, ordering
-from sql_synthesizer.words.lexicon import Role
+from sql_synthesizer.words import superlatives, valuing
+from sql_synthesizer.words.keys import FAR
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef, Condition, Phrase, Statistic, Target
-from sql_synthesizer.words.roots import says_table
+from sql_synthesizer.words.roles import Role
+from sql_synthesizer.words.roots import named_exactly, says_table
 from sql_synthesizer.words.state import State
 
 _COMPARING: Final = (Role.COMPARE, Role.BETWEEN, Role.PATTERN, Role.MISSING)
@@ -23,7 +24,7 @@ def named(state: State, item: Item) -> None:
         table = None
     if table is not None and here and table[1] < 0.99 and table[0].table not in state.tables():
         table = None
-    if table is not None and state.near(table[0].table) >= 9.0:
+    if table is not None and state.near(table[0].table) >= FAR:
         state.doubts.append("unreachable")
         table = None
         if not columns:
@@ -36,7 +37,7 @@ def named(state: State, item: Item) -> None:
 
 
 def _table(state: State, table: str) -> None:
-    referred = comparing.referred(state, table)
+    referred = valuing.referred(state, table)
     if referred is not None and state.last is not None:
         inner = Phrase(table)
         state.add(Condition(state.last, "in", Statistic(Target(ColumnRef(table, referred)), inner)))
@@ -48,7 +49,7 @@ def _table(state: State, table: str) -> None:
         _measure_of(state, table)
     elif _qualifies(state, table):
         return
-    elif state.head and state.query.targets and not state.next_is(Role.OF, Role.IN, ahead=-1) and listed(state):
+    elif state.head and state.query.targets and listed(state) and not state.next_is(Role.OF, ahead=-2):
         for ref in state.shapes.display(table):
             state.target(Target(ref))
         state.phrase_of(table) or state.enter(table)
@@ -91,8 +92,9 @@ def _qualifies(state: State, table: str) -> bool:
     if ahead is None or item is None or ahead.op is not None:
         return False
     if ahead.table is None:
-        return any(name.table == table and score >= 0.85 for name, score in ahead.columns)
-    return ahead.start == item.end and says_table(ahead) not in {None, table}
+        likely = 0.7 if ahead.start == item.end and state.functions else 0.85
+        return any(name.table == table and score >= likely for name, score in ahead.columns)
+    return ahead.start == item.end and named_exactly(ahead) not in {None, table}
 
 
 def _measure_of(state: State, table: str) -> None:
@@ -134,6 +136,8 @@ def _column(state: State, item: Item) -> None:
         state.head = False
         wait(state, ref)
     elif _told(state):
+        if state.functions and not (state.head and not state.query.targets):
+            state.measured = Target(ref, state.functions.pop())
         wait(state, ref)
     elif state.functions:
         for function in state.functions:
@@ -147,7 +151,7 @@ def _column(state: State, item: Item) -> None:
 
 def _condition(state: State, item: Item, ref: ColumnRef) -> bool:
     """Read a column that is a condition by itself; whether it was one."""
-    if not state.head and ordering.named_extreme(state, item, ref):
+    if not state.head and superlatives.named_extreme(state, item, ref):
         return True
     if _truth(state, ref):
         return True
@@ -212,7 +216,10 @@ def _compound(state: State, item: Item) -> bool:
 
 def _truth(state: State, ref: ColumnRef) -> bool:
     """Read a yes-or-no column outside the list of what is shown."""
-    return (not state.head or bool(state.query.targets) or state.negated) and comparing.truth(state, ref)
+    before = state.item(-1)
+    after_rows = before is not None and says_table(before) == state.query.phrase.table
+    told = not state.head or bool(state.query.targets) or state.negated or after_rows
+    return told and valuing.truth(state, ref)
 
 
 def wait(state: State, ref: ColumnRef) -> None:
@@ -238,8 +245,8 @@ def _told(state: State) -> bool:
     if ahead is None:
         return False
     if ahead.op is not None:
-        if ahead.op.role is Role.IN and ahead.text.lower() == "in":
-            return False
+        if ahead.op.role is Role.IN:
+            return _about(state, state.item(2))
         if ahead.op.role is Role.NOT or (ahead.op.role is Role.OF and not state.head):
             return state.item(2) is not None and bool((state.item(2) or ahead).values)
         return ahead.op.role in _COMPARING
@@ -262,3 +269,15 @@ def show_rows(state: State) -> None:
     ):
         for ref in state.shapes.display(state.query.phrase.table):
             state.target(Target(ref))
+
+
+def _about(state: State, item: Item | None) -> bool:
+    """Whether what follows "in", "by", "on" is a value of the column that is read ("insured by Aetna")."""
+    here = state.item()
+    if item is None or here is None or not here.columns:
+        return False
+    best = here.columns[0][0]
+    if item.number is not None or item.date is not None:
+        ref = ColumnRef(best.table, best.column or "")
+        return ref in state.shapes.dates(best.table)
+    return any(v.table == best.table and v.column == best.column for v in item.values)

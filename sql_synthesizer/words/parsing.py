@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sql_synthesizer.words import comparing, naming, ordering
+from sql_synthesizer.words import comparing, naming, ordering, superlatives, valuing
 from sql_synthesizer.words.finishing import finish
 from sql_synthesizer.words.keys import KeyGraph
-from sql_synthesizer.words.lexicon import Op, Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import Phrase, Query, Target
+from sql_synthesizer.words.roles import Op, Role
 from sql_synthesizer.words.roots import root_of, says_table
 from sql_synthesizer.words.shapes import Shapes
 from sql_synthesizer.words.state import State
@@ -41,13 +41,13 @@ def _thing(state: State, item: Item) -> None:
     if item.names and not (item.values and _rather_value(state, item)):
         naming.named(state, item)
     elif item.values and item.number is None:
-        comparing.stored(state, item)
+        valuing.stored(state, item)
     elif item.number is not None:
         comparing.number(state, item)
     elif item.date is not None:
         comparing.date(state, item)
     elif item.literal is not None:
-        comparing.literal(state, item)
+        valuing.literal(state, item)
     else:
         before = state.item(-1)
         if (
@@ -66,7 +66,7 @@ def _rather_value(state: State, item: Item) -> bool:
         return True
     if state.last is not None and state.last_item == state.at - 1:
         return any(v.table == state.last.table and v.column == state.last.column for v in item.values)
-    return max(v.score for v in item.values) > item.names[0][1] + 0.02
+    return max(v.score for v in item.values) > item.names[0][1] + 0.2
 
 
 def _nothing(state: State, _item: Item, _op: Op) -> None:
@@ -99,8 +99,18 @@ def _of(state: State, item: Item, op: Op) -> None:
 def _in(state: State, item: Item, op: Op) -> None:
     if item.text.lower() == "by" and (state.top is not None or state.query.phrase.ranking):
         ordering.order(state, item, op)
+    elif item.text.lower() == "by" and _grouped_by(state):
+        ordering.each(state, item, op)
     elif state.query.targets or state.query.phrase.clauses:
         state.head = False
+
+
+def _grouped_by(state: State) -> bool:
+    """Whether "by" names what numbers are told for ("average price by genre")."""
+    ahead, after = state.item(1), state.item(2)
+    ends = after is None or after.is_(Role.SENTENCE, Role.ORDER, Role.AND)
+    numbers = any(target.aggregated for target in state.query.targets)
+    return ends and numbers and ahead is not None and bool(ahead.names)
 
 
 def _count_word(state: State, item: Item, _op: Op) -> None:
@@ -172,11 +182,11 @@ def _pattern(state: State, _item: Item, op: Op) -> None:
     if op.word == "contains" and state.last is None and ahead is not None and not ahead.literal and ahead.names:
         state.head = False
         return
-    comparing.pattern(state, op.word)
+    valuing.pattern(state, op.word)
 
 
 def _missing(state: State, _item: Item, _op: Op) -> None:
-    comparing.missing(state)
+    valuing.missing(state)
 
 
 def _named_as(state: State, _item: Item, _op: Op) -> None:
@@ -196,7 +206,7 @@ def _their(state: State, _item: Item, _op: Op) -> None:
 
 
 def _same(state: State, _item: Item, _op: Op) -> None:
-    comparing.same(state)
+    valuing.same(state)
 
 
 _HANDLERS: Final[dict[Role, Callable[[State, Item, Op], None]]] = {
@@ -221,8 +231,8 @@ _HANDLERS: Final[dict[Role, Callable[[State, Item, Op], None]]] = {
     Role.SENTENCE: _sentence,
     Role.THEIR: _their,
     Role.SAME: _same,
-    Role.SUPERLATIVE: ordering.superlative,
-    Role.POPULAR: ordering.popular,
+    Role.SUPERLATIVE: superlatives.superlative,
+    Role.POPULAR: superlatives.popular,
     Role.TOP: ordering.top,
     Role.ORDER: ordering.order,
     Role.DIRECTION: ordering.direction,

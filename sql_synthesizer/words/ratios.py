@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from sqlglot import exp
 
 from sql_synthesizer.words.compiling import Compiler
-from sql_synthesizer.words.lexicon import Role
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import Phrase, Query, Target
+from sql_synthesizer.words.roles import Role
 from sql_synthesizer.words.state import State
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 
-from sql_synthesizer.words.keys import KeyGraph
-from sql_synthesizer.words.lexicon import Role
+from sql_synthesizer.words.keys import FAR, KeyGraph
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef
+from sql_synthesizer.words.roles import Role
 from sql_synthesizer.words.shapes import Shapes
 
 
@@ -20,6 +20,12 @@ def says_table(item: Item) -> str | None:
     if item.columns and item.columns[0][1] > score + 0.02:
         return None
     return name.table if score >= 0.7 else None
+
+
+def named_exactly(item: Item) -> str | None:
+    """Return the table that an item says by its very name."""
+    table = says_table(item)
+    return table if item.table is not None and item.table[1] >= 0.95 else None
 
 
 def root_of(items: Sequence[Item], shapes: Shapes, graph: KeyGraph) -> str | None:
@@ -41,11 +47,14 @@ def _connected(mentions: list[tuple[int, str]], graph: KeyGraph) -> list[tuple[i
     tables = {table for _, table in mentions}
     if len(tables) < 3:
         return mentions
-    met = {table: sum(graph.distance(table, other) < 9.0 for other in tables) for table in tables}
+    met = {table: sum(graph.distance(table, other) < FAR for other in tables) for table in tables}
     return [(at, table) for at, table in mentions if met[table] * 2 > len(tables)]
 
 
 def _grouping(items: Sequence[Item], at: int) -> bool:
+    after = items[at + 1] if at + 1 < len(items) else None
+    if after is not None and after.start == items[at].end and named_exactly(after) is not None:
+        return True
     return at > 0 and items[at - 1].is_(Role.EACH)
 
 

@@ -22,6 +22,7 @@ class Shapes:
     def __init__(self, schema: Schema) -> None:
         """Keep the schema."""
         self.schema = schema
+        self._displays: dict[str, tuple[ColumnRef, ...]] = {}
 
     def column(self, ref: ColumnRef) -> Column:
         """Return the column's description."""
@@ -43,6 +44,12 @@ class Shapes:
 
     def display(self, table: str) -> tuple[ColumnRef, ...]:
         """Return the columns by which people call a row: its name or title, first and last name, or its key."""
+        known = self._displays.get(table)
+        if known is None:
+            known = self._displays[table] = self._display(table)
+        return known
+
+    def _display(self, table: str) -> tuple[ColumnRef, ...]:
         described = self.schema.tables[table]
         words = {name: parts(name) for name in described.columns}
         first = [n for n, w in words.items() if w[-2:] in (["first", "name"], ["given", "name"])]

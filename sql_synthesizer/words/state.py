@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sql_synthesizer.schema import ColumnKind
-from sql_synthesizer.words.keys import KeyGraph
-from sql_synthesizer.words.lexicon import Role
+from sql_synthesizer.words.keys import FAR, KeyGraph
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import Clause, ColumnRef, Condition, Member, Phrase, Query, Target
+from sql_synthesizer.words.roles import Role
 from sql_synthesizer.words.roots import says_table
 from sql_synthesizer.words.shapes import Shapes
 from sql_synthesizer.words.values import StoredValue
@@ -57,6 +57,7 @@ class State:
         limit: rows asked for, before it is known by which order.
         last: a column that waits for a comparison.
         last_item: the item of ``last``.
+        measured: an aggregate that waits for a comparison.
         counted: a table whose rows were counted and wait for a comparison.
         links: what was taken for what.
         said: whether the question says the current phrase's table in words.
@@ -81,6 +82,7 @@ class State:
     limit: int | None = None
     last: ColumnRef | None = None
     last_item: int = -9
+    measured: Target | None = None
     counted: str = ""
     top: bool | None = None
     grouped: list[int] = field(default_factory=list)
@@ -149,6 +151,8 @@ class State:
         if rivals:
             self.doubts.append("column")
             self.rivals.append((item, best[1]))
+        if self.near(best[1].table) >= 2.5:
+            self.doubts.append("far")
         self.link(
             item,
             "column",
@@ -209,7 +213,7 @@ class State:
             while self.open[-1] is not known:
                 self.open.pop()
             return known
-        if all(self.graph.distance(other, table) >= 9.0 for other in self.tables()):
+        if all(self.graph.distance(other, table) >= FAR for other in self.tables()):
             self.doubts.append("unreachable")
             return self.current
         phrase = Phrase(table)

@@ -48,8 +48,8 @@ caregiver; procedure operation; prescription prescribe
 """
 
 _SHORT: Final = {
-    "qty": "quantity", "num": "number", "no": "number", "nbr": "number", "nr": "number", "amt": "amount",
-    "dt": "date", "desc": "description", "cnt": "count", "addr": "address", "dob": "birth date",
+    "appt": "appointment", "qty": "quantity", "num": "number", "no": "number", "nbr": "number", "nr": "number",
+    "amt": "amount", "dt": "date", "desc": "description", "cnt": "count", "addr": "address", "dob": "birth date",
     "cust": "customer", "emp": "employee", "dept": "department", "dep": "department", "tel": "phone",
     "fname": "first name", "lname": "last name", "yr": "year", "tx": "transaction", "txn": "transaction",
     "avg": "average", "pct": "percent", "perc": "percent", "min": "minimum", "max": "maximum", "tot": "total",

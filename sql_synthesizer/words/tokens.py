@@ -102,7 +102,7 @@ def stem(word: str) -> str:
     """Return what the forms of an English word have in common: plural and verb endings go, in lower case."""
     lower = word.lower().removesuffix("'s").removesuffix("’s")
     if lower in _IRREGULAR:
-        return _IRREGULAR[lower]
+        return _without_verb_ending(_IRREGULAR[lower])
     return _without_verb_ending(singular(lower))
 
 
@@ -110,6 +110,8 @@ def singular(lower: str) -> str:
     """Return the singular of a lower-case noun."""
     if lower in _IRREGULAR:
         return _IRREGULAR[lower]
+    if lower == "ids":
+        return "id"
     if len(lower) < 4 or lower.endswith(("ss", "us", "is")):
         return lower
     if lower.endswith("ies"):

@@ -13,7 +13,7 @@ from sql_synthesizer.schema import ColumnKind, Schema
 from sql_synthesizer.words.tokens import singular
 
 MAX_VALUE_WORDS: Final = 10
-_FUZZY: Final = 90.0
+_FUZZY: Final = 88.0
 _MAX_FUZZY: Final = 50_000
 _STATES: Final = """
 al alabama; ak alaska; az arizona; ar arkansas; ca california; co colorado; ct connecticut; de delaware;

@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
+import os
+import shutil
+import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from quantum_db.model import Context, Entity
+from quantum_db.stores import edge_shard, qdrant_edge
+from quantum_db.stores.edge_index import IndexSettings
+from quantum_db.stores.edge_rebuild import Rebuild
+from quantum_db.stores.edge_shard import OpenShard
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
-WIDE = 1024
-MANY = 2800  # enough for the library to build an index: 10 MB of vectors
+WIDE = 64
+MANY = 1500
 
 
 def version(name: str, n: int) -> Entity:
@@ -39,6 +48,57 @@ def wide() -> list[Entity]:
     return [Entity(f"e{i}", vector) for i, vector in enumerate(vectors)]
 
 
+FEW = 300
+SMALL = IndexSettings(after_points=100, least_bytes=10_000)
+STEPS = [
+    *("follow", "finish", "adopt", "replay", "write_manifest", "rmtree"),
+    *("after write_manifest", "after replay"),
+]
+"""Of taking over an index: where the owner is killed before the step, or after it."""
+
+
+def of_round(i: int, n: int) -> Entity:
+    """Entity ``i`` as round ``n`` writes it."""
+    vector = np.random.default_rng([i, n]).standard_normal(16).astype(np.float32)
+    return Entity(f"e{i}", vector / np.linalg.norm(vector), metadata={"n": n, "x": 0.1 * n + 0.2})
+
+
+def plant(step: str) -> None:
+    """Have this process killed at a step."""
+    name = step.removeprefix("after ")
+    holder: Any = next(one for one in (Rebuild, OpenShard, qdrant_edge, edge_shard, shutil) if hasattr(one, name))
+    done = getattr(holder, name)
+    after = step != name
+
+    def die() -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    async def later(*arguments: Any) -> Any:
+        die()
+
+    def now(*arguments: Any, **options: Any) -> Any:
+        if after:
+            done(*arguments, **options)
+        die()
+
+    setattr(holder, name, later if inspect.iscoroutinefunction(done) else now)
+
+
+async def rebuild(store: QdrantEdgeStore, step: str) -> None:
+    """Write round after round while an index is built; say the number of each that is done."""
+    await store.upsert([of_round(i, 0) for i in range(FEW)])
+    plant(step)
+    building = asyncio.create_task(store.optimize())
+    n = 0
+    while not building.done():
+        n += 1
+        await store.upsert([of_round(n % FEW, n)])
+        say(n)
+        await asyncio.sleep(0.0005 * n)
+    await building
+    say("never killed")
+
+
 def say(what: object) -> None:
     print(what, flush=True)
 
@@ -54,8 +114,10 @@ async def write_versions(store: QdrantEdgeStore, n: int) -> None:
 
 
 async def main(job: str, path: Path, n: int) -> None:
-    store = QdrantEdgeStore(path)
-    if job == "versions":
+    store = QdrantEdgeStore(path, SMALL if job in {"rebuild", "optimize"} else IndexSettings())
+    if job == "rebuild":
+        await rebuild(store, STEPS[n])
+    elif job == "versions":
         await write_versions(store, n)
     elif job == "deep":
         await store.upsert([deep(n)])

@@ -21,7 +21,7 @@ from quantum_db.errors import CorruptData, Unavailable
 from quantum_db.model import Search
 from quantum_db.stores.points import MAX_METADATA_DEPTH
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
-from tests.contract.edge_child import MANY, deep, version, wide
+from tests.contract.edge_child import MANY, SMALL, deep, version, wide
 from tests.contract.vector_stores import assert_same, axis
 
 ROOT = Path(__file__).parents[2]
@@ -81,7 +81,7 @@ async def test_a_process_killed_while_it_optimizes_has_lost_nothing(tmp_path: Pa
     with child("optimize", tmp_path) as process:
         assert said(process) == "written"
     for _ in range(2):
-        store = QdrantEdgeStore(tmp_path)
+        store = QdrantEdgeStore(tmp_path, SMALL)
         assert await store.count() == MANY
         [got] = await store.fetch([f"e{MANY - 1}"])
         assert_same(got, wide()[-1])
@@ -191,15 +191,17 @@ def set_manifest(**change: Any) -> Callable[[Path], None]:
         garble("segment.json"),
         garble("edge_config.json"),
         garble("manifest.json"),
-        set_manifest(format=2),
+        set_manifest(format=3),
         set_manifest(points=31),
         set_manifest(unknown=1),
+        set_manifest(shard="shard-2"),
+        set_manifest(shard="../shard"),
     ],
     ids=[
         *("no shard", "no segments", "no segment", "no version", "no manifest"),
         *("manifest cut", "segment cut", "vectors cut"),
         *("segment garbled", "config garbled", "manifest garbled"),
-        *("other format", "points missing", "other fields"),
+        *("other format", "points missing", "other fields", "another shard", "no shard of its own"),
     ],
 )
 async def test_a_damaged_folder_is_refused_and_stays_as_it_is(tmp_path: Path, damage: Callable[[Path], None]) -> None:

@@ -23,10 +23,10 @@ class KeepsFlushes(QdrantEdgeStore):
 
     async def flush(self) -> None:
         await super().flush()
-        if self._data.exists():
-            safe = self._path.parent / "safe"
+        if self._open.data.exists():
+            safe = self._open.path.parent / "safe"
             shutil.rmtree(safe, ignore_errors=True)
-            shutil.copytree(self._data, safe / "data")
+            shutil.copytree(self._open.data, safe / "data")
 
 
 class Lies(KeepsFlushes):

@@ -162,6 +162,25 @@ async def test_what_failed_midway_is_hidden_until_it_is_whole(
     await edge.close()
 
 
+async def test_what_was_made_ready_for_a_write_that_failed_is_not_written_later(
+    edge: QdrantEdgeStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await edge.apply(1, [of_round("left", 2)], [])
+    with monkeypatch.context() as broken:
+
+        async def full(points: Sequence[Point]) -> None:
+            raise Unavailable("no space left")
+
+        broken.setattr(edge, "_write", full)
+        with pytest.raises(Unavailable, match="no space left"):
+            await edge.apply(2, [of_round("left", 3)], [])
+    edge._torn.clear()
+    await edge.upsert([of_round("left", 4)])
+    assert await edge.count() == 1
+    assert_same((await edge.fetch(["left"]))[0], of_round("left", 4))
+    await edge.close()
+
+
 async def test_what_was_killed_midway_is_completed_by_the_same_call(tmp_path: Path) -> None:
     """The first portion of a large change is in the log, the second is not."""
     folder = tmp_path / "edge"

@@ -47,7 +47,11 @@ TRANSFER = ROOT / "docs" / "transfer.md"
 QUICKSTART = ROOT / "docs" / "quickstart.md"
 SDK = ROOT / "docs" / "sdk.md"
 API = ROOT / "docs" / "api.md"
-SQL = ROOT / "docs" / "sql.md"  # what of it needs no cluster runs in tests/unit/test_sql_docs.py
+SQL = ROOT / "docs" / "sql.md"  # what of these four needs no cluster runs in tests/unit/test_sql_docs.py
+SQL_QUANTUM = ROOT / "docs" / "sql-quantum.md"
+JOIN_ORDER = ROOT / "docs" / "join-order.md"
+WORDS = ROOT / "docs" / "words.md"
+SCALING = ROOT / "docs" / "scaling.md"
 COMMAND = ".venv/bin/quantum-db"
 
 
@@ -299,6 +303,15 @@ def printed(snippet: str, cluster: LiveCluster) -> list[str]:
     return result.stdout.split()
 
 
+def test_the_command_of_scaling_works() -> None:
+    (command,) = blocks(SCALING, "bash")
+    done = subprocess.run(
+        [sys.executable, *command.split()[1:]], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+    assert "replicas" in done.stdout
+    assert "USD a day" in done.stdout
+
+
 def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
     for page in PAGES:
         kinds = set(re.findall(r"^```(\w+)", page.read_text(encoding="utf-8"), flags=re.MULTILINE))
@@ -315,6 +328,10 @@ def test_every_code_block_is_of_a_kind_that_is_tested() -> None:
             SDK: {"python"},
             API: {"python"},
             SQL: {"bash", "python", "text", "yaml"},
+            SQL_QUANTUM: {"python", "text"},
+            JOIN_ORDER: {"python"},
+            WORDS: {"python"},
+            SCALING: {"bash"},
         }
         assert kinds <= tested.get(page, set()), page
 

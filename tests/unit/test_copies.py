@@ -273,12 +273,16 @@ async def test_what_is_too_large_is_not_copied_and_not_asked_for_again_at_once(h
 async def test_the_copy_that_was_not_used_for_longest_makes_room(here: Here) -> None:
     for name in "abc":
         await here.filled(name)
-    copies = copies_of(here, most=2 * here.stores["a"].bytes + 1000)
+    first = copies_of(here, name="first")
+    await here.got(first, "a")
+    most = first.bytes * 5 // 2
+    await first.close()
+    copies = copies_of(here, most)
     for name in "abc":
         await here.got(copies, name)
     assert len(copies) == 2
     assert copies.current("a") is None
-    assert copies.bytes <= 2 * here.stores["a"].bytes + 1000
+    assert 0 < copies.bytes <= most
     await copies.close()
 
 

@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -134,6 +135,31 @@ def test_the_compiled_search_agrees_with_an_independent_program(n: int, extra: i
     assert found.proved
     assert not crosses(graph, found.tree)
     assert math.exp(found.log_cost) == pytest.approx(plain_dp(graph))
+
+
+@settings(max_examples=25, deadline=None)
+@given(graphs, st.integers(0, 10**6))
+def test_a_chain_is_the_best_by_what_look_ups_fetch(graph: JoinGraph, seed: int) -> None:
+    fetched = np.random.default_rng(seed).uniform(1.0, 50.0, graph.size)
+
+    def cost(order: tuple[int, ...]) -> float:
+        prefixes = [order[: k + 1] for k in range(1, graph.size)]
+        return sum(math.exp(graph.log_cardinality(prefix)) * fetched[prefix[-1]] for prefix in prefixes)
+
+    orders = [order for order in itertools.permutations(range(graph.size)) if not crosses(graph, left_deep(order))]
+    found = order_small(replace(graph, fetched=tuple(fetched)), chain=True)
+    assert found is not None
+    assert cost(tuple(leaves(found.tree))) == pytest.approx(min(map(cost, orders)))
+
+
+def test_of_equal_columns_as_many_pairs_count_as_imply_the_others() -> None:
+    kept = np.log(np.array([[1.0, 0.1, 0.2], [0.1, 1.0, 0.3], [0.2, 0.3, 1.0]]))
+    graph = JoinGraph(("a", "b", "c"), np.log([10.0, 10.0, 10.0]), kept, ((0, 1, 2),))
+    assert math.exp(graph.log_cardinality([0, 1, 2])) == pytest.approx(1000 * 0.1 * 0.2)
+    assert math.exp(graph.log_cardinality([1, 2])) == pytest.approx(100 * 0.3)
+    plain = graph.without_classes()
+    assert plain.edges() == [(0, 1), (0, 2)]
+    assert plain.log_cardinality([0, 1, 2]) == pytest.approx(graph.log_cardinality([0, 1, 2]))
 
 
 def test_a_planted_fault_in_the_exact_search_is_caught_by_brute_force(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from benchmarks.sql_world import Columns, Statement, shop, statement, write_duckdb, write_sqlite
-from quantum_db.errors import InvalidRequest, SqlTimeout
+from quantum_db.errors import InvalidRequest, SqlInvalid, SqlTimeout
 from sql_synthesizer.engines.ports import Engine, Limits, Rows
 from sql_synthesizer.engines.urls import open_engine
 from sql_synthesizer.guard.binding import bound
@@ -256,7 +257,8 @@ class _Slow:
             time.sleep(0.002)
         if takes > limits.timeout_s:
             raise SqlTimeout("too long")
-        return self.engine.run(sql, parameters, limits, force_order=force_order)
+        rows = self.engine.run(sql, parameters, limits, force_order=force_order)
+        return replace(rows, elapsed_ms=rows.elapsed_ms + takes * 1e3)
 
 
 SQL = (
@@ -294,6 +296,24 @@ def test_a_statement_that_runs_can_be_stopped(engine: Engine) -> None:
     assert engine.run("SELECT COUNT(*) FROM city").rows[0][0] > 0
 
 
+def test_an_order_that_fits_into_memory_is_used_where_the_own_one_does_not(
+    engine: Engine, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checked = guard.check(SQL, LIMITS)
+    slow = _Slow(engine, checked.sql, forced_s=0.0)
+    right = slow.run
+
+    def failing(sql: str, *rest: Any, force_order: bool = False) -> Rows:
+        if sql == checked.sql:
+            time.sleep(0.03)
+            raise SqlInvalid("DuckDB: Out of Memory Error: failed to allocate")
+        return right(sql, *rest, force_order=force_order)
+
+    monkeypatch.setattr(slow, "run", failing)
+    optimizer = JoinOptimizer(slow, replace(EAGER, patience_s=0.01))  # type: ignore[arg-type]
+    assert [optimizer.run(checked, LIMITS).forced for _ in range(2)] == [True, True]
+
+
 def test_an_engine_that_cannot_explain_still_answers(
     engine: Engine, guard: Guard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -307,14 +327,26 @@ def test_an_engine_that_cannot_explain_still_answers(
     assert (found.forced, "explain" in found.plan.reason) == (False, True)
 
 
-def test_a_statement_that_ends_while_it_is_planned_has_its_order_the_next_time(engine: Engine, guard: Guard) -> None:
+def test_a_statement_that_ends_while_it_is_planned_has_its_order_the_next_time(
+    engine: Engine, guard: Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = threading.Event()
+    planned = JoinOptimizer._planned
+
+    def late(self: JoinOptimizer, block: JoinBlock) -> JoinPlan:
+        ended.wait(10.0)
+        return planned(self, block)
+
+    monkeypatch.setattr(JoinOptimizer, "_planned", late)
     checked = guard.check(SQL, LIMITS)
-    optimizer = JoinOptimizer(engine, EAGER)
+    slow = _Slow(engine, checked.sql, forced_s=0.0)
+    optimizer = JoinOptimizer(slow, replace(EAGER, patience_s=0.01))  # type: ignore[arg-type]
+    first = optimizer.run(checked, LIMITS)
+    ended.set()
     end = time.monotonic() + 10.0
-    known = optimizer.run(checked, LIMITS)
-    while known.plan.tree is None and time.monotonic() < end:
-        known = optimizer.run(checked, LIMITS)
-    assert known.plan.sql is not None
+    while not (later := optimizer.run(checked, LIMITS)).forced and time.monotonic() < end:
+        pass
+    assert (first.forced, later.forced) == (False, True)
 
 
 def test_what_is_remembered_is_bounded(engine: Engine) -> None:

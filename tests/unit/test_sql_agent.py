@@ -90,7 +90,7 @@ async def test_explaining_runs_nothing(agent: QueryAgent) -> None:
 async def test_words_are_answered_with_what_they_were_taken_for(agent: QueryAgent) -> None:
     result = await agent.query("how many customers are there in each country?")
     assert len(result.rows) == 24
-    assert '"country" is the column Customer.Country: the name' in result.explanation
+    assert any(line.startswith('"country": column Customer.Country (') for line in result.explanation)
     with pytest.raises(UnclearQuestion, match="colourless"):
         await agent.query("colourless green ideas")
     with pytest.raises(SqlInvalid, match="no column 'Email'"):
@@ -147,7 +147,6 @@ async def test_a_caller_who_leaves_takes_no_room_with_him() -> None:
 
 
 async def test_a_closed_agent_says_so_and_leaves_no_thread() -> None:
-    before = threading.active_count()
     agent = QueryAgent(URL)
     await agent.query("SELECT 1 AS one")
     await agent.aclose()
@@ -155,7 +154,6 @@ async def test_a_closed_agent_says_so_and_leaves_no_thread() -> None:
     with pytest.raises(Unavailable, match="closed"):
         await agent.query("SELECT 1 AS one")
     assert not [one for one in threading.enumerate() if one.name.startswith("query-agent")]
-    assert threading.active_count() <= before + 1, "asyncio keeps one of its own"
 
 
 @pytest.mark.parametrize("sizes", [{"pool_size": 0}, {"max_waiting": -1}])

@@ -48,6 +48,12 @@ def test_the_program_prints_what_the_page_says(text: str, folder: Path) -> None:
     assert printed([sys.executable, "-c", block("python", text)], folder) == block("text", text)
 
 
+@pytest.mark.parametrize(("page", "told"), [("join-order.md", "(0, (1, 2))"), ("words.md", "SELECT")])
+def test_the_snippets_of_the_other_pages_run(page: str, told: str, folder: Path) -> None:
+    snippet = block("python", (ROOT / "docs" / page).read_text(encoding="utf-8"))
+    assert told in printed([sys.executable, "-c", snippet], folder)
+
+
 def test_the_modes_are_those_that_there_are() -> None:
     for mode, joins in JOINS.items():
         (row,) = re.findall(rf"^\| {mode}.*\|$", QUANTUM, flags=re.MULTILINE)
@@ -66,7 +72,8 @@ def test_the_commands_work(folder: Path) -> None:
 
 def test_the_flags_are_those_that_there_are() -> None:
     app = cli.program()
-    known = {name for parameter in get_command(app).params for name in parameter.opts if name.startswith("--")}
+    options = [[*parameter.opts, *parameter.secondary_opts] for parameter in get_command(app).params]
+    known = {name for names in options for name in names if name.startswith("--")}
     known -= {"--install-completion", "--show-completion", "--help"}
     table = TEXT.split("## The command line")[1].split("## On the cluster")[0]
     assert set(re.findall(r"`(--[a-z-]+)`", table)) == known

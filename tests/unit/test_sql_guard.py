@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from quantum_db.errors import SqlInvalid, SqlRefused
 from sql_synthesizer.engines.ports import Limits
-from sql_synthesizer.guard.binding import written
+from sql_synthesizer.guard.binding import bound, written
 from sql_synthesizer.guard.check import Checked, Guard
 from sql_synthesizer.guard.names import is_tied
 from sql_synthesizer.guard.parts import CLAUSES
@@ -116,6 +116,14 @@ def test_one_comparison_is_one_expression_wherever_it_stands() -> None:
     case = "CASE WHEN name = 'a' THEN 1 END"
     checked = check(f"SELECT {case} FROM people GROUP BY {case}", "postgres")
     assert checked.parameters == ("a",)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_the_tree_keeps_the_values_that_are_bound(dialect: str) -> None:
+    checked = check("SELECT name FROM people WHERE name IN ('a', 'b') AND id BETWEEN 1 AND 2 AND 'c' < born", dialect)
+    assert len(checked.parameters) == 5
+    assert "IN ('a', 'b')" in written(checked.tree, dialect)
+    assert bound(checked.tree, dialect) == bound(checked.tree, dialect, copy=False) == (checked.sql, checked.parameters)
 
 
 def test_positions_and_units_stay_in_the_text() -> None:
