@@ -23,13 +23,30 @@ MIXES: Final[dict[str, dict[str, float]]] = {
     "write-heavy": {"query classical": 0.3, "fetch": 0.1, "insert": 0.5, "update": 0.1},
     "quantum-heavy": {"query balanced": 0.5, "query precise": 0.3, "measure": 0.2},
     "provider-heavy": {"query provider": 0.8, "query classical": 0.2},
+    "sql": {"sql words": 0.3, "sql statement": 0.3, "sql joins": 0.2, "sql batch": 0.05, "query classical": 0.15},
 }
 """Shares of the kinds of requests, which sum to 1: 95% reads, 60% writes, nothing without circuits, and four fifths
-that wait for a provider's machine."""
+that wait for a provider's machine; and questions to an SQL database beside some for vectors."""
 
-DEFAULT_RATES: Final = {"read-heavy": 80.0, "write-heavy": 60.0, "quantum-heavy": 20.0, "provider-heavy": 3.0}
+DEFAULT_RATES: Final = {
+    "read-heavy": 80.0,
+    "write-heavy": 60.0,
+    "quantum-heavy": 20.0,
+    "provider-heavy": 3.0,
+    "sql": 20.0,
+}
 PROVIDER: Final = "ionq"
 """The backend of queries of the kind ``query provider``."""
+
+
+SQL_DATABASE: Final = "chinook"
+SQL_TRACKS: Final = 3_503
+_TRACK: Final = "SELECT Name FROM Track WHERE TrackId = {number}"
+_TRACKS: Final = "SELECT * FROM Track WHERE TrackId >= {number} ORDER BY TrackId LIMIT 20"
+_SALES: Final = """SELECT g.Name, count(*) AS sold, round(sum(l.UnitPrice * l.Quantity), 2) AS revenue
+FROM InvoiceLine l JOIN Track t ON t.TrackId = l.TrackId JOIN Genre g ON g.GenreId = t.GenreId
+JOIN Album a ON a.AlbumId = t.AlbumId JOIN Artist r ON r.ArtistId = a.ArtistId
+WHERE t.TrackId <= {number} GROUP BY g.Name ORDER BY revenue DESC"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +93,8 @@ def asks(mix: str, count: int, seed: int = 1) -> list[Ask]:
 
 
 def _ask(kind: str, rng: np.random.Generator, vectors: NDArray[np.float64]) -> Ask:
+    if kind.startswith("sql "):
+        return _sql(kind, 1 + int(rng.integers(SQL_TRACKS)))
     number = int(rng.integers(len(vectors)))
     near = np.round(vectors[number] + 0.02 * rng.normal(size=DIMENSION), 5)
     if kind == "fetch":
@@ -93,3 +112,16 @@ def _ask(kind: str, rng: np.random.Generator, vectors: NDArray[np.float64]) -> A
     else:
         body["mode"] = kind.removeprefix("query ")
     return Ask(kind, "POST", about("/api/v2/query"), body)
+
+
+def _sql(kind: str, number: int) -> Ask:
+    """Return a request to the SQL database. Few are the same twice, so few are answered by what was kept."""
+    if kind == "sql batch":
+        texts = [_TRACK.format(number=number), "how many artists are there?"]
+        return Ask(kind, "POST", "/api/v2/sql/batch", {"database": SQL_DATABASE, "statements": texts})
+    asked = {
+        "sql words": {"question": f"tracks longer than {1_000 * number} milliseconds"},
+        "sql statement": {"sql": _TRACKS.format(number=number)},
+        "sql joins": {"sql": _SALES.format(number=number)},
+    }
+    return Ask(kind, "POST", "/api/v2/sql/query", {"database": SQL_DATABASE, **asked[kind]})

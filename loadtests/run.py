@@ -26,7 +26,19 @@ from cluster.emulator import Emulator, running_emulator
 from cluster.ray_settings import RaySettings
 from cluster.runtime import running
 from cluster.settings import HttpSettings, JobSettings, Settings
-from loadtests.mixes import COLLECTION, DEFAULT_RATES, DIMENSION, MIXES, PROVIDER, about, entity, groups, stored
+from cluster.sql_settings import SqlSettings
+from loadtests.mixes import (
+    COLLECTION,
+    DEFAULT_RATES,
+    DIMENSION,
+    MIXES,
+    PROVIDER,
+    SQL_DATABASE,
+    about,
+    entity,
+    groups,
+    stored,
+)
 from loadtests.report import Run, page
 from loadtests.schedule import SHAPES, Sample, Summary, summary
 from loadtests.target import check_target
@@ -34,6 +46,7 @@ from loadtests.watch import Watch
 from quantum_db.client.config import KEY_ENV
 from quantum_db.errors import InvalidSettings
 from quantum_db.jobs.backends import BackendSpec
+from sql_synthesizer.demo import CHINOOK
 
 REPORT = "report.html"
 LOCUST_REPORT = "locust.html"
@@ -41,6 +54,7 @@ SAMPLES = "samples.json"
 ROOT = Path(__file__).parents[1]
 WRITE = 500
 JOB_S = "1"
+SQL_URL_ENV = "LOADTEST_CHINOOK_URL"
 ELASTIC = RaySettings(max_replicas=3, target_ongoing_requests=8.0, scale_down_s=10.0)
 GRACE_S = 90.0
 """How long locust may take beside its schedule: to start, for the last answers, and for its report."""
@@ -140,22 +154,26 @@ def _run_locust(target: Target, plan: Plan, samples: Path) -> str:
     return done.stdout
 
 
-def settings_of(folder: Path, emulator: Emulator, elastic: bool) -> Settings:
-    """Return the settings of a cluster of its own."""
+def settings_of(folder: Path, emulator: Emulator, elastic: bool, sql: bool) -> Settings:
+    """Return the settings of a cluster of its own; with ``sql`` it has the SQL database that ships."""
     spec = BackendSpec("ionq", url=emulator.url, token_env=emulator.token_env)
     backends = {"simulator": BackendSpec("simulator"), PROVIDER: spec}
     ray, more = (ELASTIC, {"max_workers": 4, "scale_cooldown_s": 5.0}) if elastic else (RaySettings(), {})
     jobs = JobSettings.model_validate({"backends": backends, **more})
-    return Settings(data_dir=folder, http=HttpSettings(port=0), ray=ray, jobs=jobs)
+    os.environ[SQL_URL_ENV] = f"sqlite:///{CHINOOK}"
+    databases = {SQL_DATABASE: {"url_env": SQL_URL_ENV, "tenants": "all"}} if sql else {}
+    workers = {"max_replicas": 3, "scale_down_s": 10.0} if elastic else {}
+    found = SqlSettings.model_validate({"databases": databases, **workers})
+    return Settings(data_dir=folder, http=HttpSettings(port=0), ray=ray, jobs=jobs, sql=found)
 
 
 @contextlib.contextmanager
-def own_cluster(elastic: bool = False) -> Iterator[Target]:
+def own_cluster(elastic: bool = False, sql: bool = False) -> Iterator[Target]:
     """Run a cluster that ends with the block."""
     with (
         tempfile.TemporaryDirectory(prefix="qqc-load-") as folder,
         running_emulator(["--started-s", JOB_S]) as emulator,
-        running(settings_of(Path(folder), emulator, elastic)) as cluster,
+        running(settings_of(Path(folder), emulator, elastic, sql)) as cluster,
     ):
         yield Target(cluster.url, str(cluster.admin_key), psutil.Process().children(recursive=True))
 
@@ -186,7 +204,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error("--rate, --duration-s and --requests are positive")
     plan = Plan(given.mix, given.shape, rate, given.duration_s, given.requests, given.folder)
     try:
-        with own_cluster(given.elastic) if given.url is None else given_cluster(given.url) as target:
+        with (
+            own_cluster(given.elastic, given.mix == "sql") if given.url is None else given_cluster(given.url) as target
+        ):
             load_data(target)
             print(
                 f"{plan.mix}, {plan.shape}: {rate:g} requests/s for {plan.duration_s:g} s to {target.url}", flush=True

@@ -121,13 +121,14 @@ from quantum_db.errors import NotFound
 
 connect_ray().insert_sync(id="by-ref", vector=[0.6, 0.8], contexts=[("ref", 1.0)])
 first, second = remote("query", {"vector": np.array([0.6, 0.8]), "context": "ref"}), remote("fetch", "by-ref")
-print(ray.get(first, timeout=60)["hits"][0]["id"], ray.get(second, timeout=60)["version"] > 0)
+rows = ray.get(remote("sql.query", {"database": "chinook", "sql": "SELECT 2 AS two"}), timeout=60)["rows"]
+print(rows, ray.get(first, timeout=60)["hits"][0]["id"], ray.get(second, timeout=60)["version"] > 0)
 try:
     ray.get(remote("fetch", "nobody"), timeout=60)
 except ray.exceptions.RayTaskError as error:
     print(type(error.cause).__name__)
 """
-    assert program(code, cluster.data_dir)[-2:] == ["by-ref True", "NotFound"]
+    assert program(code, cluster.data_dir)[-2:] == ["[[2]] by-ref True", "NotFound"]
 
 
 def test_the_table_of_calls_is_that_of_the_handle() -> None:

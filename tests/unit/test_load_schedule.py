@@ -19,6 +19,7 @@ from quantum_db.client.config import KEY_ENV
 from quantum_db.errors import InvalidSettings
 from quantum_db.group_bodies import GroupBody, MeasureBody
 from quantum_db.requests import EntityBody, QueryBody, parse
+from quantum_db.sql_bodies import SqlBatchBody, SqlQueryBody
 
 
 def served(times: np.ndarray, service_s: float, stall: tuple[float, float], pool: int) -> list[Sample]:
@@ -101,7 +102,9 @@ def test_what_was_never_answered_counts_as_failed() -> None:
             summary(wrong, planned=5)
 
 
-@pytest.mark.parametrize(("mix", "reads"), [("read-heavy", 0.95), ("write-heavy", 0.4), ("quantum-heavy", 1.0)])
+@pytest.mark.parametrize(
+    ("mix", "reads"), [("read-heavy", 0.95), ("write-heavy", 0.4), ("quantum-heavy", 1.0), ("sql", 1.0)]
+)
 def test_mixes_are_what_they_are_called(mix: str, reads: float) -> None:
     assert sum(MIXES[mix].values()) == pytest.approx(1.0)
     made = asks(mix, 2_000)
@@ -112,10 +115,10 @@ def test_mixes_are_what_they_are_called(mix: str, reads: float) -> None:
 
 
 def test_bodies_are_ones_that_the_cluster_takes() -> None:
-    kinds = {"insert": EntityBody, "query": QueryBody, "measure": MeasureBody}
+    kinds = {"insert": EntityBody, "query": QueryBody, "measure": MeasureBody, "sql": SqlQueryBody}
     made = [ask for mix in MIXES for ask in asks(mix, 200)]
     for ask in made:
-        kind = kinds.get(ask.name.split()[0])
+        kind = SqlBatchBody if ask.name == "sql batch" else kinds.get(ask.name.split()[0])
         if kind is not None:
             parse(kind, ask.body)
     assert {ask.name for ask in made} == {name for shares in MIXES.values() for name in shares}
