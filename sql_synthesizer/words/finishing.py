@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from sql_synthesizer.words import totals
 from sql_synthesizer.words.query import Ranking, Target
 from sql_synthesizer.words.state import State
 
@@ -35,6 +36,8 @@ def _limit(state: State) -> None:
         aggregated = [target for target in query.targets if target.aggregated]
         if aggregated:
             query.order.append((aggregated[0], state.top is not False))
+        elif len(numbers) != 1 and state.top is not None:
+            totals.ask_by_what(state)
         elif numbers:
             query.phrase.ranking = Ranking(Target(numbers[0]), state.top is not False)
             query.phrase.ranking.limit = state.limit

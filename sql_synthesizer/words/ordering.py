@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sql_synthesizer.words import superlatives
+from sql_synthesizer.words import superlatives, totals
 from sql_synthesizer.words.lexicon import PHRASES
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import Target
@@ -23,6 +23,8 @@ def top(state: State, item: Item, op: Op) -> None:
     elif item.text.lower() == "first" and ahead is not None and says_table(ahead) is not None:
         superlatives.superlative(state, item, PHRASES["earliest",])
         return
+    elif item.text.lower() != "first" and ahead is not None:
+        totals.some_rows(state, item, ahead)
     state.top = op.descending
 
 
@@ -60,6 +62,10 @@ def _order_key(state: State, ahead: Item, descending: bool) -> bool:
         state.functions = [ahead.op.word]
     elif ahead.is_(Role.THEIR, Role.OF, Role.DISTINCT, Role.EACH) or (ahead.is_(Role.AND) and _named_after(state)):
         state.at += 1
+    elif ahead.measure is not None:
+        state.at += 1
+        totals.explain(state, ahead, ahead.measure)
+        state.query.order.append((ahead.measure, descending))
     elif ahead.names:
         state.at += 1
         _add_key(state, ahead, descending)
@@ -98,8 +104,9 @@ def _add_key(state: State, ahead: Item, descending: bool) -> None:
         function = state.functions[0] if state.functions else ("count" if state.counting else "")
         if function == "count" and state.shapes.measures(state.shapes.column(ref)):
             function = ""
-        target = Target(ref, function)
-        if not function and len(state.query.targets) > 0 and state.query.order and state.next_is(Role.OF, ahead=-1):
+        target = totals.of_many(state, ahead, ref) if not function else Target(ref, function)
+        later = state.query.targets and state.query.order and state.next_is(Role.OF, ahead=-1)
+        if later and not target.function:
             return
         state.query.order.append((target, descending))
     state.functions, state.counting = [], ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sql_synthesizer.words import totals
 from sql_synthesizer.words.lexicon import PHRASES
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef, Member, Phrase, Ranking, Target
@@ -30,6 +31,9 @@ _EXTREMES: Final = {
 }
 
 
+_VAGUE: Final = {"good", "bad", "great", "high", "low", "big", "large", "small"}
+
+
 def superlative(state: State, item: Item, op: Op) -> None:
     """Read "the youngest singer", "the highest price", "most albums"."""
     ahead = state.item(1)
@@ -41,7 +45,13 @@ def superlative(state: State, item: Item, op: Op) -> None:
     if ahead is not None and after is not None and ahead.columns and ahead.table is None and _describes(ahead, after):
         state.at += 1
         ahead = after
-    if ahead is None or not ahead.names:
+    if ahead is not None and ahead.measure is not None:
+        state.at += 1
+        totals.rank_by(state, ahead, ahead.measure, op.descending)
+    elif ahead is not None and op.word in _VAGUE and totals.ranked_later(state, ahead):
+        totals.some_rows(state, item, ahead)
+        state.top = op.descending
+    elif ahead is None or not ahead.names:
         _without_name(state, item, op)
     elif not _with_name(state, item, ahead, op):
         _by_hint(state, item, op, state.current)
@@ -177,6 +187,7 @@ def _by_hint(state: State, item: Item, op: Op, phrase: Phrase) -> None:
         numbers = state.shapes.numbers(phrase.table)
         if not numbers:
             state.doubts.append("measure")
+            totals.ask_by_what(state, item)
             return
         if len(numbers) > 1:
             state.doubts.append("measure")
