@@ -90,7 +90,8 @@ class Amounts:
 
     def _adds_up(self, lines: str, header: str) -> bool:
         """Whether rows of one table are the lines of another's rows, whose total is theirs."""
-        return lines != header and any(step.target == header and step.to_one for step in self._graph.steps(lines))
+        back = any(step.target == lines and step.to_one for step in self._graph.steps(header))
+        return lines != header and not back and any(s.target == header and s.to_one for s in self._graph.steps(lines))
 
 
 def _amounts(table: str, shapes: Shapes, graph: KeyGraph) -> list[Target]:

@@ -6,6 +6,7 @@ from sql_synthesizer.words import superlatives, totals
 from sql_synthesizer.words.lexicon import PHRASES
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import Target
+from sql_synthesizer.words.refusing import NUMBER
 from sql_synthesizer.words.roles import Op, Role
 from sql_synthesizer.words.roots import says_table
 from sql_synthesizer.words.state import State
@@ -62,16 +63,24 @@ def _order_key(state: State, ahead: Item, descending: bool) -> bool:
         state.functions = [ahead.op.word]
     elif ahead.is_(Role.THEIR, Role.OF, Role.DISTINCT, Role.EACH) or (ahead.is_(Role.AND) and _named_after(state)):
         state.at += 1
-    elif ahead.measure is not None:
+    elif ahead.measure is not None or (ahead.unknown and ahead.text.lower() in NUMBER):
         state.at += 1
-        totals.explain(state, ahead, ahead.measure)
-        state.query.order.append((ahead.measure, descending))
+        totals.order_by(state, ahead, descending)
     elif ahead.names:
         state.at += 1
-        _add_key(state, ahead, descending)
+        if not _whose(ahead, state.item(1)):
+            _add_key(state, ahead, descending)
     else:
         return False
     return True
+
+
+def _whose(item: Item, after: Item | None) -> bool:
+    """Whether a table only says whose column comes right after it ("by track price")."""
+    table = says_table(item)
+    if table is None or after is None or after.start != item.end or after.table is not None:
+        return False
+    return any(name.table == table for name, _ in after.columns)
 
 
 def _order_word(state: State, op: Op) -> None:

@@ -24,6 +24,8 @@ _PLAIN: Final = frozenset({"delete", "drop", "insert", "update", "truncate", "al
 _POLITE: Final = STOP | frozenset(
     ["please", "could", "want", "like", "need", "to", "now", "kindly", "go", "ahead", "let"]
 )
+NUMBER: Final = frozenset({"number", "numbers", "amount"})
+"""After "sorted by" these are the number that is shown."""
 _NAMED: Final = 0.85
 
 
@@ -53,6 +55,8 @@ def carrying(items: Sequence[Item]) -> tuple[str, ...]:
 
 def _carries(items: Sequence[Item], at: int) -> bool:
     before, after = _at(items, at - 1), _at(items, at + 1)
+    if before is not None and before.is_(Role.ORDER) and items[at].text.lower() in NUMBER:
+        return False
     if before is not None and (_by(before) or _keyed(items, at)):
         return True
     named = after is not None and bool(after.names)
@@ -84,7 +88,9 @@ def _by(item: Item) -> bool:
 def _keyed(items: Sequence[Item], at: int) -> bool:
     """Whether a word goes on a key that is known ("by track frobnication")."""
     before, by = _at(items, at - 1), _at(items, at - 2)
-    return _said(before) and by is not None and before is not None and before.end == items[at].start and _by(by)
+    if by is None or before is None or before.end != items[at].start or by.is_(Role.EACH, Role.AGGREGATE):
+        return False
+    return _said(before) and _by(by)
 
 
 def _measuring(item: Item) -> bool:

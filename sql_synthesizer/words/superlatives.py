@@ -88,7 +88,22 @@ def _without_name(state: State, item: Item, op: Op) -> None:
     ends = (ahead is None or ahead.is_(Role.SENTENCE)) and before is not None and bool(before.columns)
     if ends and state.query.targets and op.hints and last_shown_ranks(state, descending=op.descending):
         return
+    if op.word in {"most", "least"} and (ahead is None or ahead.is_(Role.SENTENCE)):
+        _by_verb(state, item, before, op)
+        return
     _by_hint(state, item, op, state.current)
+
+
+def _by_verb(state: State, item: Item, before: Item | None, op: Op) -> None:
+    """Read "who earns the most", where the verb says a column of the rows themselves; else ask by what."""
+    ref = _measure(state, before) if before is not None and before.columns else None
+    if ref is None or ref.table != state.query.phrase.table:
+        totals.ask_by_what(state, item)
+        return
+    if state.query.targets and state.query.targets[-1] == Target(ref):
+        state.query.targets.pop()
+    state.last = None
+    rank(state, state.query.phrase, Target(ref), op.descending)
 
 
 def _by_doing(state: State, ahead: Item, op: Op, table: str) -> bool:

@@ -90,8 +90,20 @@ def ranked_later(state: State, ahead: Item) -> bool:
 
 def ask_by_what(state: State, item: Item | None = None) -> None:
     """Ask for what a ranking needs."""
-    word = f'are the "{item.text}"' if item is not None else "come first"
+    word = f'are meant by "{item.text}"' if item is not None else "come first"
     state.asked = state.asked or f"By what should it be told which rows of {state.query.phrase.table} {word}?"
+
+
+def order_by(state: State, item: Item, descending: bool) -> None:
+    """Read "sorted by revenue", or "sorted by the number": the last one that is shown."""
+    shown = [target for target in state.query.targets if target.aggregated]
+    if item.measure is not None:
+        explain(state, item, item.measure)
+        state.query.order.append((item.measure, descending))
+    elif shown:
+        state.query.order.append((shown[-1], descending))
+    else:
+        state.asked = state.asked or f'Which "{item.text}" should the rows be sorted by?'
 
 
 def some_rows(state: State, item: Item, ahead: Item) -> None:
