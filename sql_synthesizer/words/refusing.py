@@ -62,7 +62,7 @@ def _carries(items: Sequence[Item], at: int) -> bool:
     named = after is not None and bool(after.names)
     if before is not None and before.number is not None:
         before = _at(items, at - 2)
-    if before is not None and before.is_(Role.COUNT, Role.TOP) and not named:
+    if before is not None and not named and (before.is_(Role.COUNT, Role.TOP) or _lists(before, after)):
         return True
     if after is None:
         return False
@@ -70,6 +70,12 @@ def _carries(items: Sequence[Item], at: int) -> bool:
         return not _said(_at(items, at + 2))
     heads = all(item.is_(Role.ASK) or item.text.lower() in TOTALS for item in items[:at])
     return heads and (after.is_(Role.EACH) or after.text.lower() in {"by", "of"})
+
+
+def _lists(before: Item, after: Item | None) -> bool:
+    """Whether a word is one more thing to show ("customers and their frobnication")."""
+    ends = after is None or after.is_(Role.OF, Role.SENTENCE)
+    return before.is_(Role.THEIR) or (before.is_(Role.AND) and ends)
 
 
 def _at(items: Sequence[Item], at: int) -> Item | None:

@@ -102,6 +102,7 @@ def asked(reader: WordsReader, question: str) -> str:
          "WHERE Invoice.InvoiceDate >= '2010-01-01' AND Invoice.InvoiceDate < '2011-01-01'"),
         ("how much did each customer spend", "SELECT Customer.FirstName, Customer.LastName, SUM(Invoice.Total) "
          f"FROM Invoice JOIN Customer ON Invoice.CustomerId = Customer.CustomerId {EACH_CUSTOMER}"),
+        ("customers per country", "SELECT Customer.Country, COUNT(*) FROM Customer GROUP BY Customer.Country"),
         (
             "top 3 artists by track length",
             "SELECT Artist.Name FROM Artist JOIN Album ON Artist.ArtistId = Album.ArtistId "
@@ -135,6 +136,8 @@ def test_tells_what_was_added_up_and_how_many_rows_top_means(reader: WordsReader
         ("top 3 frobs by revenue", ["frobs"]),
         ("tracks sorted by frobnication", ["frobnication"]),
         ("top customers by frobnication", ["frobnication"]),
+        ("customers and their frobnication", ["frobnication"]),
+        ("names and frobnication of tracks", ["frobnication"]),
         ("top customers", ["Customer", "come first"]),
         ("best customers", ["Customer", "best"]),
         ("highest revenue", ["revenue"]),
