@@ -76,7 +76,7 @@ def with_number(state: State, op: Op, item: Item) -> None:
     ref, reversed_ = _compared(state, op)
     year = item.number == int(item.number) and 1500 <= item.number <= 2100
     if state.measured is not None:
-        state.query.having.append((state.measured, word, item.number))
+        _with_measured(state, state.measured, word, item.number)
         state.measured = state.last = None
         return
     if state.counted:
@@ -91,6 +91,15 @@ def with_number(state: State, op: Op, item: Item) -> None:
         _skip_unit(state)
         return
     _without_column(state, Op(op.role, word, op.hints), item.number, year=year)
+
+
+def _with_measured(state: State, measured: Target, op: str, number: float) -> None:
+    """Compare an aggregate for each row; where the rows are counted only those are that meet it."""
+    root = state.query.phrase.table
+    if measured.home != root and any(target.aggregated and target.home == root for target in state.query.targets):
+        state.add(Member(Phrase(measured.home), op=op, operand=number, target=measured))
+    else:
+        state.query.having.append((measured, op, number))
 
 
 def _compared(state: State, op: Op) -> tuple[ColumnRef | None, bool]:
@@ -169,7 +178,7 @@ def _with_span(state: State, op: Op, text: str, ref: ColumnRef | None = None) ->
 def _dated(state: State) -> ColumnRef | None:
     """Return the column that says when, of the nearest table that has one."""
     said = {word for item in state.items for word in item.text.lower().split()}
-    tables = [*state.tables(), *sorted(state.shapes.schema.tables, key=state.near)]
+    tables = [*_added_up(state), *state.tables(), *sorted(state.shapes.schema.tables, key=state.near)]
     for table in tables:
         if state.near(table) > 4.0:
             break
@@ -179,6 +188,14 @@ def _dated(state: State) -> ColumnRef | None:
                 dates, key=lambda ref: len({w for s in said for w in state.shapes.words(ref) if s.startswith(w)})
             )
     return None
+
+
+def _added_up(state: State) -> list[str]:
+    """Return the tables whose amounts rank or are compared: a date is theirs rather than another's."""
+    query = state.query
+    ranking = [query.phrase.ranking.target] if query.phrase.ranking is not None else []
+    summed = [*ranking, *(target for target, _ in query.order), *(target for target, _, _ in query.having)]
+    return [target.home for target in summed if target.function == "sum"]
 
 
 def _month(state: State, item: Item, op: Op) -> None:

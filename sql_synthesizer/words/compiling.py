@@ -111,7 +111,9 @@ class Compiler:
         ref: exp.Expr = column(target.column)
         if not target.function:
             return ref
-        if target.distinct:
+        if target.times is not None:
+            ref = exp.Mul(this=ref, expression=column(target.times))
+        elif target.distinct:
             ref = exp.Distinct(expressions=[ref])
         elif target.function in {"sum", "avg", "min", "max"}:
             ref = self._operands.numeric(target.column, ref)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from sql_synthesizer.words import superlatives, totals
 from sql_synthesizer.words.query import Ranking, Target
+from sql_synthesizer.words.roots import says_table
 from sql_synthesizer.words.state import State
 
 
@@ -35,6 +37,8 @@ def _limit(state: State) -> None:
         aggregated = [target for target in query.targets if target.aggregated]
         if aggregated:
             query.order.append((aggregated[0], state.top is not False))
+        elif len(numbers) != 1 and state.top is not None:
+            totals.ask_by_what(state)
         elif numbers:
             query.phrase.ranking = Ranking(Target(numbers[0]), state.top is not False)
             query.phrase.ranking.limit = state.limit
@@ -50,12 +54,24 @@ def _targets(state: State) -> None:
         query.targets += [Target(ref) for ref in places[:1]]
     if query.targets:
         return
+    if _counted_per(state):
+        query.targets = [superlatives.count(query.phrase.table)]
+        return
     if query.groups or query.group_tables:
         query.targets = [Target(ref) for ref in query.groups]
     if not query.targets:
         table = (query.group_tables or [query.phrase.table])[0]
         query.targets = [Target(ref) for ref in state.shapes.display(table)]
         query.distinct = query.distinct or state.distinct
+
+
+def _counted_per(state: State) -> bool:
+    """Whether rows are asked for "per" something, which is how many there are of them ("customers per country")."""
+    query = state.query
+    if not (query.groups or query.group_tables) or query.order or query.having or query.phrase.ranking is not None:
+        return False
+    pairs = zip(state.items, state.items[1:], strict=False)
+    return any(says_table(item) == query.phrase.table and after.text.lower() == "per" for item, after in pairs)
 
 
 def _groups(state: State) -> None:

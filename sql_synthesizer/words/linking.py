@@ -8,6 +8,7 @@ from typing import Final
 
 from sql_synthesizer.words.lexicon import LONGEST, PHRASES, STOP
 from sql_synthesizer.words.names import Name, Names, parts
+from sql_synthesizer.words.query import Target
 from sql_synthesizer.words.roles import Op, Role
 from sql_synthesizer.words.thesaurus import pieces
 from sql_synthesizer.words.tokens import Token, TokenKind, singular, stem
@@ -34,6 +35,7 @@ class Item:
         date: as YYYY-MM-DD.
         literal: quoted or capitalised text.
         quoted: whether the literal was quoted.
+        measure: what an amount is the sum of that no column is called by.
     """
 
     start: int
@@ -46,6 +48,7 @@ class Item:
     date: str | None = None
     literal: str | None = None
     quoted: bool = False
+    measure: Target | None = None
 
     def is_(self, *roles: Role) -> bool:
         """Whether the phrase does one of these."""
@@ -64,7 +67,8 @@ class Item:
     @property
     def unknown(self) -> bool:
         """Whether nothing is known of it."""
-        return not (self.op or self.names or self.values or self.date) and self.number is None and not self.literal
+        told = self.op or self.names or self.values or self.date or self.literal or self.measure
+        return not told and self.number is None
 
 
 class Linker:

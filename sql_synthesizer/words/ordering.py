@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from sql_synthesizer.words import superlatives
+from sql_synthesizer.words import superlatives, totals
 from sql_synthesizer.words.lexicon import PHRASES
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import Target
+from sql_synthesizer.words.refusing import NUMBER
 from sql_synthesizer.words.roles import Op, Role
 from sql_synthesizer.words.roots import says_table
 from sql_synthesizer.words.state import State
@@ -23,6 +24,8 @@ def top(state: State, item: Item, op: Op) -> None:
     elif item.text.lower() == "first" and ahead is not None and says_table(ahead) is not None:
         superlatives.superlative(state, item, PHRASES["earliest",])
         return
+    elif item.text.lower() != "first" and ahead is not None:
+        totals.some_rows(state, item, ahead)
     state.top = op.descending
 
 
@@ -60,12 +63,24 @@ def _order_key(state: State, ahead: Item, descending: bool) -> bool:
         state.functions = [ahead.op.word]
     elif ahead.is_(Role.THEIR, Role.OF, Role.DISTINCT, Role.EACH) or (ahead.is_(Role.AND) and _named_after(state)):
         state.at += 1
+    elif ahead.measure is not None or (ahead.unknown and ahead.text.lower() in NUMBER):
+        state.at += 1
+        totals.order_by(state, ahead, descending)
     elif ahead.names:
         state.at += 1
-        _add_key(state, ahead, descending)
+        if not _whose(ahead, state.item(1)):
+            _add_key(state, ahead, descending)
     else:
         return False
     return True
+
+
+def _whose(item: Item, after: Item | None) -> bool:
+    """Whether a table only says whose column comes right after it ("by track price")."""
+    table = says_table(item)
+    if table is None or after is None or after.start != item.end or after.table is not None:
+        return False
+    return any(name.table == table for name, _ in after.columns)
 
 
 def _order_word(state: State, op: Op) -> None:
@@ -98,8 +113,9 @@ def _add_key(state: State, ahead: Item, descending: bool) -> None:
         function = state.functions[0] if state.functions else ("count" if state.counting else "")
         if function == "count" and state.shapes.measures(state.shapes.column(ref)):
             function = ""
-        target = Target(ref, function)
-        if not function and len(state.query.targets) > 0 and state.query.order and state.next_is(Role.OF, ahead=-1):
+        target = totals.of_many(state, ahead, ref) if not function else Target(ref, function)
+        later = state.query.targets and state.query.order and state.next_is(Role.OF, ahead=-1)
+        if later and not target.function:
             return
         state.query.order.append((target, descending))
     state.functions, state.counting = [], ""

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from sql_synthesizer.words import comparing, naming, ordering, superlatives, valuing
+from sql_synthesizer.words import comparing, naming, ordering, superlatives, totals, valuing
 from sql_synthesizer.words.finishing import finish
 from sql_synthesizer.words.keys import KeyGraph
 from sql_synthesizer.words.linking import Item
+from sql_synthesizer.words.money import by_measure
 from sql_synthesizer.words.query import Phrase, Query, Target
 from sql_synthesizer.words.roles import Op, Role
 from sql_synthesizer.words.roots import root_of, says_table
@@ -18,7 +19,7 @@ from sql_synthesizer.words.state import State
 
 def read(items: Sequence[Item], shapes: Shapes, graph: KeyGraph) -> State | None:
     """Read a question; None where nothing in it says a table."""
-    root = root_of(items, shapes, graph)
+    root = by_measure(items) or root_of(items, shapes, graph)
     if root is None:
         return None
     phrase = Phrase(root)
@@ -38,7 +39,9 @@ def _thing(state: State, item: Item) -> None:
     """Read what is no closed-class word: a name, a value, a number."""
     if comparing.month(state, item):
         return
-    if item.names and not (item.values and _rather_value(state, item)):
+    if item.measure is not None:
+        totals.measured(state, item, item.measure)
+    elif item.names and not (item.values and _rather_value(state, item)):
         naming.named(state, item)
     elif item.values and item.number is None:
         valuing.stored(state, item)

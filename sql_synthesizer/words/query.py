@@ -22,12 +22,14 @@ class Target:
         function: "count", "sum", "avg", "min", "max", or "" for the column itself.
         table: whose rows are counted, where ``column`` is None.
         distinct: whether equal values count once.
+        times: another column of the same table with which each value is multiplied.
     """
 
     column: ColumnRef | None = None
     function: str = ""
     table: str = ""
     distinct: bool = False
+    times: ColumnRef | None = None
 
     @property
     def aggregated(self) -> bool:

@@ -14,10 +14,12 @@ from sql_synthesizer.words.compiling import Compiler
 from sql_synthesizer.words.confidence import THRESHOLD, confidence, features
 from sql_synthesizer.words.keys import KeyGraph
 from sql_synthesizer.words.linking import Item, Linker
+from sql_synthesizer.words.money import Amounts, Money, what
 from sql_synthesizer.words.names import Names
 from sql_synthesizer.words.parsing import read
 from sql_synthesizer.words.query import ColumnRef
 from sql_synthesizer.words.ratios import Ratio, ratio_of
+from sql_synthesizer.words.refusing import carrying, order_to_write
 from sql_synthesizer.words.scopes import Unreachable
 from sql_synthesizer.words.shapes import Shapes
 from sql_synthesizer.words.state import Link, State
@@ -78,7 +80,9 @@ class WordsReader:
         self._schema = schema
         self._shapes = Shapes(schema)
         self._graph = KeyGraph(schema)
-        self._linker = Linker(Names(schema), ValueIndex(schema) if values is None else values)
+        self._names = Names(schema)
+        self._amounts = Amounts(self._shapes, self._graph)
+        self._linker = Linker(self._names, ValueIndex(schema) if values is None else values)
         self._threshold = threshold
 
     def read(self, question: str) -> Reading | Unclear:
@@ -92,15 +96,38 @@ class WordsReader:
         if len(question) > MAX_QUESTION:
             raise InvalidRequest.at("question", f"{len(question)} characters are more than {MAX_QUESTION}")
         tokens = tokenize(question)
-        items = self._linker.items(tokens)
-        best, state = self._reading(items, tokens)
+        verb = order_to_write(tokens, self._names)
+        if verb is not None:
+            return Unclear(f'Nothing is ever changed here, so "{verb}" did nothing. Ask for rows, numbers or names.')
+        money = self._amounts.measured(self._linker.items(tokens))
+        best, state = self._reading(money.items, tokens)
+        unknown = carrying(money.items)
+        if unknown:
+            return Unclear(_unknown(unknown), () if best is None else (best,))
         if best is None:
             return Unclear("I find nothing of this database in the question. Which table or column is it about?")
+        if money.others:
+            return self._which_amount(best, money, tokens)
+        return self._sure(money.items, tokens, best, state)
+
+    def _sure(
+        self, items: Sequence[Item], tokens: Sequence[Token], best: Reading, state: State | None
+    ) -> Reading | Unclear:
+        """Return the best reading, or a question back where it waits for one, is unsure or another comes near."""
+        if state is not None and state.asked:
+            return Unclear(state.asked, (best,))
         others = self._rivals(items, tokens, state, best) if state is not None else []
         close = [other for other in others if best.confidence - other.confidence < CLOSE]
         if best.confidence >= self._threshold and not close:
             return best
         return Unclear(_ask(best, close[0] if close else None), (best, *(close or others)[:1]))
+
+    def _which_amount(self, best: Reading, money: Money, tokens: Sequence[Token]) -> Unclear:
+        """Ask which of several sums is meant."""
+        sides = (money.items, *money.others)[:MAX_RIVALS]
+        sums = [what(item.measure) for items in sides for item in items if item.measure is not None]
+        others = [reading for items in sides[1:] if (reading := self._reading(items, tokens)[0]) is not None]
+        return Unclear(f'By "{money.words}", did you mean {" or ".join(sums)}?', (best, *others))
 
     def _reading(self, items: Sequence[Item], tokens: Sequence[Token]) -> tuple[Reading | None, State | None]:
         said = {token.stem for token in tokens}
@@ -152,13 +179,17 @@ def _without(item: Item, ref: ColumnRef) -> Item:
 def _ask(best: Reading, other: Reading | None) -> str:
     if other is None:
         if best.unknown:
-            return f"I do not know what {_quoted(best.unknown)} means here. Did you mean: {best.sql}?"
+            return f"{_unknown(best.unknown)} Did you mean: {best.sql}?"
         return f"I am not sure. Did you mean: {best.sql}?"
     ours, theirs = {link.words: link for link in best.links}, {link.words: link for link in other.links}
     for words, link in ours.items():
         if words in theirs and theirs[words].what != link.what:
             return f'By "{words}", did you mean {link.what} or {theirs[words].what}?'
     return f"Did you mean: {best.sql}, or: {other.sql}?"
+
+
+def _unknown(words: Sequence[str]) -> str:
+    return f"I do not know what {_quoted(words)} means here."
 
 
 def _quoted(words: Sequence[str]) -> str:

@@ -64,6 +64,7 @@ class State:
         where: words of the columns that say where, if that is asked for.
         rivals: phrases that could nearly as well be taken for something else, and what they were taken for.
         doubts: what had to be guessed, each costing confidence.
+        asked: a question without whose answer nothing may be answered, "" for none.
     """
 
     items: Sequence[Item]
@@ -91,6 +92,7 @@ class State:
     rivals: list[tuple[Item, ColumnRef]] = field(default_factory=list)
     links: list[Link] = field(default_factory=list)
     doubts: list[str] = field(default_factory=list)
+    asked: str = ""
 
     @property
     def current(self) -> Phrase:

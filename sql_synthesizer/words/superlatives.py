@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from sql_synthesizer.words import totals
 from sql_synthesizer.words.lexicon import PHRASES
 from sql_synthesizer.words.linking import Item
 from sql_synthesizer.words.query import ColumnRef, Member, Phrase, Ranking, Target
@@ -30,6 +31,9 @@ _EXTREMES: Final = {
 }
 
 
+_VAGUE: Final = {"good", "bad", "great", "high", "low", "big", "large", "small"}
+
+
 def superlative(state: State, item: Item, op: Op) -> None:
     """Read "the youngest singer", "the highest price", "most albums"."""
     ahead = state.item(1)
@@ -41,7 +45,13 @@ def superlative(state: State, item: Item, op: Op) -> None:
     if ahead is not None and after is not None and ahead.columns and ahead.table is None and _describes(ahead, after):
         state.at += 1
         ahead = after
-    if ahead is None or not ahead.names:
+    if ahead is not None and ahead.measure is not None:
+        state.at += 1
+        totals.rank_by(state, ahead, ahead.measure, op.descending)
+    elif ahead is not None and op.word in _VAGUE and totals.ranked_later(state, ahead):
+        totals.some_rows(state, item, ahead)
+        state.top = op.descending
+    elif ahead is None or not ahead.names:
         _without_name(state, item, op)
     elif not _with_name(state, item, ahead, op):
         _by_hint(state, item, op, state.current)
@@ -78,7 +88,22 @@ def _without_name(state: State, item: Item, op: Op) -> None:
     ends = (ahead is None or ahead.is_(Role.SENTENCE)) and before is not None and bool(before.columns)
     if ends and state.query.targets and op.hints and last_shown_ranks(state, descending=op.descending):
         return
+    if op.word in {"most", "least"} and (ahead is None or ahead.is_(Role.SENTENCE)):
+        _by_verb(state, item, before, op)
+        return
     _by_hint(state, item, op, state.current)
+
+
+def _by_verb(state: State, item: Item, before: Item | None, op: Op) -> None:
+    """Read "who earns the most", where the verb says a column of the rows themselves; else ask by what."""
+    ref = _measure(state, before) if before is not None and before.columns else None
+    if ref is None or ref.table != state.query.phrase.table:
+        totals.ask_by_what(state, item)
+        return
+    if state.query.targets and state.query.targets[-1] == Target(ref):
+        state.query.targets.pop()
+    state.last = None
+    rank(state, state.query.phrase, Target(ref), op.descending)
 
 
 def _by_doing(state: State, ahead: Item, op: Op, table: str) -> bool:
@@ -177,6 +202,7 @@ def _by_hint(state: State, item: Item, op: Op, phrase: Phrase) -> None:
         numbers = state.shapes.numbers(phrase.table)
         if not numbers:
             state.doubts.append("measure")
+            totals.ask_by_what(state, item)
             return
         if len(numbers) > 1:
             state.doubts.append("measure")

@@ -17,7 +17,7 @@ vehicle automobile auto; doctor physician; medicine drug medication med; plane a
 trip; town city; nation country; citizenship nationality; street road; hotel accommodation; price cost fee
 charge fare; salary wage pay earnings income; revenue sales turnover; amount total sum; score point mark;
 rating rate stars; grade mark; rank ranking position; size area; surface area; height altitude elevation
-tall; length long; duration length time runtime; weight heavy; age old; speed fast velocity; capacity
+tall; length long; duration length time runtime millisecond minute; weight heavy; age old; speed fast velocity; capacity
 seat; name title; category type kind genre class; type kind sort; sex gender; job occupation profession
 position; email mail e-mail; phone telephone mobile; address location; location place site; home
 residence; zip postcode postal; language tongue; description detail summary; comment remark note; text
