@@ -25,6 +25,10 @@ def measured(state: State, item: Item, target: Target) -> None:
         return
     explain(state, item, target)
     functions = [function for function in state.functions if function != "sum"]
+    if state.counting:
+        state.asked = (
+            state.asked or f'Should the rows of {target.home} be counted, or is the sum of "{item.text}" meant?'
+        )
     state.functions, state.counting = [], ""
     if functions:
         state.asked = state.asked or (

@@ -141,6 +141,7 @@ def test_tells_what_was_added_up_and_how_many_rows_top_means(reader: WordsReader
         ("top customers", ["Customer", "come first"]),
         ("best customers", ["Customer", "best"]),
         ("highest revenue", ["revenue"]),
+        ("how many sales were there in 2010?", ["counted", "sales"]),
         ("average revenue per customer", ["avg", "revenue"]),
         ("top artists by track price", ["sum", "average"]),
     ],
