@@ -141,7 +141,8 @@ def _with_measure(items: Sequence[Item], at: int, target: Target) -> list[Item]:
     for n, item in enumerate(items):
         total = abs(n - at) == 1 and item.text.lower() in TOTALS
         coin = n != at and not (item.op or item.names or item.values) and stem(item.text) in _COINS | _NOUNS | _VERBS
-        if n == at:
+        listed = n > at and coin and items[n - 1].is_(Role.AND, Role.THEIR, Role.ALSO)
+        if n == at or listed:
             kept.append(replace(item, measure=target, literal=None))
         elif not total and not coin:
             kept.append(item)

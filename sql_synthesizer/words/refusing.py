@@ -67,7 +67,7 @@ def _carries(items: Sequence[Item], at: int) -> bool:
     if after is None:
         return False
     if after.is_(Role.SUPERLATIVE, Role.POPULAR) and _measuring(after):
-        return not _said(_at(items, at + 2))
+        return not any(_said(_at(items, at + ahead)) for ahead in (2, 3))
     heads = all(item.is_(Role.ASK) or item.text.lower() in TOTALS for item in items[:at])
     return heads and (after.is_(Role.EACH) or after.text.lower() in {"by", "of"})
 

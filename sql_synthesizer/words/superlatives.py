@@ -141,13 +141,13 @@ def _describes(item: Item, after: Item) -> bool:
 
 def _measure(state: State, item: Item) -> ColumnRef | None:
     """Return the number or date that an item says, if it says one."""
-    links = len(state.links)
+    links, rivals = len(state.links), len(state.rivals)
     ref = state.column(item, measure=True)
     if ref is not None:
         described = state.shapes.column(ref)
         if state.shapes.measures(described) or state.shapes.is_date(ref):
             return ref
-    del state.links[links:]
+    del state.links[links:], state.rivals[rivals:]
     return None
 
 

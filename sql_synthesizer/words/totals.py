@@ -25,15 +25,27 @@ def measured(state: State, item: Item, target: Target) -> None:
         return
     explain(state, item, target)
     functions = [function for function in state.functions if function != "sum"]
+    if state.counting:
+        state.asked = (
+            state.asked or f'Should the rows of {target.home} be counted, or is the sum of "{item.text}" meant?'
+        )
     state.functions, state.counting = [], ""
     if functions:
         state.asked = state.asked or (
             f'By the {functions[0]} of "{item.text}", are single rows of {target.home} meant, or sums of them?'
         )
+    if state.negated:
+        state.asked = (
+            state.asked or f'What should rows without "{item.text}" be: those without any row of {target.home}?'
+        )
     if state.query.phrase.table == target.home:
         _shown(state, target)
     elif ahead is not None and ahead.is_(Role.COMPARE):
         state.measured = target
+    elif state.next_is(Role.AND, Role.THEIR, Role.ALSO, ahead=-1):
+        for ref in state.shapes.display(state.query.phrase.table):
+            state.target(Target(ref))
+        state.target(target)
     else:
         state.query.order.append((target, True))
 

@@ -102,6 +102,14 @@ def asked(reader: WordsReader, question: str) -> str:
          "WHERE Invoice.InvoiceDate >= '2010-01-01' AND Invoice.InvoiceDate < '2011-01-01'"),
         ("how much did each customer spend", "SELECT Customer.FirstName, Customer.LastName, SUM(Invoice.Total) "
          f"FROM Invoice JOIN Customer ON Invoice.CustomerId = Customer.CustomerId {EACH_CUSTOMER}"),
+        (
+            "top 3 customers by revenue and their revenue",
+            f"{RANKED} LIMIT 3".replace(" FROM", ", SUM(Invoice.Total) FROM", 1),
+        ),
+        (
+            "which customer has the most invoices",
+            f"SELECT {CUSTOMERS} {EACH_CUSTOMER} ORDER BY COUNT(*) DESC LIMIT 1",
+        ),
         ("customers per country", "SELECT Customer.Country, COUNT(*) FROM Customer GROUP BY Customer.Country"),
         (
             "top 3 artists by track length",
@@ -141,6 +149,8 @@ def test_tells_what_was_added_up_and_how_many_rows_top_means(reader: WordsReader
         ("top customers", ["Customer", "come first"]),
         ("best customers", ["Customer", "best"]),
         ("highest revenue", ["revenue"]),
+        ("show customers with no revenue", ["revenue", "Invoice"]),
+        ("how many sales were there in 2010?", ["counted", "sales"]),
         ("average revenue per customer", ["avg", "revenue"]),
         ("top artists by track price", ["sum", "average"]),
     ],
