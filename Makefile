@@ -52,7 +52,6 @@ bench: $(STAMP)  ## the measured comparisons of benchmarks/
 	$(PYTHON) -m benchmarks.scale
 	$(PYTHON) -m benchmarks.sql_words
 	$(PYTHON) -m benchmarks.sql_joins
-	$(PYTHON) -m benchmarks.sql_quantum
 	bash scripts/install_postgres.sh
 	$(PYTHON) -m benchmarks.sql
 	bash scripts/install_redis.sh

@@ -11,6 +11,9 @@ batch      statements that share work against one by one, on DuckDB, with the sa
 "plain SA" and "tabu" are dwave-samplers on the same QUBO with penalties, as samplers that know no groups or orders take
 it; an answer that is not valid counts as none. "descent" is ours without any annealing. Times are CPU times of one
 thread, but for "batch", which is wall time. Costs are whole numbers, so that all solvers mean the same.
+
+CP-SAT is in no lock: ``ortools`` brings pandas, which every process of Ray loads where it is there, and a cluster then
+takes twice as long to start. For this comparison: ``pip install ortools`` in an environment of its own.
 """
 
 from __future__ import annotations
