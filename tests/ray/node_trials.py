@@ -11,6 +11,7 @@ import json
 import os
 import signal
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -293,6 +294,7 @@ TRIALS: Final = (lose_a_node, wake_an_orphan, lose_the_control_process, kill_who
 def three_nodes(redis: RedisServer, emulator: Emulator, folder: Path) -> Iterator[Nodes]:
     head = {"include_dashboard": False, "temp_dir": str(folder / "ray"), "_system_config": HEALTH}
     login = {"redis_username": "", "redis_password": redis.password}
+    (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)  # where the library writes the head's address
     cluster = Cluster(initialize_head=True, head_node_args={**head, **login})
     for _ in range(2):
         cluster.add_node(num_cpus=1)
