@@ -20,10 +20,13 @@ import yaml
 
 from cluster.emulator import Emulator, running_emulator
 from loadtests.watch import Counts, counts_of
+from tests.chaos.runs import runs
 from tests.ray.conftest import LiveCluster, admitted, live_cluster
 from tests.ray.test_cluster import insert, ring
 
 MOST, WAIT_S = 40, 90.0
+
+pytestmark = pytest.mark.skipif(runs(0, 1) == 0, reason="takes two minutes; make chaos runs it")
 
 
 def config(folder: Path, emulator_url: str, token_env: str) -> Path:
