@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ import psutil
 
 from benchmarks import light_client, open_loop
 from benchmarks.serving import clustered, fill, queries
+from benchmarks.watcher import Watcher
 from cluster.ray_settings import RaySettings
 from cluster.runtime import running
 from cluster.settings import HttpSettings, Settings
@@ -61,25 +61,15 @@ class Found:
     lines: list[Line]
 
 
-class Memory:
+class Memory(Watcher):
     """The most that the processes below this one held together, in MB, looked at twice a second."""
 
     def __init__(self) -> None:
+        super().__init__(every_s=0.5)
         self.most_mb = 0.0
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="memory")
 
-    def __enter__(self) -> Memory:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._end.wait(0.5):
-            self.most_mb = max(self.most_mb, held_mb())
+    def look(self) -> None:
+        self.most_mb = max(self.most_mb, held_mb())
 
 
 def held_mb() -> float:

@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-import threading
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
@@ -22,6 +21,7 @@ import psutil
 
 from benchmarks.growth import LEAST, Trend, trend
 from benchmarks.open_loop import in_a_process
+from benchmarks.watcher import Watcher
 from cluster.runtime import running
 from cluster.settings import CacheSettings, HttpSettings, JobSettings, Settings, StateSettings
 from loadtests.mixes import Ask, asks
@@ -47,36 +47,25 @@ class Readings:
     files: list[float] = field(default_factory=list)
 
 
-class Reader:
-    """Reads the processes of the cluster from a thread for as long as the block runs."""
+class Reader(Watcher):
+    """Reads the processes of the cluster."""
 
     def __init__(self, processes: list[psutil.Process], every_s: float = EVERY_S) -> None:
+        super().__init__(every_s)
         self.found = {process.pid: Readings(name_of(process)) for process in processes}
         self._processes = processes
-        self._every_s = every_s
-        self._end = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="reader")
 
-    def __enter__(self) -> Reader:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._end.set()
-        self._thread.join()
-
-    def _run(self) -> None:
-        while not self._end.wait(self._every_s):
-            for process in self._processes:
-                into = self.found[process.pid]
-                try:
-                    with process.oneshot():
-                        held = process.memory_full_info().uss / 2**20, process.num_threads(), process.num_fds()
-                except psutil.Error:
-                    continue  # it has ended; that it was not there to the end is told
-                into.at_s.append(time.monotonic())
-                for values, value in zip((into.memory_mb, into.threads, into.files), held, strict=True):
-                    values.append(value)
+    def look(self) -> None:
+        for process in self._processes:
+            into = self.found[process.pid]
+            try:
+                with process.oneshot():
+                    held = process.memory_full_info().uss / 2**20, process.num_threads(), process.num_fds()
+            except psutil.Error:
+                continue  # it has ended; that it was not there to the end is told
+            into.at_s.append(time.monotonic())
+            for values, value in zip((into.memory_mb, into.threads, into.files), held, strict=True):
+                values.append(value)
 
 
 def name_of(process: psutil.Process) -> str:

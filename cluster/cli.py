@@ -5,19 +5,15 @@ Exit codes: 0 done, 2 something that was given is wrong, 3 the cluster did not a
 
 from __future__ import annotations
 
-import signal
 import sys
 from typing import Final
 
 import typer
 
 from cluster.commands import audit, data, keys, quantum, running
-from quantum_db.errors import DeadlineExceeded, Overloaded, QuantumDBError, Unavailable
+from quantum_db.programs import run_program
 
 PROGRAM: Final = "quantum-db"
-WRONG: Final = 2
-NO_ANSWER: Final = 3
-INTERRUPTED: Final = 130
 
 
 def build() -> typer.Typer:
@@ -32,20 +28,7 @@ def build() -> typer.Typer:
 
 def main() -> int:
     """Run the command that the arguments name; return the exit code."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell without job control has it ignored
-    try:
-        build()(prog_name=PROGRAM)
-    except SystemExit as end:  # how every command ends that raises nothing else
-        if end.code == INTERRUPTED:
-            print("interrupted", file=sys.stderr)
-        return end.code if isinstance(end.code, int) else 0
-    except (Unavailable, Overloaded, DeadlineExceeded) as error:
-        print(f"error: {error.detail}", file=sys.stderr)
-        return NO_ANSWER
-    except QuantumDBError as error:
-        print(f"error: {error.detail}", file=sys.stderr)
-        return WRONG
-    return 0
+    return run_program(build(), PROGRAM)
 
 
 if __name__ == "__main__":

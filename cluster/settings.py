@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -30,6 +29,7 @@ from quantum_db.jobs.submission import ProtocolLimits
 from quantum_db.kept_answers import CachePolicy
 from quantum_db.near import near_name
 from quantum_db.requests import invalid_request
+from quantum_db.yaml_files import read_yaml
 
 PREFIX = "QUANTUM_DB_"
 SEPARATOR = "__"
@@ -329,16 +329,7 @@ def load(path: Path | None = None, environment: Mapping[str, str] | None = None)
     Raises:
         InvalidSettings: a key is unknown or a value is wrong; the message names it.
     """
-    content: Any = {}
-    if path is not None:
-        try:
-            content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except OSError as error:
-            raise InvalidSettings(f"{path}: {error.strerror}") from error
-        except yaml.YAMLError as error:
-            raise InvalidSettings(f"{path} is not valid YAML: {error}") from error
-        if not isinstance(content, dict):
-            raise InvalidSettings(f"{path} must hold keys and values at its top level")
+    content = {} if path is None else read_yaml(path)
     _check_environment(os.environ if environment is None else environment)
     try:
         return Settings(**content)

@@ -6,7 +6,6 @@ Exit codes: 0 done, 2 something that was given is wrong, 3 the database did not 
 from __future__ import annotations
 
 import logging
-import signal
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import orjson
 import typer
 
-from quantum_db.errors import DeadlineExceeded, InvalidRequest, InvalidSettings, Overloaded, QuantumDBError, Unavailable
+from quantum_db.errors import InvalidRequest, InvalidSettings, QuantumDBError
+from quantum_db.programs import run_program
 from sql_synthesizer.agent import QueryAgent
 from sql_synthesizer.config import SqlSettings, load
 from sql_synthesizer.logs import log, set_up_logs
@@ -25,9 +25,6 @@ if TYPE_CHECKING:
     from sql_synthesizer.quantum.session import QuantumSession
 
 PROGRAM: Final = "query-agent"
-WRONG: Final = 2
-NO_ANSWER: Final = 3
-INTERRUPTED: Final = 130
 PROMPT: Final = "sql> "
 LEAVE: Final = frozenset({"exit", "quit", "\\q"})
 
@@ -189,20 +186,7 @@ def program() -> typer.Typer:
 
 def main() -> int:
     """Run the command; return the exit code."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell without job control has it ignored
-    try:
-        program()(prog_name=PROGRAM)
-    except SystemExit as end:  # how every command ends that raises nothing else
-        if end.code == INTERRUPTED:
-            print("interrupted", file=sys.stderr)
-        return end.code if isinstance(end.code, int) else 0
-    except (Unavailable, Overloaded, DeadlineExceeded) as error:
-        print(f"error: {error.detail}", file=sys.stderr)
-        return NO_ANSWER
-    except QuantumDBError as error:
-        print(f"error: {error.detail}", file=sys.stderr)
-        return WRONG
-    return 0
+    return run_program(program(), PROGRAM)
 
 
 if __name__ == "__main__":

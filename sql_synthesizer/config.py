@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 from quantum_db.access.blocking import BlockPolicy
@@ -22,6 +21,7 @@ from quantum_db.annealing import QuantumSchedule, ThermalSchedule
 from quantum_db.errors import InvalidSettings
 from quantum_db.jobs.breaker import BreakerPolicy
 from quantum_db.near import near_name
+from quantum_db.yaml_files import read_yaml
 from sql_synthesizer.cache_levels import Strategy
 from sql_synthesizer.caches import SqlCachePolicy
 from sql_synthesizer.engines.ports import MAX_TIMEOUT_S, Limits
@@ -285,14 +285,7 @@ def _from_file(path: Path | None, env: str | None) -> dict[str, Any]:
         if env is not None:
             raise InvalidSettings(f"--env {env} picks a part of the settings file, and there is none")
         return {}
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
-        raise InvalidSettings(f"{path}: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        raise InvalidSettings(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(content, dict):
-        raise InvalidSettings(f"{path} must hold keys and values at its top level")
+    content = read_yaml(path)
     environments = content.pop(ENVIRONMENTS, None) or {}
     if env is not None:
         if not isinstance(environments, dict) or not isinstance(environments.get(env), dict):

@@ -12,7 +12,6 @@ anew. Meanwhile, and for stores that are too large, the original answers.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import itertools
 import logging
 import os
@@ -28,6 +27,7 @@ from quantum_db.commits.changes import ChangeTeller, Place
 from quantum_db.errors import CorruptData, QuantumDBError, Unavailable
 from quantum_db.model import Candidates, Entity, Search
 from quantum_db.ports import Clock, ScrollableReader
+from quantum_db.stores.edge_folder import own
 from quantum_db.stores.qdrant_edge import QdrantEdgeStore
 
 logger = logging.getLogger(__name__)
@@ -52,7 +52,6 @@ FOLLOWING_SHARE: Final = 0.1
 
 _SLICE: Final = 50
 _MOST_WATCHED: Final = 1_000
-_LOCK: Final = "reader.lock"
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +145,7 @@ class Copies:
     def __init__(self, folder: Path, max_bytes: int, places: Places, original: Original, clock: Clock) -> None:
         """Take a folder that belongs to this reader alone; remove those of readers that have ended beside it.
 
-        Raises Unavailable where the folder cannot be made.
+        Raises Unavailable where the folder is another reader's, or cannot be made.
         """
         self._folder = folder
         self._max_bytes = max_bytes
@@ -159,12 +158,8 @@ class Copies:
         self._numbers = itertools.count()
         self._free_at_s = 0.0
         self._working: asyncio.Task[None] | None = None
-        try:
-            _remove_ended(folder.parent)
-            folder.mkdir(parents=True)
-            self._lock = _locked(folder)
-        except OSError as error:
-            raise Unavailable(f"{folder} cannot be used for copies: {error}") from error
+        _remove_ended(folder.parent)
+        self._lock = own(folder)
 
     def __len__(self) -> int:
         """Return the number of copies."""
@@ -341,22 +336,9 @@ class CopiedReader:
         self._copies.drop(self._collection)
 
 
-def _locked(folder: Path) -> int:
-    """Return a descriptor that holds the lock of a reader's folder. Raises OSError where another one holds it."""
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(lock)
-        raise
-    return lock
-
-
 def _remove_ended(folder: Path) -> None:
     """Remove the folders of readers that have ended without a word."""
     for one in folder.iterdir() if folder.is_dir() else ():
-        if not (one / _LOCK).exists():
-            continue  # another reader is making it
-        with suppress(OSError):  # its reader lives, or another one has removed it
-            os.close(_locked(one))
+        with suppress(Unavailable, OSError):  # its reader lives, or another one has removed it
+            os.close(own(one))
             shutil.rmtree(one)

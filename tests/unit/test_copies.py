@@ -325,7 +325,7 @@ async def test_the_copies_of_readers_that_were_killed_are_removed(here: Here) ->
     os.close(dead._lock)  # as when its process ends
     third = copies_of(here, name="third")
     assert {one.name for one in (here.folder / "copies").iterdir()} == {"alive", "third"}
-    with pytest.raises(Unavailable, match="cannot be used for copies"):
+    with pytest.raises(Unavailable, match="a folder has one owner"):
         copies_of(here, name="third")
     await alive.close()
     await third.close()
