@@ -7,8 +7,9 @@ STAMP := .venv/.complete
 demo: $(STAMP)  ## set up, run the main job on real data, print the result, stop everything
 	$(PYTHON) -m cluster.cli demo
 
-demo-sql: $(STAMP)  ## the SQL synthesizer on a database that ships
+demo-sql: $(STAMP)  ## the SQL synthesizer on a database that ships, then on a generated one beside the engines' own plans
 	$(PYTHON) -m sql_synthesizer.demo
+	$(PYTHON) -m benchmarks.sql_show
 
 test: check  ## set up, lint, types, import rules, all tests
 	bash scripts/install_redis.sh
