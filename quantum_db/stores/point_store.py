@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from quantum_db.errors import CorruptData, InvalidRequest, Unavailable
 from quantum_db.model import Candidates, Entity, Search
 from quantum_db.stores.decoding import Found, Gathered, read_record
+from quantum_db.stores.point_calls import PointCalls
 from quantum_db.stores.points import (
     NOWHERE,
     Place,
@@ -59,7 +59,7 @@ class _Written:
 _NOTHING = _Written([], [], 0, 1)
 
 
-class PointStore(ABC):
+class PointStore(PointCalls):
     """What ``quantum_db.stores.qdrant_edge`` and ``quantum_db.stores.qdrant`` share of the ``VectorStore`` port.
 
     Writes of one object are done one after another, so concurrent coroutines may write the same entity. Of two
@@ -78,85 +78,6 @@ class PointStore(ABC):
         # Points that had to be asked for to find one entity, as a running mean. It only saves second calls.
         self._points_an_entity = 1.0
         self._torn: set[frozenset[str]] = set()
-
-    @abstractmethod
-    async def dimension(self) -> int | None:
-        """Return the length of the stored vectors, or None before the first write."""
-
-    async def flush(self) -> None:
-        """See ``VectorStore.flush``."""
-        return  # a server does it by itself
-
-    @abstractmethod
-    async def count(self) -> int:
-        """Return the number of entities."""
-
-    @abstractmethod
-    async def context_names(self) -> list[str]:
-        """Return the names of all contexts that some entity has, sorted."""
-
-    @abstractmethod
-    async def optimize(self) -> None:
-        """Build what makes searches fast."""
-
-    @abstractmethod
-    async def close(self) -> None:
-        """Flush and release. Idempotent."""
-
-    @abstractmethod
-    async def _create(self, dimension: int) -> int:
-        """Make the store ready for its first write; return its dimension. Idempotent."""
-
-    async def _ready(self, points: Sequence[Point]) -> None:  # noqa: ARG002
-        """Do what can be done before points are written by one or several operations, none of which may suspend."""
-        return
-
-    def _counted(self, change: int | None) -> None:  # noqa: ARG002
-        """Take in that so many entities have been added; None where it is not known."""
-        return
-
-    @abstractmethod
-    async def _write(self, points: Sequence[Point]) -> None:
-        """Write the points by one operation, replacing those with the same ids."""
-
-    @abstractmethod
-    async def _erase(self, point_ids: Sequence[str]) -> None:
-        """Delete points; unknown ids are ignored."""
-
-    @abstractmethod
-    async def _places(self, entity_ids: Sequence[str]) -> dict[str, Place]:
-        """Return where the latest versions of entities are, of those of which something is there."""
-
-    @abstractmethod
-    async def _records(self, entity_ids: Sequence[str], at: int) -> dict[str, object]:
-        """Return the ``RECORD`` field of the entities that exist at commit ``at``."""
-
-    @abstractmethod
-    async def _firsts(self, entity_ids: Sequence[str], at: int) -> list[Found]:
-        """Return the points of slot 0 of the entities that exist at commit ``at``, with record and vector."""
-
-    @abstractmethod
-    async def _read(self, point_ids: Sequence[str]) -> dict[str, Found]:
-        """Return the points that exist, with record and vector."""
-
-    @abstractmethod
-    async def _heads(self, first: str | None, limit: int, at: int) -> tuple[list[Found], str | None]:
-        """Return the points of slot 0 at commit ``at``, by ids, and where those after them begin, None at the end.
-
-        They begin with the id ``first``, or the next one if there is none of this id (any more).
-        """
-
-    @abstractmethod
-    async def _nearest(self, asked: Sequence[tuple[Search, int]], at: int) -> list[list[Found]]:
-        """Return for each search its nearest points at commit ``at``, best first, so many as are asked for."""
-
-    @abstractmethod
-    async def newest_commit(self) -> int:
-        """Return the highest commit that has left a mark for readers, 0 if none has."""
-
-    @abstractmethod
-    async def sweep(self, through: int) -> None:
-        """Drop what nobody sees any more who looks at commit ``through`` or a later one. Idempotent."""
 
     @asynccontextmanager
     async def _look(self) -> AsyncIterator[int]:
