@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +135,17 @@ def job_usd(price: str, queries_a_job: float) -> float:
     return price_model(price).cost_usd(circuits, mode.shots, shape.one_qubit_gates, shape.two_qubit_gates)
 
 
+def _at_least_0(kind: type[int] | type[float], text: str) -> float:
+    """Return a number that is given. Raises ArgumentTypeError for what is none, or below 0."""
+    try:
+        found = kind(float(text))
+    except (ValueError, OverflowError):
+        found = -1
+    if not 0 <= found < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number of at least 0")
+    return found
+
+
 def read_costs() -> Costs:
     """Return what was measured."""
     read: dict[str, Any] = json.loads(COSTS.read_text())
@@ -146,7 +158,8 @@ def main() -> None:
     given = Load()
     for name, value in vars(given).items():
         choices = sorted(PRICE_MODELS) if name == "price" else None
-        parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value, choices=choices)
+        kind = str if isinstance(value, str) else partial(_at_least_0, type(value))
+        parser.add_argument(f"--{name.replace('_', '-')}", type=kind, default=value, choices=choices)
     load = Load(**vars(parser.parse_args()))
     found = plan(load, read_costs())
     figures = {

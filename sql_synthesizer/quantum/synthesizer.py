@@ -15,7 +15,7 @@ import numpy as np
 
 from quantum_db.backend_ports import JobPool, JobRequest
 from quantum_db.clock import SystemClock
-from quantum_db.errors import DeadlineExceeded, QuantumDBError, Unavailable
+from quantum_db.errors import DeadlineExceeded, FieldError, QuantumDBError, Unavailable
 from quantum_db.jobs.breaker import Breaker
 from quantum_db.kept_answers import SharedAnswers
 from quantum_db.ports import Clock
@@ -129,16 +129,30 @@ class QuantumSQLSynthesizer:
 
         return await self._guarded(text, caller, work)
 
+    def _statement(self, place: int, text: str, limits: Limits) -> Checked:
+        """Return one of a batch. Raises what reading it raises, with its place in front."""
+        try:
+            return self._agent.read(text, limits).statement
+        except QuantumDBError as error:
+            path = f"statements[{place}]"
+            told = [replace(one, path=f"{path} {one.path}".strip()) for one in error.errors]
+            raise type(error)(
+                f"{path}: {error.detail}",
+                errors=told or [FieldError(path, error.detail)],
+                retry_after_s=error.retry_after_s,
+            ) from error
+
     async def batch(self, texts: Sequence[str], *, caller: str = "local", limits: Limits | None = None) -> BatchResult:
         """Answer several questions, so that what they have in common is computed once, where that pays.
 
-        Raises as ``query`` does, for the first text that is not let in; statements that fail later fail alone.
+        Raises as ``query`` does, for the first text that is not let in, saying which it is; statements that fail later
+        fail alone.
         """
         limits = limits or self.settings.agent.limits()
         (rng,) = self._rng.spawn(1)
 
         def run() -> BatchResult:
-            statements = [self._agent.read(text, limits).statement for text in texts]
+            statements = [self._statement(place, text, limits) for place, text in enumerate(texts)]
             plan = plan_batch(
                 statements,
                 self._engine.schema(),

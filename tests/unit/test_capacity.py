@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.capacity import BUSY, Load, job_usd, plan, processes, read_costs, use_of
+from benchmarks.capacity import BUSY, Load, job_usd, main, plan, processes, read_costs, use_of
 
 COSTS = {
     "classical, copy": {"replica": 2.0},
@@ -54,3 +54,14 @@ def test_a_provider_takes_so_many_jobs_and_costs_so_much() -> None:
 def test_the_measured_costs_are_of_all_kinds() -> None:
     assert set(read_costs()) == set(COSTS)
     assert all(parts["replica"] > 0.0 for parts in read_costs().values())
+
+
+@pytest.mark.parametrize("given", [["--classical", "-5"], ["--refined", "abc"], ["--vectors", "inf"], ["--price", "x"]])
+def test_wrong_input_is_refused_in_a_sentence(
+    given: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["capacity", *given])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code == 2
+    assert given[0] in capsys.readouterr().err

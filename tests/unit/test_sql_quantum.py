@@ -156,6 +156,13 @@ async def test_a_batch_shares_and_answers_as_one_by_one(engine: DuckDbEngine) ->
             assert sorted(map(repr, answer.rows.rows)) == sorted(map(repr, alone.rows))
 
 
+async def test_a_batch_that_is_not_let_in_says_which_statement_is_not(engine: DuckDbEngine) -> None:
+    with closing(synthesizer(engine)) as made:
+        with pytest.raises(SqlRefused, match=r"^statements\[1\]: line 1, column 1: ") as refused:
+            await made.batch([STATEMENTS[0], "DROP TABLE sale"])
+        assert refused.value.errors[0].path == "statements[1] sql:1:1"
+
+
 async def test_what_is_planned_is_told_and_kept(engine: DuckDbEngine) -> None:
     with closing(synthesizer(engine)) as made:
         told = await made.explain(CHAIN)
